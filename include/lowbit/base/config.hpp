@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+// What the compiler and its flags give us: version, inlining, the baseline level and the ABI namespace.
+// This is the only file that looks at the compiler's instruction-set macros; everything else asks LOWBIT_BASELINE.
+#pragma once
+
+#define LOWBIT_VERSION_MAJOR 0
+#define LOWBIT_VERSION_MINOR 1
+#define LOWBIT_VERSION_PATCH 0
+#define LOWBIT_VERSION "0.1.0"
+
+// Always inlined, also at -O0: vector values must never cross a function that is emitted (docs/design.md, "Dispatch").
+#if defined(_MSC_VER) && !defined(__clang__)
+#define LOWBIT_INLINE __forceinline
+#define LOWBIT_NOINLINE __declspec(noinline)
+#define LOWBIT_RESTRICT __restrict
+#else
+#define LOWBIT_INLINE inline __attribute__((always_inline))
+#define LOWBIT_NOINLINE __attribute__((noinline))
+#define LOWBIT_RESTRICT __restrict__
+#endif
+
+// The same for a lambda: [&](...) LOWBIT_INLINE_LAMBDA { ... }.
+#if defined(__GNUC__) || defined(__clang__)
+#define LOWBIT_INLINE_LAMBDA __attribute__((always_inline))
+#else
+#define LOWBIT_INLINE_LAMBDA
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define LOWBIT_X86 1
+#else
+#define LOWBIT_X86 0
+#endif
+
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
+#define LOWBIT_EXCEPTIONS 1
+#else
+#define LOWBIT_EXCEPTIONS 0
+#endif
+
+// The level that the flags of the including file guarantee, and the name that goes into every mangled name whose code depends
+// on them.  Two files of one program that were compiled with different flags then never share a kernel.
+//   0 none   1 avx2   2 avx512   3 avx512vnni   4 avx512bf16
+// LOWBIT_PORTABLE leaves out every x86 path and keeps what other processors get (for testing on x86).
+#if defined(LOWBIT_PORTABLE) || !LOWBIT_X86
+#define LOWBIT_BASELINE 0
+#define LOWBIT_FLAGS_NAME portable
+#elif defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define LOWBIT_BASELINE 4
+#define LOWBIT_FLAGS_NAME avx512bf16
+#elif defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define LOWBIT_BASELINE 3
+#define LOWBIT_FLAGS_NAME avx512vnni
+#elif defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define LOWBIT_BASELINE 2
+#define LOWBIT_FLAGS_NAME avx512
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define LOWBIT_BASELINE 1
+#define LOWBIT_FLAGS_NAME avx2
+#elif defined(__AVX__)
+#define LOWBIT_BASELINE 0
+#define LOWBIT_FLAGS_NAME avx
+#elif defined(__SSE4_1__)
+#define LOWBIT_BASELINE 0
+#define LOWBIT_FLAGS_NAME sse4
+#else
+#define LOWBIT_BASELINE 0
+#define LOWBIT_FLAGS_NAME plain
+#endif
+
+// Exceptions and fast-math change code too, so they are part of the name.
+#define LOWBIT_CAT_(a, b, c, d) a##b##c##d
+#define LOWBIT_CAT(a, b, c, d) LOWBIT_CAT_(a, b, c, d)
+#if LOWBIT_EXCEPTIONS
+#define LOWBIT_EXCEPTIONS_NAME
+#else
+#define LOWBIT_EXCEPTIONS_NAME _noexcept
+#endif
+#if defined(__FAST_MATH__)
+#define LOWBIT_MATH_NAME _fastmath
+#else
+#define LOWBIT_MATH_NAME
+#endif
+#define LOWBIT_ABI LOWBIT_CAT(built_for_, LOWBIT_FLAGS_NAME, LOWBIT_EXCEPTIONS_NAME, LOWBIT_MATH_NAME)
+
+namespace lowbit {
+inline namespace LOWBIT_ABI {}
+namespace detail {
+inline namespace LOWBIT_ABI {}
+}  // namespace detail
+}  // namespace lowbit

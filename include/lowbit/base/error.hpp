@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+// The errors that lowbit throws.  The library never prints, never aborts and never returns garbage: a bad argument or a bad
+// file ends in one of these, and its message names the argument, file or tensor, what was expected and what was found.
+#pragma once
+#include <stdexcept>
+#include <string>
+
+#include "lowbit/base/config.hpp"
+
+#if !LOWBIT_EXCEPTIONS
+#include <atomic>
+#include <cstdlib>
+#endif
+
+namespace lowbit {
+
+// Root of everything lowbit throws.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+// A caller passed something that cannot be computed: shapes that do not match, a block size out of range, NaN where refused.
+class InvalidArgument : public Error {
+ public:
+  using Error::Error;
+};
+// A file or a byte buffer does not say what its format demands.
+class FormatError : public Error {
+ public:
+  using Error::Error;
+};
+// The operating system refused: a file cannot be opened, read, written or renamed.
+class IoError : public Error {
+ public:
+  using Error::Error;
+};
+
+#if !LOWBIT_EXCEPTIONS
+// Without exceptions an error is passed to this handler, which must not return; the default one ends the program (std::abort),
+// because there is no value to return.  Thread safe.
+using ErrorHandler = void (*)(const char* message);
+namespace detail {
+inline std::atomic<ErrorHandler>& error_handler() {
+  static std::atomic<ErrorHandler> handler{nullptr};
+  return handler;
+}
+}  // namespace detail
+inline void set_error_handler(ErrorHandler handler) { detail::error_handler().store(handler); }
+#endif
+
+inline namespace LOWBIT_ABI {
+
+// Throws E(message), or calls the error handler where exceptions are off.
+template <class E>
+[[noreturn]] inline void raise(const std::string& message) {
+#if LOWBIT_EXCEPTIONS
+  throw E(message);
+#else
+  if (const ErrorHandler handler = detail::error_handler().load()) handler(message.c_str());
+  std::abort();
+#endif
+}
+
+// Throws InvalidArgument(message()) unless ok.  The message is a callable so that it costs nothing when all is well.
+template <class Message>
+inline void require(bool ok, Message&& message) {
+  if (!ok) [[unlikely]]
+    raise<InvalidArgument>(message());
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace lowbit

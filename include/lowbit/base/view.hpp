@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// A matrix that somebody else owns: pointer, shape and row stride.  Row-major; the stride is in elements.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <type_traits>
+
+#include "lowbit/base/config.hpp"
+
+namespace lowbit {
+
+template <class T>
+struct MatrixView {
+  T* data = nullptr;
+  std::size_t rows = 0, cols = 0;
+  std::size_t stride = 0;  // elements from one row to the next, at least cols
+
+  constexpr MatrixView() = default;
+  constexpr MatrixView(T* d, std::size_t r, std::size_t c) : data(d), rows(r), cols(c), stride(c) {}
+  constexpr MatrixView(T* d, std::size_t r, std::size_t c, std::size_t s) : data(d), rows(r), cols(c), stride(s) {}
+  // A view of T is a view of const T.
+  template <class U>
+    requires(std::is_same_v<T, const U>)
+  constexpr MatrixView(const MatrixView<U>& other) : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
+
+  constexpr T* row(std::size_t r) const { return data + r * stride; }
+  constexpr T& operator()(std::size_t r, std::size_t c) const { return data[r * stride + c]; }
+};
+
+// "(rows, cols)" for messages.
+inline std::string shape_string(std::size_t rows, std::size_t cols) {
+  return "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
+}
+
+}  // namespace lowbit
