@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// A GPT-2 with its linear weights in a chosen format: Model<NF4Tensor<>>, Model<Int8Tensor<>>, Model<DenseTensor<float>>, ...
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "lowbit/gpt2/transformer.hpp"
+
+namespace lowbit::gpt2 {
+
+// How Weights' model is made and computed.
+template <class Weights>
+struct ModelOptions {
+  typename Weights::Options quantize = {};  // for weights that the folder holds in another format
+  LinearOptions linear = {};
+  Format rest = Format::f32;  // embeddings, norms and biases: f32, or f16 (rounded to it; held as halves where that saves memory)
+};
+
+template <class Weights>
+class Model : public Transformer {
+ public:
+  using Options = ModelOptions<Weights>;
+
+  Model() = default;
+
+  // Reads a Hugging Face folder.  Weights that are held in Weights' format are taken as they are, others are decoded and quantized.
+  // base: where a folder without embeddings (an int8 twin) has them.  Peak memory: the model and its largest layer.
+  // Throws IoError, FormatError or InvalidArgument that name the file, tensor, expectation and finding.
+  static Model load(const std::filesystem::path& folder, const Options& options = {}, const std::optional<std::filesystem::path>& base = std::nullopt) {
+    return Model(FolderParameters(folder, base), options);
+  }
+  explicit Model(const ParameterSource& source, const Options& options = {}) {
+    require(options.rest == Format::f32 || options.rest == Format::f16, [&] { return std::string("model: the rest can be f32 or f16, not ") + format_name(options.rest); });
+    config = source.config();
+    rest_format = options.rest;
+    const std::size_t c = config.width;
+    const bool half = options.rest == Format::f16;
+    const auto embedding = [&](const char* name, std::size_t rows) {
+      const AlignedBuffer<float> values = source.floats(name, rows, c);
+      return half ? Tensor(DenseTensor<Float16>::quantize(values.data(), rows, c)) : Tensor(DenseTensor<float>::quantize(values.data(), rows, c));
+    };
+    const auto vector = [&](const std::string& name, std::size_t n) {
+      AlignedBuffer<float> values = source.floats(name, 1, n);
+      if (half)
+        for (float& v : values) v = to_float(to_float16(v));
+      return values;
+    };
+    const auto norm = [&](const std::string& name) { return LayerNorm{vector(name + ".weight", c), vector(name + ".bias", c)}; };
+    const auto linear = [&](const std::string& name, std::size_t out, std::size_t in) {
+      return Linear(weights(source.linear(name, out, in), options), vector(name + ".bias", out), options.linear);
+    };
+    token_embedding = embedding("wte.weight", config.vocab);
+    position_embedding = embedding("wpe.weight", config.positions);
+    for (std::size_t i = 0; i < config.layers; ++i) {
+      const std::string h = "h." + std::to_string(i) + ".";
+      Block b;
+      b.ln_1 = norm(h + "ln_1");
+      b.attention_in = linear(h + "attn.c_attn", 3 * c, c);
+      b.attention_out = linear(h + "attn.c_proj", c, c);
+      b.ln_2 = norm(h + "ln_2");
+      b.mlp_in = linear(h + "mlp.c_fc", config.inner, c);
+      b.mlp_out = linear(h + "mlp.c_proj", c, config.inner);
+      blocks.push_back(std::move(b));
+    }
+    ln_f = norm("ln_f");
+    if (config.classes != 0) score = embedding("score.weight", config.classes);
+    if (!config.tied && source.contains("lm_head.weight")) lm_head = embedding("lm_head.weight", config.vocab);
+  }
+
+ private:
+  static Tensor weights(Tensor t, const Options& options) {
+    if (t.format() == Weights::tensor_format) return t;
+    if (t.format() == Format::f32) return Weights::quantize(reinterpret_cast<const float*>(t.parts().codes.data()), t.rows(), t.cols(), options.quantize);
+    AlignedBuffer<float> values(t.size());
+    t.dequantize(values.data());
+    return Weights::quantize(values.data(), t.rows(), t.cols(), options.quantize);
+  }
+};
+
+}  // namespace lowbit::gpt2

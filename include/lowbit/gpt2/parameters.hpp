@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+// Where a model's parameters come from: an interface, and the loader for every folder that lowbit reads (float, bitsandbytes NF4,
+// FP4 and LLM.int8(), and lowbit's own int8 trained with quantization in the loop).  GPT-2's Conv1D orientation is handled here,
+// and nowhere else.
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lowbit/io/bitsandbytes.hpp"
+#include "lowbit/io/hugging_face.hpp"
+#include "lowbit/io/model_files.hpp"
+#include "lowbit/tensor/dense_tensor.hpp"
+
+namespace lowbit::gpt2 {
+
+// The shape of a GPT-2.
+struct Config {
+  std::size_t layers = 0, heads = 0, width = 0, inner = 0, positions = 0, vocab = 0;
+  std::size_t classes = 0;  // 0: no classification head
+  bool tied = true;         // the language-model head is the token embedding
+  float epsilon = 1e-5f;
+  std::vector<std::string> class_names;  // [classes]
+};
+
+class ParameterSource {
+ public:
+  virtual ~ParameterSource() = default;
+  virtual const Config& config() const = 0;
+  // A matrix or vector of floats, by its name below "transformer." ("wte.weight", "h.0.ln_1.bias", ...) or its full name ("score.weight").
+  virtual AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const = 0;
+  virtual bool contains(const std::string& name) const = 0;
+  // The weights (out, in) of linear layer `module` ("h.0.attn.c_attn", ...), in whatever format they are held.
+  virtual Tensor linear(const std::string& module, std::size_t out, std::size_t in) const = 0;
+
+ protected:
+  ParameterSource() = default;
+  ParameterSource(const ParameterSource&) = default;
+  ParameterSource& operator=(const ParameterSource&) = default;
+};
+
+// (in, out) to (out, in): Conv1D computes x W, everything here computes x W^T.
+inline AlignedBuffer<float> transposed(const AlignedBuffer<float>& in_out, std::size_t in, std::size_t out) {
+  AlignedBuffer<float> result(in * out);
+  constexpr std::size_t tile = 32;  // 32 x 32 floats of both sides stay in L1
+  for (std::size_t i0 = 0; i0 < in; i0 += tile)
+    for (std::size_t o0 = 0; o0 < out; o0 += tile)
+      for (std::size_t i = i0; i < std::min(in, i0 + tile); ++i)
+        for (std::size_t o = o0; o < std::min(out, o0 + tile); ++o) result[o * in + i] = in_out[i * out + o];
+  return result;
+}
+
+// A dense tensor (rows, cols) around a buffer, without a copy of its own kind.
+inline Tensor dense_tensor(const AlignedBuffer<float>& values, std::size_t rows, std::size_t cols) {
+  return DenseTensor<float>::quantize(values.data(), rows, cols);
+}
+
+// A Hugging Face folder.  `base`: another folder for what this one leaves out (an int8 twin has no embeddings).
+// Throws IoError or FormatError that name the file and tensor.  Reading from several threads is safe.
+class FolderParameters final : public ParameterSource {
+ public:
+  explicit FolderParameters(const std::filesystem::path& folder, const std::optional<std::filesystem::path>& base = std::nullopt)
+      : files_(io::ModelFiles::open(folder)) {
+    if (base) base_.emplace(io::ModelFiles::open(*base));
+    const io::HuggingFaceConfig c = io::read_config(folder);
+    if (c.activation != "gelu_new")
+      raise<FormatError>((folder / "config.json").string() + ": activation_function: expected \"gelu_new\", found " + io::in_quotes(c.activation));
+    config_.layers = c.layers;
+    config_.heads = c.heads;
+    config_.width = c.width;
+    config_.inner = c.inner;
+    config_.positions = c.positions;
+    config_.vocab = c.vocab;
+    config_.tied = c.tied_embeddings;
+    config_.epsilon = static_cast<float>(c.layer_norm_epsilon);
+    if (files_.contains("score.weight") || (base_ && base_->contains("score.weight"))) {
+      const io::TensorView& score = view("score.weight");
+      if (score.shape.size() != 2) raise<FormatError>(score.where() + ": expected shape [classes, width], found " + io::shape_string(score.shape));
+      config_.classes = score.shape[0];
+      config_.class_names = c.id2label;
+      if (!c.id2label.empty() && c.id2label.size() != config_.classes)
+        raise<FormatError>((folder / "config.json").string() + ": id2label: expected " + std::to_string(config_.classes) + " classes as score.weight has, found " +
+                           std::to_string(c.id2label.size()));
+      for (std::size_t i = config_.class_names.size(); i < config_.classes; ++i) config_.class_names.push_back("LABEL_" + std::to_string(i));
+    }
+  }
+
+  const Config& config() const override { return config_; }
+  bool contains(const std::string& name) const override { return files_.contains(full_name(files_, name)) || (base_ && base_->contains(full_name(*base_, name))); }
+
+  AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
+    const io::TensorView& v = view(name);
+    if (rows == 1 ? !(v.shape == std::vector<std::size_t>{cols} || v.shape == std::vector<std::size_t>{1, cols}) : v.shape != std::vector<std::size_t>{rows, cols})
+      raise<FormatError>(v.where() + ": expected shape " + (rows == 1 ? "[" + std::to_string(cols) + "]" : io::shape_string(std::vector<std::size_t>{rows, cols})) +
+                         ", found " + io::shape_string(v.shape));
+    AlignedBuffer<float> out(v.elements());
+    io::read_floats(v, out.span());
+    return out;
+  }
+
+  Tensor linear(const std::string& module, std::size_t out, std::size_t in) const override {
+    const std::string name = full_name(files_, module + ".weight");
+    const std::string full_module = name.substr(0, name.size() - std::string(".weight").size());
+    Tensor t;
+    if (io::is_four_bit(files_, name)) {
+      t = io::read_four_bit(files_, name).tensor;
+    } else if (io::is_llm_int8(files_, full_module)) {
+      t = io::read_llm_int8(files_, full_module);
+    } else if (files_.contains(name) && files_.at(name).dtype == io::DType::I8) {
+      const io::TensorView& codes = files_.at(name);
+      codes.check_shape({out, in});
+      const AlignedBuffer<float> scales = floats(module + ".weight_scale", 1, out);
+      return Int8Tensor<>::from_codes(codes.copy<std::int8_t>().data(), scales.data(), out, in);
+    } else {
+      return dense_tensor(transposed(floats(module + ".weight", in, out), in, out), out, in);
+    }
+    if (t.rows() != out || t.cols() != in)
+      raise<FormatError>(files_.at(name).where() + ": expected shape " + shape_string(out, in) + ", found " + shape_string(t.rows(), t.cols()));
+    return t;
+  }
+
+ private:
+  // Names are found with and without "transformer.": a bare GPT2Model is saved without it.
+  static std::string full_name(const io::TensorSource& files, const std::string& name) {
+    const std::string prefixed = "transformer." + name;
+    return !files.contains(name) && (name.starts_with("h.") || name.starts_with("w") || name.starts_with("ln_f")) &&
+                   (files.contains(prefixed) || files.contains("transformer.h.0.ln_1.weight"))
+               ? prefixed
+               : name;
+  }
+  const io::TensorView& view(const std::string& name) const {
+    if (base_ && !files_.contains(full_name(files_, name))) return base_->at(full_name(*base_, name));
+    return files_.at(full_name(files_, name));
+  }
+  io::ModelFiles files_;
+  std::optional<io::ModelFiles> base_;
+  Config config_;
+};
+
+}  // namespace lowbit::gpt2

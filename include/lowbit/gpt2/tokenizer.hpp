@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+// GPT-2's tokenizer: byte-level byte-pair encoding with the two files that Hugging Face folders hold, vocab.json and merges.txt.
+// Any byte string can be encoded, and decoding gives it back byte for byte.
+#pragma once
+#include <algorithm>
+#include <array>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <limits>
+#include <queue>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "lowbit/base/error.hpp"
+#include "lowbit/gpt2/pre_tokenizer.hpp"
+#include "lowbit/gpt2/unicode.hpp"
+#include "lowbit/io/file.hpp"
+#include "lowbit/io/in_quotes.hpp"
+#include "lowbit/io/json.hpp"
+
+namespace lowbit::gpt2 {
+namespace detail {
+inline namespace LOWBIT_ABI {
+
+using Vocabulary = std::unordered_map<std::string, std::int32_t>;
+
+// The files spell tokens in printable characters, one per byte: a byte that is a visible Latin-1 character stands for itself, and
+// the 68 others are, in order, U+0100 and what follows.
+inline constexpr std::array<std::uint16_t, 256> byte_symbols = [] {
+  std::array<std::uint16_t, 256> symbols{};
+  std::uint16_t next = 0x100;
+  for (std::uint16_t b = 0; b < 256; ++b) {
+    const bool visible = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b != 0xAD);
+    symbols[b] = visible ? b : next++;
+  }
+  return symbols;
+}();
+
+// The bytes that a token of the vocabulary stands for.  One with a character that stands for no byte was added by hand, such as
+// a marker in another alphabet; it stands for its own text.
+inline std::string token_bytes(std::string_view token) {
+  static constexpr auto bytes_of_symbol = [] {
+    std::array<std::int16_t, 0x100 + 68> bytes{};
+    bytes.fill(-1);
+    for (std::int16_t b = 0; b < 256; ++b) bytes[byte_symbols[static_cast<std::size_t>(b)]] = b;
+    return bytes;
+  }();
+  std::string bytes;
+  for (std::string_view rest = token; !rest.empty();) {
+    const Character c = first_character(rest);
+    rest.remove_prefix(c.bytes);
+    const auto symbol = static_cast<std::size_t>(c.code_point);
+    if (c.code_point < 0 || symbol >= bytes_of_symbol.size() || bytes_of_symbol[symbol] < 0) return std::string(token);
+    bytes.push_back(static_cast<char>(bytes_of_symbol[symbol]));
+  }
+  return bytes;
+}
+
+// The ids by token.  `name` opens every message.
+inline Vocabulary read_vocabulary(std::string_view json, const std::string& name) {
+  const io::Json document = io::parse_json(json, name);
+  if (!document.is_object()) raise<FormatError>(name + ": expected an object of token: id, found " + document.type_name());
+  constexpr std::int32_t largest = std::numeric_limits<std::int32_t>::max();
+  Vocabulary vocabulary;
+  vocabulary.reserve(document.size());
+  for (const auto& [token, id] : document.items()) {
+    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > std::uint64_t{largest})
+      raise<FormatError>(name + ": the id of token " + io::in_quotes(token) + ": expected a number from 0 to " +
+                         std::to_string(largest) + ", found " + io::in_quotes(id.dump()));
+    vocabulary.emplace(token, id.get<std::int32_t>());
+  }
+  return vocabulary;
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+
+inline namespace LOWBIT_ABI {
+
+// A vocabulary and its merges.  Immutable once made: all const members are thread safe.
+//
+// encode() cuts the text into pre-tokens (gpt2/pre_tokenizer.hpp), starts from one token per byte, and joins neighbours by the
+// earliest line of merges.txt that applies, the leftmost such pair first, until none applies.  It takes O(n log n) time, whatever
+// the length of a word.  This is Hugging Face's rule; OpenAI's encoder joins all equal pairs at once, which gives the same for
+// every merges.txt that training can make.  No token is special to encode(): "<|endoftext|>" in a text is 13 characters.
+//
+// Bytes that are not well-formed UTF-8 are kept: for the cutting, each counts as one character that is neither space nor letter
+// nor number.  So decode(encode(s)) == s for every byte string s.
+class Tokenizer {
+ public:
+  // Reads vocab.json and merges.txt of `folder`.  Throws IoError if a file cannot be read, and what from_text() throws.
+  static Tokenizer load(const std::filesystem::path& folder) {
+    const std::filesystem::path vocabulary = folder / "vocab.json", merges = folder / "merges.txt";
+    return from_text(io::read_text(vocabulary), io::read_text(merges), vocabulary.string(), merges.string());
+  }
+
+  // The same from the contents of the two files; the names are for messages.
+  //   vocab_json: one object {"token": id, ...}.  Ids are unique and in [0, 2^31), holes are allowed; the tokens of the 256 single
+  //     bytes must be there, so that every text can be encoded.
+  //   merges: lines "left right", best first, lines end in \n or \r\n.  A first line that starts with "#version" and empty lines
+  //     are skipped.  left, right and their concatenation must be tokens, and a pair may come once.
+  // Throws FormatError that names the file, and the line or the token.
+  static Tokenizer from_text(std::string_view vocab_json, std::string_view merges, const std::string& vocab_name = "vocab.json",
+                             const std::string& merges_name = "merges.txt") {
+    Tokenizer tokenizer;
+    const detail::Vocabulary vocabulary = detail::read_vocabulary(vocab_json, vocab_name);
+    tokenizer.take_vocabulary(vocabulary, vocab_name);
+    tokenizer.take_merges(vocabulary, merges, merges_name);
+    return tokenizer;
+  }
+
+  // Token ids of `text`, in order; none for an empty text.
+  std::vector<std::int32_t> encode(std::string_view text) const {
+    std::vector<std::int32_t> ids;
+    encode(text, ids);
+    return ids;
+  }
+
+  // The same, appended to `ids`: for many texts in one array.
+  void encode(std::string_view text, std::vector<std::int32_t>& ids) const {
+    Scratch scratch;
+    while (!text.empty()) {
+      const std::size_t bytes = pre_token_length(text);
+      encode_word(text.substr(0, bytes), scratch, ids);
+      text.remove_prefix(bytes);
+    }
+  }
+
+  // The bytes that `ids` stand for, one after another.  Ids that encode() never gives are fine ("<|endoftext|>" becomes its name).
+  // A part of what encode() gave may begin or end inside a character.  Throws InvalidArgument if an id has no token.
+  std::string decode(std::span<const std::int32_t> ids) const {
+    std::string text;
+    for (const std::int32_t id : ids) {
+      const auto token = bytes_of_.find(id);
+      if (token == bytes_of_.end())
+        raise<InvalidArgument>("Tokenizer::decode: no token has id " + std::to_string(id) + " (ids are below " +
+                               std::to_string(vocab_size_) + ")");
+      text += token->second;
+    }
+    return text;
+  }
+
+  // One more than the largest id: the rows that an embedding table needs.
+  std::size_t vocab_size() const noexcept { return vocab_size_; }
+
+ private:
+  static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+
+  struct Merge {
+    std::int32_t left, right, joined;
+  };
+  // One token of a word that is being merged; the tokens form a list.
+  struct Symbol {
+    std::int32_t id;  // -1: became part of its left neighbour
+    std::size_t previous, next;
+  };
+  // A merge that applies to the symbol at `position` and its right neighbour, or did when it was noted.
+  struct Candidate {
+    std::size_t rank, position;
+    friend auto operator<=>(const Candidate&, const Candidate&) = default;
+  };
+  // Kept from word to word for its memory.
+  struct Scratch {
+    std::vector<Symbol> symbols;
+    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> candidates;
+  };
+
+  Tokenizer() = default;
+
+  static constexpr std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
+    return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
+  }
+
+  void take_vocabulary(const detail::Vocabulary& vocabulary, const std::string& name) {
+    bytes_of_.reserve(vocabulary.size());
+    for (const auto& [token, id] : vocabulary) {
+      std::string bytes = detail::token_bytes(token);
+      if (bytes.empty()) raise<FormatError>(name + ": the empty string cannot be a token (id " + std::to_string(id) + ")");
+      if (!bytes_of_.emplace(id, std::move(bytes)).second)
+        raise<FormatError>(name + ": id " + std::to_string(id) + " is given to two tokens, one of them " + io::in_quotes(token));
+      vocab_size_ = std::max(vocab_size_, static_cast<std::size_t>(id) + 1);
+    }
+    for (std::size_t b = 0; b < 256; ++b) {
+      std::array<utf8proc_uint8_t, 4> utf8{};
+      const auto size = utf8proc_encode_char(detail::byte_symbols[b], utf8.data());
+      const std::string symbol(utf8.begin(), utf8.begin() + size);
+      const auto found = vocabulary.find(symbol);
+      if (found == vocabulary.end())
+        raise<FormatError>(name + ": no token for the single byte " + std::to_string(b) + ", expected " + io::in_quotes(symbol));
+      byte_ids_[b] = found->second;
+    }
+  }
+
+  void take_merges(const detail::Vocabulary& vocabulary, std::string_view text, const std::string& name) {
+    std::vector<std::size_t> line_of_merge;
+    for (std::size_t line_number = 1; !text.empty(); ++line_number) {
+      std::string_view line = text.substr(0, text.find('\n'));
+      text.remove_prefix(std::min(text.size(), line.size() + 1));
+      if (line.ends_with('\r')) line.remove_suffix(1);
+      if (line.empty() || (line_number == 1 && line.starts_with("#version"))) continue;
+
+      const auto fail = [&](const std::string& what) {
+        raise<FormatError>(name + ": line " + std::to_string(line_number) + ": " + what + ": " + io::in_quotes(line));
+      };
+      const std::size_t space = line.find(' ');
+      if (space == std::string_view::npos || space == 0 || space + 1 == line.size() || line.find(' ', space + 1) != line.npos)
+        fail("expected two tokens with one space between them, found");
+      const std::string left(line.substr(0, space)), right(line.substr(space + 1));
+      const auto id_of = [&](const std::string& token) {
+        const auto found = vocabulary.find(token);
+        if (found == vocabulary.end()) fail(io::in_quotes(token) + " is not in the vocabulary, but is named or made by the merge");
+        return found->second;
+      };
+      const Merge merge{id_of(left), id_of(right), id_of(left + right)};
+      const auto [known, is_new] = rank_of_.emplace(pair_key(merge.left, merge.right), merges_.size());
+      if (!is_new) fail("this merge is in line " + std::to_string(line_of_merge[known->second]) + " too");
+      merges_.push_back(merge);
+      line_of_merge.push_back(line_number);
+    }
+  }
+
+  void encode_word(std::string_view word, Scratch& scratch, std::vector<std::int32_t>& ids) const {
+    std::vector<Symbol>& symbols = scratch.symbols;
+    auto& candidates = scratch.candidates;
+    const auto note = [&](std::size_t position, std::size_t next) {
+      const auto found = rank_of_.find(pair_key(symbols[position].id, symbols[next].id));
+      if (found != rank_of_.end()) candidates.push({found->second, position});
+    };
+
+    symbols.clear();
+    for (std::size_t i = 0; i < word.size(); ++i)
+      symbols.push_back(
+          {byte_ids_[static_cast<unsigned char>(word[i])], i == 0 ? none : i - 1, i + 1 == word.size() ? none : i + 1});
+    for (std::size_t i = 0; i + 1 < symbols.size(); ++i) note(i, i + 1);
+
+    while (!candidates.empty()) {
+      const auto [rank, position] = candidates.top();
+      candidates.pop();
+      const Merge& merge = merges_[rank];
+      Symbol& symbol = symbols[position];
+      // An earlier merge may have taken either of the two; a pair has one rank, so equal ids mean that the note still holds.
+      if (symbol.id != merge.left || symbol.next == none || symbols[symbol.next].id != merge.right) continue;
+      Symbol& taken = symbols[symbol.next];
+      symbol.id = merge.joined;
+      symbol.next = taken.next;
+      taken.id = -1;
+      if (symbol.next != none) {
+        symbols[symbol.next].previous = position;
+        note(position, symbol.next);
+      }
+      if (symbol.previous != none) note(symbol.previous, position);
+    }
+    for (const Symbol& symbol : symbols)
+      if (symbol.id >= 0) ids.push_back(symbol.id);
+  }
+
+  std::array<std::int32_t, 256> byte_ids_{};
+  std::unordered_map<std::int32_t, std::string> bytes_of_;  // not a vector: ids may be far apart
+  std::size_t vocab_size_ = 0;
+  std::vector<Merge> merges_;                               // by rank
+  std::unordered_map<std::uint64_t, std::size_t> rank_of_;  // of a pair_key
+};
+
+}  // namespace LOWBIT_ABI
+}  // namespace lowbit::gpt2

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: MIT
+// The forward pass of GPT-2: one function per layer, shapes on the arguments.  Rows of a batch stand one behind the other, each at
+// its own length, so nothing is padded; and a row's result does not depend on its neighbours or on the number of threads.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lowbit/gpt2/parameters.hpp"
+#include "lowbit/linear.hpp"
+
+namespace lowbit::gpt2 {
+
+// T: tokens of all rows together, C: width.
+struct LayerNorm {
+  AlignedBuffer<float> gain, shift;  // [C]
+};
+struct Block {
+  LayerNorm ln_1, ln_2;
+  Linear attention_in;   // (3C, C): q, k, v
+  Linear attention_out;  // (C, C)
+  Linear mlp_in;         // (4C, C)
+  Linear mlp_out;        // (C, 4C)
+};
+
+// What a model weighs.
+struct MemoryReport {
+  std::size_t parameters = 0;         // of the whole model
+  std::size_t linear_parameters = 0;  // of those, in the weights of the linear layers of the blocks
+  std::size_t paper_bytes = 0;        // the paper's account: bytes of the elements, and transformers' causal-mask buffers; no scales
+  std::size_t resident_bytes = 0;     // what is held: scales and padding included, no mask buffers
+};
+
+class Transformer {
+ public:
+  Transformer() = default;
+  Config config;
+  Tensor token_embedding;     // (vocab, C), f32 or f16
+  Tensor position_embedding;  // (positions, C)
+  std::vector<Block> blocks;
+  LayerNorm ln_f;
+  Tensor score;    // (classes, C); empty: no classification head
+  Tensor lm_head;  // (vocab, C); empty: the token embedding
+  Format rest_format = Format::f32;  // how everything but the linear weights counts in the paper's account
+
+  // The class logits of a batch: row i is ids[offsets[i] .. offsets[i+1]), logits (rows, classes), read at each row's last token.
+  // Throws InvalidArgument if a row is empty or longer than config.positions, an id is outside the vocabulary, or the model has no
+  // classification head.  Thread safe: several threads may call it at once.
+  void classify(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits, Executor& executor) const {
+    require(config.classes != 0, [] { return std::string("classify: the model has no classification head"); });
+    const std::size_t rows = check_batch(ids, offsets), c = config.width;
+    require(logits.size() == rows * config.classes, [&] {
+      return "classify: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(rows) + " rows of " + std::to_string(config.classes) + " classes";
+    });
+    Buffers& b = thread_buffers();
+    forward(ids, offsets, b, executor);
+    b.normed.grow(rows * c);
+    b.last.grow(rows * c);
+    for (std::size_t r = 0; r < rows; ++r) std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
+    layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);
+    MatmulOptions o;
+    o.executor = &executor;
+    matmul(MatrixView<const float>(b.normed.data(), rows, c), score, MatrixView<float>(logits.data(), rows, config.classes), o);
+  }
+  // One row.
+  std::vector<float> classify(std::span<const std::int32_t> ids, Executor& executor) const {
+    const std::size_t offsets[2] = {0, ids.size()};
+    std::vector<float> logits(config.classes);
+    classify(ids, offsets, logits, executor);
+    return logits;
+  }
+
+  // The next-token logits at every token of a batch: logits (tokens, vocab).  Throws and threads as classify().
+  void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits, Executor& executor) const {
+    check_batch(ids, offsets);
+    const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
+    require(logits.size() == tokens * config.vocab, [&] {
+      return "language_logits: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(tokens) + " tokens of vocabulary " + std::to_string(config.vocab);
+    });
+    Buffers& b = thread_buffers();
+    forward(ids, offsets, b, executor);
+    b.normed.grow(tokens * c);
+    layer_norm(ln_f, b.x.data(), tokens, b.normed.data(), executor);
+    MatmulOptions o;
+    o.executor = &executor;
+    matmul(MatrixView<const float>(b.normed.data(), tokens, c), lm_head.rows() != 0 ? lm_head : token_embedding,
+           MatrixView<float>(logits.data(), tokens, config.vocab), o);
+  }
+
+  // The linear layers' products as they run, in order: four per block.
+  std::vector<MatmulPlan> plans() const {
+    std::vector<MatmulPlan> result;
+    for (const Block& b : blocks)
+      for (const Linear* l : {&b.attention_in, &b.attention_out, &b.mlp_in, &b.mlp_out}) result.push_back(l->plan());
+    return result;
+  }
+
+  MemoryReport memory() const {
+    MemoryReport m;
+    const std::size_t rest_bytes = rest_format == Format::f16 ? 2 : 4;
+    const auto rest = [&](std::size_t parameters, std::size_t resident) {
+      m.parameters += parameters;
+      m.paper_bytes += parameters * rest_bytes;
+      m.resident_bytes += resident;
+    };
+    const auto norm = [&](const LayerNorm& n) { rest(n.gain.size() + n.shift.size(), n.gain.size_bytes() + n.shift.size_bytes()); };
+    for (const Tensor* t : {&token_embedding, &position_embedding, &score, &lm_head}) rest(t->size(), t->resident_bytes());
+    norm(ln_f);
+    for (const Block& b : blocks) {
+      norm(b.ln_1);
+      norm(b.ln_2);
+      for (const Linear* l : {&b.attention_in, &b.attention_out, &b.mlp_in, &b.mlp_out}) {
+        m.parameters += l->rows() * l->cols();
+        m.linear_parameters += l->rows() * l->cols();
+        m.paper_bytes += l->element_bytes();
+        m.resident_bytes += l->resident_bytes() - l->bias().size_bytes();
+        rest(l->bias().size(), l->bias().size_bytes());
+      }
+    }
+    m.paper_bytes += config.layers * config.positions * config.positions;  // one byte per element of a boolean mask
+    return m;
+  }
+
+ private:
+  // Activations of a call; a thread keeps its own between calls.
+  struct Buffers {
+    AlignedBuffer<float> x, normed, wide, attended, last;
+  };
+  static Buffers& thread_buffers() {
+    thread_local Buffers b;
+    return b;
+  }
+  std::size_t check_batch(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets) const {
+    require(offsets.size() >= 2, [] { return std::string("a batch needs at least one row: offsets must hold rows + 1 values"); });
+    for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
+      require(offsets[r] < offsets[r + 1] && offsets[r + 1] <= ids.size(), [&] {
+        return "row " + std::to_string(r) + " of the batch: [" + std::to_string(offsets[r]) + ", " + std::to_string(offsets[r + 1]) + ") of " +
+               std::to_string(ids.size()) + " ids is empty or out of range";
+      });
+      require(offsets[r + 1] - offsets[r] <= config.positions, [&] {
+        return "row " + std::to_string(r) + " of the batch has " + std::to_string(offsets[r + 1] - offsets[r]) + " tokens; the model has " +
+               std::to_string(config.positions) + " positions";
+      });
+    }
+    for (std::size_t i = offsets.front(); i < offsets.back(); ++i)
+      require(ids[i] >= 0 && static_cast<std::size_t>(ids[i]) < config.vocab,
+              [&] { return "token id " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(config.vocab); });
+    return offsets.size() - 1;
+  }
+
+  // x (T, C): the residual stream after the last block.
+  void forward(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, Buffers& b, Executor& executor) const {
+    const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
+    b.x.grow(tokens * c);
+    b.normed.grow(tokens * c);
+    b.attended.grow(tokens * c);
+    b.wide.grow(tokens * std::max(3 * c, config.inner));
+    embed(ids, offsets, b.x.data());
+    for (const Block& block : blocks) {
+      const MatrixView<float> x(b.x.data(), tokens, c), normed(b.normed.data(), tokens, c), qkv(b.wide.data(), tokens, 3 * c),
+          attended(b.attended.data(), tokens, c), inner(b.wide.data(), tokens, config.inner);
+      layer_norm(block.ln_1, x.data, tokens, normed.data, executor);
+      block.attention_in.forward(normed, qkv, executor);
+      attention(qkv.data, offsets, attended.data, executor);
+      block.attention_out.forward(attended, x, executor, Activation::none, x);
+      layer_norm(block.ln_2, x.data, tokens, normed.data, executor);
+      block.mlp_in.forward(normed, inner, executor, Activation::gelu_tanh);
+      block.mlp_out.forward(inner, x, executor, Activation::none, x);
+    }
+  }
+
+  // out (T, C): token embedding plus position embedding.
+  void embed(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, float* out) const {
+    const std::size_t c = config.width;
+    thread_local std::vector<float> position;
+    position.resize(c);
+    for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
+      for (std::size_t t = offsets[r]; t < offsets[r + 1]; ++t, out += c) {
+        const auto id = static_cast<std::size_t>(ids[t]), p = t - offsets[r];
+        token_embedding.dequantize_rows(id, id + 1, out);
+        position_embedding.dequantize_rows(p, p + 1, position.data());
+        for (std::size_t i = 0; i < c; ++i) out[i] += position[i];
+      }
+  }
+
+  // out (rows, C) = normalized x (rows, C).
+  void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, float* out, Executor& executor) const {
+    const std::size_t parts = std::max<std::size_t>(1, std::min(executor.concurrency(), rows / 16));
+    executor.run(parts, [&](std::size_t i) {
+      detail::LayerNormArgs a;
+      const std::size_t begin = rows * i / parts, end = rows * (i + 1) / parts;
+      a.x = x + begin * config.width;
+      a.out = out + begin * config.width;
+      a.gain = n.gain.data();
+      a.shift = n.shift.data();
+      a.rows = end - begin;
+      a.n = config.width;
+      a.epsilon = config.epsilon;
+      detail::kernels().layer_norm(a);
+    });
+  }
+
+  // out (T, C) from qkv (T, 3C): every head of every row on its own.
+  void attention(const float* qkv, std::span<const std::size_t> offsets, float* out, Executor& executor) const {
+    const std::size_t rows = offsets.size() - 1, c = config.width, depth = c / config.heads;
+    executor.run(rows * config.heads, [&](std::size_t task) {
+      const std::size_t r = task / config.heads, head = task % config.heads, first = offsets[r] - offsets[0];
+      thread_local AlignedBuffer<float> scratch;
+      detail::AttentionArgs a;
+      a.positions = offsets[r + 1] - offsets[r];
+      a.depth = depth;
+      a.q = qkv + first * 3 * c + head * depth;
+      a.k = a.q + c;
+      a.v = a.k + c;
+      a.stride = 3 * c;
+      a.out = out + first * c + head * depth;
+      a.out_stride = c;
+      a.scale = 1.0f / std::sqrt(static_cast<float>(depth));
+      scratch.grow(detail::attention_scratch_floats(a.positions, depth));
+      a.scratch = scratch.data();
+      detail::kernels().attention(a);
+    });
+  }
+};
+
+}  // namespace lowbit::gpt2

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+// bitsandbytes' state dict <-> tensors: NF4 and FP4 (plain or double-quantized) and LLM.int8(), read as published checkpoints hold
+// them and written back byte for byte.  Rule: bitsandbytes functional.QuantState.as_dict / from_dict, nn.Linear8bitLt.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "lowbit/io/json.hpp"
+#include "lowbit/io/safetensors.hpp"
+#include "lowbit/tensor/int8_tensor.hpp"
+#include "lowbit/tensor/nf4_tensor.hpp"
+
+namespace lowbit::io {
+
+// A 4-bit weight and what its state says beside it.
+struct FourBitState {
+  Tensor tensor;            // nf4 or fp4
+  std::string dtype;        // the type its producer decodes to: "float16", "bfloat16" or "float32"
+  std::string nested_dtype = "float32";
+};
+
+namespace detail {
+inline namespace LOWBIT_ABI {
+
+inline std::string four_bit_state_key(const TensorSource& source, const std::string& weight) {
+  for (const char* type : {"nf4", "fp4"}) {
+    std::string key = weight + ".quant_state.bitsandbytes__" + type;
+    if (source.contains(key)) return key;
+  }
+  return {};
+}
+inline void fill(AlignedBuffer<float>& out, const TensorView& view, std::size_t n) {
+  if (view.elements() != n)
+    raise<FormatError>(view.where() + ": expected " + std::to_string(n) + " elements, found " + std::to_string(view.elements()));
+  out.reset(n);
+  read_floats(view, out.span());
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+
+inline namespace LOWBIT_ABI {
+
+// Whether `weight` (for example "transformer.h.0.attn.c_attn.weight") is held in 4 bits.
+inline bool is_four_bit(const TensorSource& source, const std::string& weight) { return !detail::four_bit_state_key(source, weight).empty(); }
+
+// Reads a 4-bit weight (out, in).  The tables, offset and block size are those of the file; the packed bytes may be stored as any
+// type (quant_storage).  Throws FormatError that names the tensor, what was expected and what was found.
+inline FourBitState read_four_bit(const TensorSource& source, const std::string& weight) {
+  const std::string key = detail::four_bit_state_key(source, weight);
+  if (key.empty()) raise<FormatError>(source.location() + ": tensor " + in_quotes(weight) + " has no quant_state.bitsandbytes__nf4 or __fp4 beside it");
+  const TensorView& state = source.at(key);
+  const auto bytes = state.as_span<std::uint8_t>();
+  std::string text(bytes.begin(), bytes.end());
+  text.erase(std::find(text.begin(), text.end(), '\0'), text.end());
+  const Json json = parse_json(text, state.where());
+  const auto fail = [&](const char* name, const char* expected) { raise<FormatError>(state.where() + ": " + name + ": expected " + expected); };
+  const auto member = [&](const char* name) -> const Json& {
+    if (!json.is_object() || !json.contains(name)) fail(name, "a value, found nothing");
+    return json[name];
+  };
+  FourBitState result;
+  TensorParts p;
+  const bool nf4 = key.ends_with("nf4");
+  if (!member("quant_type").is_string() || member("quant_type") != (nf4 ? "nf4" : "fp4")) fail("quant_type", nf4 ? "\"nf4\"" : "\"fp4\"");
+  p.format = nf4 ? Format::nf4 : Format::fp4;
+  if (!member("blocksize").is_number_unsigned() || !valid_block_size(member("blocksize").get<std::size_t>()))
+    fail("blocksize", "a power of two from 32 to 4096");
+  p.block = member("blocksize").get<std::size_t>();
+  const Json& shape = member("shape");
+  if (!shape.is_array() || shape.size() != 2 || !shape[0].is_number_unsigned() || !shape[1].is_number_unsigned()) fail("shape", "[out, in]");
+  p.rows = shape[0].get<std::size_t>();
+  p.cols = shape[1].get<std::size_t>();
+  if (!member("dtype").is_string()) fail("dtype", "a string");
+  result.dtype = member("dtype").get<std::string>();
+
+  const TensorView& codes = source.at(weight);
+  const std::size_t n = checked_mul(p.rows, p.cols, "4-bit weight"), blocks = block_count(n, p.block);
+  if (codes.data.size() != packed_size(n))
+    raise<FormatError>(codes.where() + ": expected " + std::to_string(packed_size(n)) + " bytes for shape " + lowbit::shape_string(p.rows, p.cols) + ", found " +
+                       std::to_string(codes.data.size()));
+  p.codes.reset(packed_size(n));
+  if (n != 0) std::memcpy(p.codes.data(), codes.data.data(), codes.data.size());
+
+  AlignedBuffer<float> table;
+  detail::fill(table, source.at(weight + ".quant_map"), 16);
+  std::copy_n(table.data(), 16, p.table.begin());
+  const TensorView& absmax = source.at(weight + ".absmax");
+  if (absmax.dtype == DType::U8) {
+    const auto quantized = absmax.as_span<std::uint8_t>();
+    if (quantized.size() != blocks)
+      raise<FormatError>(absmax.where() + ": expected " + std::to_string(blocks) + " blocks, found " + std::to_string(quantized.size()));
+    p.scale_codes.reset(blocks);
+    std::copy(quantized.begin(), quantized.end(), p.scale_codes.data());
+    if (!member("nested_blocksize").is_number_unsigned() || member("nested_blocksize").get<std::size_t>() != nested_block_size)
+      fail("nested_blocksize", "256");
+    if (!member("nested_offset").is_number()) fail("nested_offset", "a number");
+    p.offset = static_cast<float>(member("nested_offset").get<double>());
+    if (json.contains("nested_dtype")) result.nested_dtype = member("nested_dtype").is_string() ? member("nested_dtype").get<std::string>() : "";
+    if (result.nested_dtype != "float32")
+      raise<FormatError>(state.where() + ": nested_dtype: expected \"float32\", found " + in_quotes(result.nested_dtype) +
+                         "; the file was saved again after a repacking that rounded its scales");
+    detail::fill(p.nested, source.at(weight + ".nested_absmax"), ceil_div(blocks, nested_block_size));
+    AlignedBuffer<float> map;
+    detail::fill(map, source.at(weight + ".nested_quant_map"), 256);
+    std::copy_n(map.data(), 256, p.nested_map.begin());
+  } else if (absmax.dtype == DType::BF16 && absmax.shape.size() == 2 && p.cols % p.block == 0 && absmax.shape[0] == p.cols / p.block &&
+             absmax.shape[1] == p.rows) {
+    // Saved again after bitsandbytes repacked it for a CPU with AVX512-BF16: transposed and rounded to bf16.
+    AlignedBuffer<float> transposed;
+    detail::fill(transposed, absmax, blocks);
+    p.scales.reset(blocks);
+    const std::size_t per_row = p.cols / p.block;
+    for (std::size_t r = 0; r < p.rows; ++r)
+      for (std::size_t b = 0; b < per_row; ++b) p.scales[r * per_row + b] = transposed[b * p.rows + r];
+  } else {
+    detail::fill(p.scales, absmax, blocks);
+  }
+  result.tensor = Tensor(std::move(p));
+  return result;
+}
+
+// Whether `module` (for example "transformer.h.0.attn.c_attn") is an LLM.int8() layer.
+inline bool is_llm_int8(const TensorSource& source, const std::string& module) {
+  return source.contains(module + ".SCB") && source.contains(module + ".weight");
+}
+
+// Reads the weights (out, in) of an LLM.int8() layer.  Throws FormatError as above; tile formats of old versions are refused.
+inline LlmInt8Tensor read_llm_int8(const TensorSource& source, const std::string& module) {
+  const TensorView &weight = source.at(module + ".weight"), &scb = source.at(module + ".SCB");
+  weight.check_dtype(DType::I8);
+  if (weight.shape.size() != 2) raise<FormatError>(weight.where() + ": expected shape [out, in], found " + shape_string(weight.shape));
+  if (source.contains(module + ".weight_format")) {
+    const TensorView& format = source.at(module + ".weight_format");
+    const auto code = format.as_span<std::uint8_t>();
+    if (code.size() != 1 || code[0] != 0)
+      raise<FormatError>(format.where() + ": expected 0 (row-major), found another layout; save the model again with a current bitsandbytes");
+  }
+  AlignedBuffer<float> scales;
+  detail::fill(scales, scb, weight.shape[0]);
+  return LlmInt8Tensor::from_codes(weight.as_span<std::int8_t>().data(), scales.data(), weight.shape[0], weight.shape[1]);
+}
+
+// Tensors to write, and the bytes that they point at; those of the tensor itself are not copied, so it must live on.
+struct StateDict {
+  std::vector<TensorToWrite> tensors;
+  std::vector<std::vector<std::byte>> owned;
+
+  void add(std::string name, DType dtype, std::vector<std::size_t> shape, const void* data, std::size_t bytes) {
+    tensors.push_back({std::move(name), dtype, std::move(shape), {static_cast<const std::byte*>(data), bytes}});
+  }
+  void add_owned(std::string name, DType dtype, std::vector<std::size_t> shape, const void* data, std::size_t bytes) {
+    owned.emplace_back(static_cast<const std::byte*>(data), static_cast<const std::byte*>(data) + bytes);
+    add(std::move(name), dtype, std::move(shape), owned.back().data(), bytes);
+  }
+};
+
+// Adds a 4-bit weight under the name `weight`, with keys, order and JSON as bitsandbytes writes them.
+inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor& tensor, const std::string& dtype) {
+  const TensorParts& p = tensor.parts();
+  require(p.format == Format::nf4 || p.format == Format::fp4, [&] { return in_quotes(weight) + ": expected a 4-bit tensor, found " + format_name(p.format); });
+  const std::size_t blocks = block_count(tensor.size(), p.block);
+  out.add(weight, DType::U8, {p.codes.size(), 1}, p.codes.data(), p.codes.size_bytes());
+  Json json = {{"quant_type", format_name(p.format)}, {"blocksize", p.block}, {"dtype", dtype}, {"shape", {p.rows, p.cols}}};
+  if (tensor.double_quantized()) {
+    out.add(weight + ".absmax", DType::U8, {blocks}, p.scale_codes.data(), p.scale_codes.size_bytes());
+    out.add(weight + ".quant_map", DType::F32, {16}, p.table.data(), 64);
+    out.add(weight + ".nested_absmax", DType::F32, {p.nested.size()}, p.nested.data(), p.nested.size_bytes());
+    out.add(weight + ".nested_quant_map", DType::F32, {256}, p.nested_map.data(), 1024);
+    json["nested_blocksize"] = nested_block_size;
+    json["nested_dtype"] = "float32";
+    json["nested_offset"] = static_cast<double>(p.offset);
+  } else {
+    out.add(weight + ".absmax", DType::F32, {blocks}, p.scales.data(), p.scales.size_bytes());
+    out.add(weight + ".quant_map", DType::F32, {16}, p.table.data(), 64);
+  }
+  std::string text = json.dump(-1, ' ', true);
+  // Python's json.dumps separates with ", " and ": "; no string of this object holds either character.
+  std::string spaced;
+  for (const char c : text) {
+    spaced += c;
+    if (c == ',' || c == ':') spaced += ' ';
+  }
+  out.add_owned(weight + ".quant_state.bitsandbytes__" + format_name(p.format), DType::U8, {spaced.size()}, spaced.data(), spaced.size());
+}
+// Adds the weights of an LLM.int8() layer.
+inline void add_llm_int8(StateDict& out, const std::string& module, const LlmInt8Tensor& tensor) {
+  const std::uint8_t row_major = 0;
+  out.add(module + ".weight", DType::I8, {tensor.rows(), tensor.cols()}, tensor.codes(), tensor.size());
+  out.add(module + ".SCB", DType::F32, {tensor.rows()}, tensor.scb(), tensor.rows() * 4);
+  out.add_owned(module + ".weight_format", DType::U8, {}, &row_major, 1);
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace lowbit::io

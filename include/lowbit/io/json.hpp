@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// JSON from files that nobody vouches for: as nlohmann::json reads it, but with keys in the file's order, and with everything
+// refused that two readers could understand differently (duplicate keys, NUL bytes) or that could exhaust the stack.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "lowbit/base/error.hpp"
+#include "lowbit/io/in_quotes.hpp"
+
+namespace lowbit::io {
+inline namespace LOWBIT_ABI {
+
+// Objects keep the order of their keys; look-up is linear.
+using Json = nlohmann::ordered_json;
+
+}  // namespace LOWBIT_ABI
+
+namespace detail {
+inline namespace LOWBIT_ABI {
+
+// Builds the document from the parser's events.  nlohmann's own builder keeps the last of two equal keys without a word, and
+// searches the object for every new key, which takes quadratic time here.
+class JsonBuilder final : public nlohmann::json_sax<Json> {
+ public:
+  explicit JsonBuilder(const std::string& what) : what_(what) {}
+  Json take() { return std::move(root_); }
+
+  bool null() override { return put(nullptr); }
+  bool boolean(bool value) override { return put(value); }
+  bool number_integer(number_integer_t value) override { return put(value); }
+  bool number_unsigned(number_unsigned_t value) override { return put(value); }
+  bool number_float(number_float_t value, const string_t&) override { return put(value); }
+  bool string(string_t& value) override { return put(std::move(value)); }
+  bool binary(binary_t&) override { return false; }
+  bool start_object(std::size_t) override { return start(Json::object()); }
+  bool start_array(std::size_t) override { return start(Json::array()); }
+  bool end_object() override { return end(); }
+  bool end_array() override { return end(); }
+  bool key(string_t& name) override {
+    if (!open_.back().keys.insert(name).second) raise<FormatError>(what_ + ": the key " + in_quotes(name) + " occurs twice");
+    key_ = std::move(name);
+    return true;
+  }
+  bool parse_error(std::size_t position, const std::string& token, const nlohmann::detail::exception&) override {
+    raise<FormatError>(what_ + ": not JSON: unexpected " + in_quotes(token) + " at byte " + std::to_string(position));
+  }
+
+ private:
+  static constexpr std::size_t max_depth = 64;
+  struct Open {
+    Json* container;
+    std::unordered_set<std::string> keys;
+  };
+
+  Json* place(Json value) {
+    if (open_.empty()) return &(root_ = std::move(value));
+    Json& parent = *open_.back().container;
+    if (parent.is_array()) return &parent.get_ref<Json::array_t&>().emplace_back(std::move(value));
+    return &parent.get_ref<Json::object_t&>().std::vector<Json::object_t::value_type>::emplace_back(key_, std::move(value)).second;
+  }
+  bool put(Json value) {
+    place(std::move(value));
+    return true;
+  }
+  bool start(Json container) {
+    if (open_.size() == max_depth) raise<FormatError>(what_ + ": nested more than " + std::to_string(max_depth) + " deep");
+    open_.push_back({place(std::move(container)), {}});
+    return true;
+  }
+  bool end() {
+    open_.pop_back();
+    return true;
+  }
+
+  const std::string& what_;
+  Json root_;
+  std::string key_;
+  std::vector<Open> open_;  // a container does not move while one of its children is open: only the innermost one grows
+};
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+
+inline namespace LOWBIT_ABI {
+
+// The JSON document in `text` (UTF-8, nothing but white space after it).  `what` opens every message: a file, or a part of one.
+// Throws FormatError for anything that is not JSON, duplicate keys, NUL bytes, and nesting deeper than 64.
+inline Json parse_json(std::string_view text, const std::string& what) {
+  // nlohmann's reader takes a NUL byte for the end of its input and would not look at what follows.
+  if (const auto nul = text.find('\0'); nul != text.npos)
+    raise<FormatError>(what + ": not JSON: NUL at byte " + std::to_string(nul));
+  detail::JsonBuilder builder(what);
+  Json::sax_parse(text.begin(), text.end(), &builder);
+  return builder.take();
+}
+
+// `text` as a JSON string, with its quotes.  Throws InvalidArgument that starts with `what` if it is not UTF-8.
+inline std::string json_string(const std::string& text, const char* what) {
+  // The strict error handler throws an exception of nlohmann's own; the lenient one changes the text, which shows.
+  const std::string result = Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  require(Json::parse(result, nullptr, false) == text,
+          [&] { return std::string(what) + ": " + in_quotes(text) + " is not UTF-8"; });
+  return result;
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace lowbit::io

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: MIT
+// What kernels are called with: plain structs of pointers and sizes, the two weight layouts, and the table of entry points.
+// No tensor class and no vector type appears here; shapes were checked by the caller.
+#pragma once
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "lowbit/base/half.hpp"
+#include "lowbit/kernel/level.hpp"
+
+namespace lowbit {
+
+// The arithmetic of a product.  f32: exact decode, float sums.  bf16: weights and activations rounded to bfloat16 (nearest even),
+// products summed in float.  int8: activations quantized per row, exact integer sums.
+enum class Compute { f32, bf16, int8 };
+constexpr const char* compute_name(Compute c) { return c == Compute::f32 ? "f32" : c == Compute::bf16 ? "bf16" : "int8"; }
+
+// What follows the product: gelu_tanh is GPT-2's gelu_new, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+enum class Activation { none, gelu_tanh };
+inline constexpr Activation gelu_tanh = Activation::gelu_tanh;
+
+namespace detail {
+
+// How one weight is stored.
+enum class Element : std::uint8_t { f32, f16, bf16, int8, four_bit };
+
+// ---- the packed layout ----------------------------------------------------------------------------------------------------
+// Panels of 48 output columns: 3, 6 or 12 registers of 16, 8 or 4 floats, and a divisor of 768, 2304 and 3072.  A panel is one
+// stream of records, one per block of `block` k: the 48 fp32 scales (where the format has block scales), then groups of 8 k:
+//
+//   f32        8 x [48 floats]                                           one k after the other
+//   f16        8 x [48 halves]
+//   bf16       4 x [48 dwords]      a dword holds k = 2i (low half) and 2i + 1
+//   int8       2 x [48 dwords]      a dword holds 4 k in the order int8_k, each code + 128
+//   four_bit   1 x [48 dwords]      a dword holds 8 k: nibble i holds k = four_bit_k(i)
+//
+// Nibble 4h+i of a dword holds k = 2i+h, so one layout serves all computes: dword >> 4i indexes a table of floats, word >> 4i a
+// table of bf16 pairs in natural order, byte >> 4t a table of bytes in the order int8_k.  Codes are unsigned for the u8 x s8 dot
+// instructions: the correction is -128 * sum(x), one number per row and block, known when the row is quantized.
+inline constexpr std::size_t panel_cols = 48;
+inline constexpr std::size_t group_k = 8;
+constexpr int four_bit_k(int i) { return 2 * (i & 3) + (i >> 2); }                    // k of nibble i
+constexpr int int8_k(int t, int j) { return 4 * (j & 1) + 2 * t + (j >> 1); }         // k of byte j of dword t
+// Float sums are carried to a second level after this many k: a single running sum loses digits at K = 3072.
+inline constexpr std::size_t sum_k = 512;
+
+constexpr std::size_t group_bytes(Element e) {
+  switch (e) {
+    case Element::f32: return panel_cols * 32;
+    case Element::f16:
+    case Element::bf16: return panel_cols * 16;
+    case Element::int8: return panel_cols * 8;
+    case Element::four_bit: return panel_cols * 4;
+  }
+  return 0;
+}
+
+// The 16 values of a 4-bit format in the forms that kernels look up.
+struct alignas(64) CodebookTables {
+  std::array<float, 16> f32;            // the values
+  std::array<float, 16> bf16;           // rounded to bfloat16, as floats
+  std::array<std::uint16_t, 32> pairs;  // rounded to bfloat16, as bits, twice
+  std::array<std::uint8_t, 64> bytes;   // round(value * 127 / largest) + 128, four times
+  float byte_scale;                     // largest / 127: value = (byte - 128) * byte_scale
+};
+inline CodebookTables make_codebook_tables(const float* values) {
+  CodebookTables t{};
+  float largest = 0;
+  for (int i = 0; i < 16; ++i) largest = std::fabs(values[i]) > largest ? std::fabs(values[i]) : largest;
+  t.byte_scale = largest / 127.0f;
+  for (std::size_t i = 0; i < 16; ++i) {
+    t.f32[i] = values[i];
+    t.bf16[i] = to_float(to_bfloat16(values[i]));
+    t.pairs[i] = t.pairs[i + 16] = to_bfloat16(values[i]).bits;
+    const float v = largest > 0 ? values[i] * (127.0f / largest) : 0.0f;
+    for (std::size_t r = 0; r < 4; ++r) t.bytes[16 * r + i] = static_cast<std::uint8_t>(128 + static_cast<int>(v < 0 ? v - 0.5f : v + 0.5f));
+  }
+  return t;
+}
+
+struct PackedWeights {
+  const std::uint8_t* data = nullptr;
+  std::size_t n = 0, k = 0;   // output columns; depth, a multiple of 8 (padded with zeros)
+  std::size_t block = 0;      // k of a record; divides k
+  Element element = Element::f32;
+  bool scaled = false;        // records start with 48 scales
+  float scale_factor = 1;     // multiplies every scale (LLM.int8() stores absmax, not absmax / 127)
+  const CodebookTables* codebook = nullptr;  // four_bit
+
+  constexpr std::size_t record_bytes() const { return (scaled ? panel_cols * 4 : 0) + block / group_k * group_bytes(element); }
+  constexpr std::size_t blocks() const { return k / block; }
+  constexpr std::size_t panel_bytes() const { return blocks() * record_bytes(); }
+  constexpr std::size_t panels() const { return (n + panel_cols - 1) / panel_cols; }
+};
+
+// ---- the canonical layout -------------------------------------------------------------------------------------------------
+// Row-major elements (4-bit: high nibble first) with scales over flat blocks that ignore rows.
+struct CanonicalWeights {
+  const void* codes = nullptr;
+  std::size_t n = 0, k = 0;
+  Element element = Element::f32;
+  std::size_t block = 0;               // elements that share a scale; 0: no scales
+  const float* scales = nullptr;       // [ceil(n*k / block)], or null where double-quantized:
+  const std::uint8_t* scale_codes = nullptr;  // scale i = round(map[code i] * nested[i / nested_block]) + offset
+  const float* nested = nullptr;
+  const float* map = nullptr;
+  std::size_t nested_block = 0;
+  float offset = 0;
+  float scale_factor = 1;              // as in PackedWeights
+  const CodebookTables* codebook = nullptr;
+};
+
+// ---- activations and epilogue ---------------------------------------------------------------------------------------------
+// Converted rows of x.  packed layout: depth padded to k with zeros; int8 codes permuted in eights (int8_k order).
+struct Activations {
+  const void* data = nullptr;          // float, bfloat16 bits or int8 codes
+  std::size_t stride_bytes = 0;
+  const float* scale = nullptr;        // int8: value = code * scale, per row
+  const std::int32_t* offset = nullptr;  // int8, packed: -128 * sum of the codes, per row and block
+  std::size_t offset_stride = 0;
+  // Outliers that were taken out of the codes and are multiplied in float: row r owns [outlier_begin[r], outlier_begin[r+1]).
+  const std::size_t* outlier_begin = nullptr;
+  const std::uint32_t* outlier_column = nullptr;
+  const float* outlier_value = nullptr;
+};
+
+// y = activation(product + bias) + residual.
+struct EpilogueArgs {
+  const float* bias = nullptr;      // [n]
+  const float* residual = nullptr;  // (m, n)
+  std::size_t residual_stride = 0;
+  Activation activation = Activation::none;
+};
+
+struct PackedGemmArgs {
+  PackedWeights w;
+  Activations x;
+  std::size_t m = 0;
+  float* y = nullptr;
+  std::size_t y_stride = 0;
+  EpilogueArgs epilogue;
+  std::size_t panel_begin = 0, panel_end = 0;  // the unit of parallel work
+  std::uint8_t* scratch = nullptr;             // packed_scratch_bytes(), 64-byte aligned, one per thread
+};
+inline constexpr std::size_t row_block = 128;  // rows that share one decode: 128 x 768 floats are 384 KiB of a 1 MiB L2
+
+// Totals of a row block, then a decoded chunk of one panel in the compute type.
+inline std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) {
+  const std::size_t chunk = c == Compute::int8 ? w.block : (w.block < sum_k ? w.block : sum_k);
+  return row_block * panel_cols * 4 + chunk * panel_cols * (c == Compute::f32 ? 4 : c == Compute::bf16 ? 2 : 1);
+}
+
+struct CanonicalGemmArgs {
+  CanonicalWeights w;
+  Activations x;  // natural order, no padding; bf16: floats that were rounded to bfloat16
+  std::size_t m = 0;
+  float* y = nullptr;
+  std::size_t y_stride = 0;
+  EpilogueArgs epilogue;
+  std::size_t row_begin = 0, row_end = 0;  // rows of w = columns of y
+  std::uint8_t* scratch = nullptr;         // canonical_scratch_bytes()
+};
+// A decoded row of codes, the scales of its blocks, one outlier sum.
+inline std::size_t canonical_scratch_bytes(const CanonicalWeights& w) {
+  const std::size_t spans = w.block == 0 ? 1 : w.k / w.block + 2;
+  return (w.k * 4 + 64) / 64 * 64 + 64 + spans * 4 + 64;
+}
+
+// ---- conversion of activations ---------------------------------------------------------------------------------------------
+enum class QuantizeRule : std::uint8_t {
+  absmax,    // scale = absmax / 127, code = round(x / scale)
+  llm_int8,  // stat = absmax, code = round(x * (127 * (1 / stat))); scale = stat / 127
+};
+struct QuantizeRowsArgs {
+  const float* x = nullptr;
+  std::size_t m = 0, k = 0, x_stride = 0;
+  QuantizeRule rule = QuantizeRule::absmax;
+  bool permute = false;          // int8_k order inside eights, for the packed layout
+  std::size_t k_padded = 0;      // codes written per row; the rest is zero
+  std::size_t block = 0;         // block of the offsets; 0: none wanted
+  float threshold = 0;           // llm_int8: |x| >= threshold is an outlier; 0: none
+  const std::uint8_t* column_is_outlier = nullptr;  // [k], bitsandbytes' rule over a whole call, or null: per row
+  std::int8_t* codes = nullptr;  // (m, k_padded)
+  float* scale = nullptr;        // [m]
+  std::int32_t* offset = nullptr;  // (m, k_padded / block)
+};
+struct Bf16RowsArgs {
+  const float* x = nullptr;
+  std::size_t m = 0, k = 0, x_stride = 0, k_padded = 0;
+  std::uint16_t* out = nullptr;  // (m, k_padded) bits
+};
+
+// ---- the rest of a transformer ---------------------------------------------------------------------------------------------
+// out = (x - mean) / sqrt(variance + epsilon) * gain + shift over rows of n.
+struct LayerNormArgs {
+  const float* x = nullptr;
+  float* out = nullptr;
+  const float* gain = nullptr;
+  const float* shift = nullptr;
+  std::size_t rows = 0, n = 0;
+  float epsilon = 0;
+};
+// Causal attention of one head over one sequence: out_t = sum over s <= t of softmax(q_t . k_s * scale) v_s.
+struct AttentionArgs {
+  const float* q = nullptr;
+  const float* k = nullptr;
+  const float* v = nullptr;
+  std::size_t stride = 0;  // floats from one position to the next in q, k and v
+  float* out = nullptr;
+  std::size_t out_stride = 0;
+  std::size_t positions = 0, depth = 0;
+  std::size_t first_query = 0;  // queries [first_query, positions): earlier results are not wanted
+  float scale = 1;
+  float* scratch = nullptr;  // attention_scratch_floats()
+};
+inline std::size_t attention_scratch_floats(std::size_t positions, std::size_t depth) {
+  const std::size_t padded = (positions + 63) / 64 * 64;
+  return padded * (depth + 1) + 64;
+}
+
+// The entry points of one level.
+struct Kernels {
+  Level level = Level::base;
+  void (*gemm_packed[3])(const PackedGemmArgs&) = {};        // by Compute
+  void (*gemm_canonical[3])(const CanonicalGemmArgs&) = {};  // by Compute
+  void (*quantize_rows)(const QuantizeRowsArgs&) = nullptr;
+  void (*bf16_rows)(const Bf16RowsArgs&) = nullptr;
+  void (*layer_norm)(const LayerNormArgs&) = nullptr;
+  void (*attention)(const AttentionArgs&) = nullptr;
+  void (*gelu)(const float* x, float* out, std::size_t n) = nullptr;
+  void (*exp)(const float* x, float* out, std::size_t n) = nullptr;
+  bool (*bf16_is_native)() = nullptr;  // the level has a bf16 dot instruction
+};
+
+}  // namespace detail
+}  // namespace lowbit

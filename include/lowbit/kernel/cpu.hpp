@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+// What this processor and its operating system can run, by our own cpuid and xgetbv: compilers' helpers differ in the names
+// they know, and xsimd 8.1's detection does not ask whether the operating system saves the wide registers.
+#pragma once
+#include <cstdint>
+
+#include "lowbit/kernel/level.hpp"
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(_MSC_VER)
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+#endif
+
+namespace lowbit {
+namespace detail {
+
+struct CpuidResult {
+  std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+inline CpuidResult cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
+  CpuidResult r;
+#if defined(_MSC_VER)
+  int out[4];
+  __cpuidex(out, 0, 0);
+  if (leaf > static_cast<std::uint32_t>(out[0])) return r;
+  __cpuidex(out, static_cast<int>(leaf), static_cast<int>(subleaf));
+  r = {static_cast<std::uint32_t>(out[0]), static_cast<std::uint32_t>(out[1]), static_cast<std::uint32_t>(out[2]),
+       static_cast<std::uint32_t>(out[3])};
+#else
+  if (leaf > static_cast<std::uint32_t>(__get_cpuid_max(0, nullptr))) return r;
+  __cpuid_count(leaf, subleaf, r.eax, r.ebx, r.ecx, r.edx);
+#endif
+  return r;
+}
+// The register state that the operating system saves (XCR0).  Call only where cpuid says OSXSAVE.
+inline std::uint64_t xcr0() {
+#if defined(_MSC_VER)
+  return _xgetbv(0);
+#else
+  std::uint32_t low, high;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (static_cast<std::uint64_t>(high) << 32) | low;
+#endif
+}
+#endif
+
+inline Level detect_cpu_level() {
+  Level level = Level::base;
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+  const auto bit = [](std::uint32_t word, int i) { return ((word >> i) & 1u) != 0; };
+  const CpuidResult f1 = cpuid(1, 0), f7 = cpuid(7, 0), f71 = f7.eax >= 1 ? cpuid(7, 1) : CpuidResult{};
+  if (!bit(f1.ecx, 27)) return level;  // OSXSAVE
+  const std::uint64_t saved = xcr0();
+  const bool ymm = (saved & 0x6) == 0x6, zmm = (saved & 0xE6) == 0xE6;
+  const bool avx2 = ymm && bit(f1.ecx, 28) && bit(f7.ebx, 5) && bit(f1.ecx, 12) && bit(f1.ecx, 29);  // avx, avx2, fma, f16c
+  if (!avx2) return level;
+  level = Level::avx2;
+  const bool avx512 = zmm && bit(f7.ebx, 16) && bit(f7.ebx, 17) && bit(f7.ebx, 28) && bit(f7.ebx, 30) && bit(f7.ebx, 31);  // f dq cd bw vl
+  if (!avx512) return level;
+  level = Level::avx512;
+  if (!bit(f7.ecx, 11)) return level;  // avx512_vnni
+  level = Level::avx512vnni;
+  if (!bit(f71.eax, 5)) return level;  // avx512_bf16
+  level = Level::avx512bf16;
+#endif
+  return level;
+}
+
+}  // namespace detail
+
+// The best level that this machine can run.  Thread safe; asked once.
+inline Level cpu_level() {
+  static const Level level = detail::detect_cpu_level();
+  return level;
+}
+
+}  // namespace lowbit

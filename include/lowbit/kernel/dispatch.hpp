@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+// Which level runs: the best one of the processor, unless LOWBIT_ISA in the environment or set_level() says otherwise.
+#pragma once
+#include <atomic>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "lowbit/base/error.hpp"
+#include "lowbit/kernel/cpu.hpp"
+#include "lowbit/kernel/targets.hpp"
+
+namespace lowbit {
+inline namespace LOWBIT_ABI {
+
+// The levels that this build holds and this processor runs, ascending; never empty.
+inline std::vector<Level> available_levels() {
+  std::vector<Level> levels;
+  for (const Level l : all_levels)
+    if (l <= cpu_level() && detail::kernels_of(l)) levels.push_back(l);
+  if (levels.empty())
+    raise<Error>(std::string("this file was compiled for a processor with more instructions than this one has (it has ") +
+                 level_name(cpu_level()) + ")");
+  return levels;
+}
+
+// The level of a name such as "avx2"; throws InvalidArgument that lists the names this machine can run.
+inline Level level_from_name(const std::string& name) {
+  std::string known;
+  for (const Level l : available_levels()) {
+    if (name == level_name(l)) return l;
+    known += std::string(known.empty() ? "" : ", ") + level_name(l);
+  }
+  raise<InvalidArgument>("instruction-set level '" + name + "': expected one of " + known);
+}
+
+}  // namespace LOWBIT_ABI
+
+namespace detail {
+inline namespace LOWBIT_ABI {
+
+inline const Kernels* default_kernels() {
+  if (const char* name = std::getenv("LOWBIT_ISA"); name != nullptr && *name != '\0') return kernels_of(level_from_name(name));
+  return kernels_of(available_levels().back());
+}
+inline std::atomic<const Kernels*>& active_kernels() {
+  static std::atomic<const Kernels*> active{default_kernels()};
+  return active;
+}
+inline const Kernels& kernels() { return *active_kernels().load(std::memory_order_acquire); }
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+
+inline namespace LOWBIT_ABI {
+
+// The level that products run at.  Thread safe.
+inline Level active_level() { return detail::kernels().level; }
+
+// Makes later calls run at `level` (for tests and measurements); throws InvalidArgument if this build or machine has it not.
+// Thread safe; a product under way keeps the level it began with.
+inline void set_level(Level level) { detail::active_kernels().store(detail::kernels_of(level_from_name(level_name(level))), std::memory_order_release); }
+
+}  // namespace LOWBIT_ABI
+}  // namespace lowbit

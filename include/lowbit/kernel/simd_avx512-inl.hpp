@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// The vocabulary of level avx512 (F, BW, CD, DQ, VL): what kernels say, in 512-bit registers.  Included by targets.hpp only.
+#ifndef LOWBIT_ISA
+#error "included by lowbit/kernel/targets.hpp only"
+#endif
+namespace lowbit {
+namespace detail {
+inline namespace LOWBIT_ABI {
+namespace LOWBIT_ISA {
+
+struct simd {
+  using vf = __m512;
+  using vi = __m512i;
+  using floats16 = __m512;  // a table of 16 floats
+  using bytes16 = __m512i;  // a table of 16 bytes
+  static constexpr std::size_t lanes = 16;
+  // 8 x 48 tile: 24 accumulators, 3 weights, 1 activation, 1 table of the 32 registers.
+  static constexpr std::size_t registers = 3, rows = 8;
+  static constexpr bool lookup_in_registers = true, native_bf16 = false;
+
+  static LOWBIT_INLINE vf zero() { return _mm512_setzero_ps(); }
+  static LOWBIT_INLINE vf set1(float x) { return _mm512_set1_ps(x); }
+  static LOWBIT_INLINE vf load(const float* p) { return _mm512_loadu_ps(p); }
+  static LOWBIT_INLINE void store(float* p, vf a) { _mm512_storeu_ps(p, a); }
+  static LOWBIT_INLINE __mmask16 mask(std::size_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+  static LOWBIT_INLINE vf load_n(const float* p, std::size_t n) { return _mm512_maskz_loadu_ps(mask(n), p); }
+  static LOWBIT_INLINE void store_n(float* p, vf a, std::size_t n) { _mm512_mask_storeu_ps(p, mask(n), a); }
+  static LOWBIT_INLINE vf add(vf a, vf b) { return _mm512_add_ps(a, b); }
+  static LOWBIT_INLINE vf sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
+  static LOWBIT_INLINE vf mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+  static LOWBIT_INLINE vf div(vf a, vf b) { return _mm512_div_ps(a, b); }
+  static LOWBIT_INLINE vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+  static LOWBIT_INLINE vf max(vf a, vf b) { return _mm512_max_ps(a, b); }
+  static LOWBIT_INLINE vf min(vf a, vf b) { return _mm512_min_ps(a, b); }
+  static LOWBIT_INLINE vf abs(vf a) { return _mm512_abs_ps(a); }
+  static LOWBIT_INLINE vf round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  static LOWBIT_INLINE vf pow2(vf n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
+  static LOWBIT_INLINE bool any_greater(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
+  // a where x < y, else b.
+  static LOWBIT_INLINE vf if_less(vf x, vf y, vf a, vf b) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a); }
+  static LOWBIT_INLINE float reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
+  static LOWBIT_INLINE float reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
+
+  static LOWBIT_INLINE vi izero() { return _mm512_setzero_si512(); }
+  static LOWBIT_INLINE vi iset1(std::int32_t x) { return _mm512_set1_epi32(x); }
+  static LOWBIT_INLINE vi iload(const void* p) { return _mm512_loadu_si512(p); }
+  static LOWBIT_INLINE void istore(void* p, vi a) { _mm512_storeu_si512(p, a); }
+  static LOWBIT_INLINE vi iadd(vi a, vi b) { return _mm512_add_epi32(a, b); }
+  static LOWBIT_INLINE vi isub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+  static LOWBIT_INLINE vi iand(vi a, vi b) { return _mm512_and_si512(a, b); }
+  static LOWBIT_INLINE vi ior(vi a, vi b) { return _mm512_or_si512(a, b); }
+  template <int N>
+  static LOWBIT_INLINE vi shift_right(vi a) { return _mm512_srli_epi32(a, N); }
+  template <int N>
+  static LOWBIT_INLINE vi shift_left(vi a) { return _mm512_slli_epi32(a, N); }
+  static LOWBIT_INLINE vf to_float(vi a) { return _mm512_cvtepi32_ps(a); }
+  static LOWBIT_INLINE vi to_int(vf a) { return _mm512_cvtps_epi32(a); }
+  static LOWBIT_INLINE vf as_float(vi a) { return _mm512_castsi512_ps(a); }
+  static LOWBIT_INLINE vi as_int(vf a) { return _mm512_castps_si512(a); }
+  static LOWBIT_INLINE std::int32_t ireduce_add(vi a) { return _mm512_reduce_add_epi32(a); }
+
+  static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
+    return as_float(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+  }
+  // lanes codes of 4 bits, high nibble first, into the low bits of dwords.
+  static LOWBIT_INLINE vi load_nibbles(const std::uint8_t* p) {
+    const __m128i b = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(_mm_srli_epi16(_mm_and_si128(b, _mm_set1_epi8(-16)), 4), b));
+  }
+  static LOWBIT_INLINE vf load_i8(const std::int8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  // Values must be in [-127, 127].
+  static LOWBIT_INLINE void store_i8(std::int8_t* p, vi a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
+  // The low half of every dword.
+  static LOWBIT_INLINE void store_u16(std::uint16_t* p, vi a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a)); }
+
+  // Table look-ups read the low 4 bits of a dword, or of every byte, and ignore the rest.
+  static LOWBIT_INLINE floats16 load_floats16(const float* p) { return _mm512_loadu_ps(p); }
+  static LOWBIT_INLINE vf lookup(const floats16& t, vi index) { return _mm512_permutexvar_ps(index, t); }
+  static LOWBIT_INLINE bytes16 load_bytes16(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+  static LOWBIT_INLINE vi lookup_bytes(const bytes16& t, vi index) {
+    return _mm512_shuffle_epi8(t, _mm512_and_si512(index, _mm512_set1_epi8(15)));
+  }
+  // bf16 pairs: both words of every dword are looked up in a table of 16 words that stands twice.
+  static LOWBIT_INLINE vi load_pairs(const std::uint16_t* p) { return _mm512_loadu_si512(p); }
+  static LOWBIT_INLINE vi lookup_pairs(const vi& t, vi index) { return _mm512_permutexvar_epi16(index, t); }
+
+  // acc + sum over 4 bytes of w (unsigned) * x (signed), exact: pmaddubsw would saturate, so bytes are widened to words.
+  static LOWBIT_INLINE vi dot_u8s8(vi acc, vi w, vi x) {
+    const vi even = _mm512_madd_epi16(_mm512_and_si512(w, _mm512_set1_epi16(255)), _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8));
+    const vi odd = _mm512_madd_epi16(_mm512_srli_epi16(w, 8), _mm512_srai_epi16(x, 8));
+    return _mm512_add_epi32(acc, _mm512_add_epi32(even, odd));
+  }
+  // acc + sum of bytes_step signed products in some order, exact.
+  static constexpr std::size_t bytes_step = 32;
+  static LOWBIT_INLINE vi dot_s8(vi acc, const std::int8_t* a, const std::int8_t* b) {
+    return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a))),
+                                                   _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)))));
+  }
+  // acc + low * low + high * high of the two bfloat16 of every dword.
+  static LOWBIT_INLINE vf dot_bf16(vf acc, vi w, vi x) {
+    const vi high = _mm512_set1_epi32(static_cast<int>(0xFFFF0000u));
+    acc = _mm512_fmadd_ps(as_float(_mm512_slli_epi32(w, 16)), as_float(_mm512_slli_epi32(x, 16)), acc);
+    return _mm512_fmadd_ps(as_float(_mm512_and_si512(w, high)), as_float(_mm512_and_si512(x, high)), acc);
+  }
+};
+
+}  // namespace LOWBIT_ISA
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+}  // namespace lowbit

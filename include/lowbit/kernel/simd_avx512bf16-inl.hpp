@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// The vocabulary of level avx512bf16: avx512vnni with the bfloat16 dot instruction.  Included by targets.hpp only.
+#ifndef LOWBIT_ISA
+#error "included by lowbit/kernel/targets.hpp only"
+#endif
+namespace lowbit {
+namespace detail {
+inline namespace LOWBIT_ABI {
+namespace LOWBIT_ISA {
+
+struct simd : avx512vnni::simd {
+  static constexpr bool native_bf16 = true;
+  static LOWBIT_INLINE vf dot_bf16(vf acc, vi w, vi x) {
+#if defined(__GNUC__) || defined(__clang__)
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));
+    return acc;
+#else
+    return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh&>(w), reinterpret_cast<__m512bh&>(x));
+#endif
+  }
+};
+
+}  // namespace LOWBIT_ISA
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+}  // namespace lowbit

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+// The vocabulary of level base over xsimd: SSE2 on x86-64, what the compiler's default is elsewhere (NEON on arm64).  The only
+// file that names xsimd; it serves versions 8.1 to the newest.  Included by targets.hpp only, outside every target region.
+#ifndef LOWBIT_ISA
+#error "included by lowbit/kernel/targets.hpp only"
+#endif
+namespace lowbit {
+namespace detail {
+inline namespace LOWBIT_ABI {
+namespace LOWBIT_ISA {
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+using base_arch = xsimd::sse2;  // by name: default_arch follows flags that make no level of ours (-mavx alone, say)
+#else
+using base_arch = xsimd::default_arch;
+#endif
+
+struct simd {
+  using vf = xsimd::batch<float, base_arch>;
+  using vi = xsimd::batch<std::int32_t, base_arch>;
+  using vu = xsimd::batch<std::uint32_t, base_arch>;
+  using floats16 = const float*;
+  using bytes16 = const std::uint8_t*;
+  static constexpr std::size_t lanes = vf::size;
+  // 4 x 12 tile with 4 lanes: 12 accumulators, a weight, an activation and a product of 16 registers.
+  static constexpr std::size_t registers = 48 % (3 * lanes) == 0 ? 3 : 1, rows = 4;
+  static_assert(48 % (registers * lanes) == 0, "lowbit needs vectors of 16, 32 or 64 bytes; set LOWBIT_PORTABLE or another -march");
+  static constexpr bool lookup_in_registers = false, native_bf16 = false;
+
+  template <class To, class From>
+  static LOWBIT_INLINE To bits(const From& a) {  // the template argument of bitwise_cast changed after xsimd 8
+    if constexpr (requires { xsimd::bitwise_cast<To>(a); }) return xsimd::bitwise_cast<To>(a);
+    else return xsimd::bitwise_cast<typename To::value_type>(a);
+  }
+
+  static LOWBIT_INLINE vf zero() { return vf(0.0f); }
+  static LOWBIT_INLINE vf set1(float x) { return vf(x); }
+  static LOWBIT_INLINE vf load(const float* p) { return vf::load_unaligned(p); }
+  static LOWBIT_INLINE void store(float* p, const vf& a) { a.store_unaligned(p); }
+  static LOWBIT_INLINE vf load_n(const float* p, std::size_t n) {
+    float t[lanes] = {};
+    for (std::size_t i = 0; i < n; ++i) t[i] = p[i];
+    return load(t);
+  }
+  static LOWBIT_INLINE void store_n(float* p, const vf& a, std::size_t n) {
+    float t[lanes];
+    store(t, a);
+    for (std::size_t i = 0; i < n; ++i) p[i] = t[i];
+  }
+  static LOWBIT_INLINE vf add(const vf& a, const vf& b) { return a + b; }
+  static LOWBIT_INLINE vf sub(const vf& a, const vf& b) { return a - b; }
+  static LOWBIT_INLINE vf mul(const vf& a, const vf& b) { return a * b; }
+  static LOWBIT_INLINE vf div(const vf& a, const vf& b) { return a / b; }
+  static LOWBIT_INLINE vf fma(const vf& a, const vf& b, const vf& c) { return xsimd::fma(a, b, c); }
+  static LOWBIT_INLINE vf max(const vf& a, const vf& b) { return xsimd::max(a, b); }
+  static LOWBIT_INLINE vf min(const vf& a, const vf& b) { return xsimd::min(a, b); }
+  static LOWBIT_INLINE vf abs(const vf& a) { return xsimd::abs(a); }
+  static LOWBIT_INLINE vi to_int(const vf& a) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    return vi(_mm_cvtps_epi32(a));
+#else
+    return xsimd::to_int(xsimd::nearbyint(a));
+#endif
+  }
+  static LOWBIT_INLINE vf to_float(const vi& a) { return xsimd::to_float(a); }
+  static LOWBIT_INLINE vf round(const vf& a) { return to_float(to_int(a)); }  // |a| < 2^31
+  static LOWBIT_INLINE vf pow2(const vf& n) { return as_float(shift_left<23>(to_int(n) + vi(127))); }
+  static LOWBIT_INLINE bool any_greater(const vf& a, const vf& b) { return xsimd::any(a > b); }
+  static LOWBIT_INLINE vf if_less(const vf& x, const vf& y, const vf& a, const vf& b) { return xsimd::select(x < y, a, b); }
+  static LOWBIT_INLINE float reduce_add(const vf& a) {
+    float t[lanes];
+    store(t, a);
+    for (std::size_t w = lanes / 2; w != 0; w /= 2)
+      for (std::size_t i = 0; i < w; ++i) t[i] += t[i + w];
+    return t[0];
+  }
+  static LOWBIT_INLINE float reduce_max(const vf& a) {
+    float t[lanes];
+    store(t, a);
+    float r = t[0];
+    for (std::size_t i = 1; i < lanes; ++i) r = t[i] > r ? t[i] : r;
+    return r;
+  }
+
+  static LOWBIT_INLINE vi izero() { return vi(0); }
+  static LOWBIT_INLINE vi iset1(std::int32_t x) { return vi(x); }
+  static LOWBIT_INLINE vi iload(const void* p) { return vi::load_unaligned(static_cast<const std::int32_t*>(p)); }
+  static LOWBIT_INLINE void istore(void* p, const vi& a) { a.store_unaligned(static_cast<std::int32_t*>(p)); }
+  static LOWBIT_INLINE vi iadd(const vi& a, const vi& b) { return a + b; }
+  static LOWBIT_INLINE vi isub(const vi& a, const vi& b) { return a - b; }
+  static LOWBIT_INLINE vi iand(const vi& a, const vi& b) { return a & b; }
+  static LOWBIT_INLINE vi ior(const vi& a, const vi& b) { return a | b; }
+  template <int N>
+  static LOWBIT_INLINE vi shift_right(const vi& a) { return bits<vi>(bits<vu>(a) >> N); }
+  template <int N>
+  static LOWBIT_INLINE vi shift_left(const vi& a) { return a << N; }
+  static LOWBIT_INLINE vf as_float(const vi& a) { return bits<vf>(a); }
+  static LOWBIT_INLINE vi as_int(const vf& a) { return bits<vi>(a); }
+  static LOWBIT_INLINE std::int32_t ireduce_add(const vi& a) {
+    std::int32_t t[lanes];
+    istore(t, a);
+    std::int32_t s = 0;
+    for (const std::int32_t v : t) s += v;
+    return s;
+  }
+
+  static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) {
+    float t[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) t[i] = lowbit::to_float(Float16{p[i]});
+    return load(t);
+  }
+  static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
+    float t[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) t[i] = lowbit::to_float(BFloat16{p[i]});
+    return load(t);
+  }
+  static LOWBIT_INLINE vi load_nibbles(const std::uint8_t* p) {
+    std::int32_t t[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) t[i] = i % 2 == 0 ? p[i / 2] >> 4 : p[i / 2] & 15;
+    return iload(t);
+  }
+  static LOWBIT_INLINE vf load_i8(const std::int8_t* p) {
+    float t[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) t[i] = static_cast<float>(p[i]);
+    return load(t);
+  }
+  static LOWBIT_INLINE void store_i8(std::int8_t* p, const vi& a) {
+    std::int32_t t[lanes];
+    istore(t, a);
+    for (std::size_t i = 0; i < lanes; ++i) p[i] = static_cast<std::int8_t>(t[i]);
+  }
+  static LOWBIT_INLINE void store_u16(std::uint16_t* p, const vi& a) {
+    std::int32_t t[lanes];
+    istore(t, a);
+    for (std::size_t i = 0; i < lanes; ++i) p[i] = static_cast<std::uint16_t>(t[i]);
+  }
+
+  static LOWBIT_INLINE floats16 load_floats16(const float* p) { return p; }
+  static LOWBIT_INLINE vf lookup(floats16 table, const vi& index) {
+    std::int32_t i[lanes];
+    float t[lanes];
+    istore(i, index);
+    for (std::size_t l = 0; l < lanes; ++l) t[l] = table[i[l] & 15];
+    return load(t);
+  }
+  static LOWBIT_INLINE bytes16 load_bytes16(const std::uint8_t* p) { return p; }
+  static LOWBIT_INLINE vi lookup_bytes(bytes16 table, const vi& index) {
+    std::uint8_t b[4 * lanes];
+    istore(b, index);
+    for (std::size_t l = 0; l < 4 * lanes; ++l) b[l] = table[b[l] & 15];
+    return iload(b);
+  }
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+  static LOWBIT_INLINE vi dot_u8s8(const vi& acc, const vi& w, const vi& x) {
+    const __m128i even = _mm_madd_epi16(_mm_and_si128(w, _mm_set1_epi16(255)), _mm_srai_epi16(_mm_slli_epi16(x, 8), 8));
+    const __m128i odd = _mm_madd_epi16(_mm_srli_epi16(w, 8), _mm_srai_epi16(x, 8));
+    return vi(_mm_add_epi32(acc, _mm_add_epi32(even, odd)));
+  }
+  static constexpr std::size_t bytes_step = 16;
+  static LOWBIT_INLINE vi dot_s8(const vi& acc, const std::int8_t* a, const std::int8_t* b) {
+    const __m128i va = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)), vb = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
+    const __m128i low = _mm_madd_epi16(_mm_srai_epi16(_mm_unpacklo_epi8(va, va), 8), _mm_srai_epi16(_mm_unpacklo_epi8(vb, vb), 8));
+    const __m128i high = _mm_madd_epi16(_mm_srai_epi16(_mm_unpackhi_epi8(va, va), 8), _mm_srai_epi16(_mm_unpackhi_epi8(vb, vb), 8));
+    return vi(_mm_add_epi32(acc, _mm_add_epi32(low, high)));
+  }
+#else
+  static LOWBIT_INLINE vi dot_u8s8(vi acc, const vi& w, const vi& x) {
+    acc = acc + (w & vi(255)) * ((x << 24) >> 24);
+    acc = acc + (shift_right<8>(w) & vi(255)) * ((x << 16) >> 24);
+    acc = acc + (shift_right<16>(w) & vi(255)) * ((x << 8) >> 24);
+    return acc + shift_right<24>(w) * (x >> 24);
+  }
+  static constexpr std::size_t bytes_step = 4 * lanes;
+  static LOWBIT_INLINE vi dot_s8(vi acc, const std::int8_t* a, const std::int8_t* b) {
+    const vi va = iload(a), vb = iload(b);
+    acc = acc + ((va << 24) >> 24) * ((vb << 24) >> 24);
+    acc = acc + ((va << 16) >> 24) * ((vb << 16) >> 24);
+    acc = acc + ((va << 8) >> 24) * ((vb << 8) >> 24);
+    return acc + (va >> 24) * (vb >> 24);
+  }
+#endif
+  static LOWBIT_INLINE vf dot_bf16(const vf& acc, const vi& w, const vi& x) {
+    const vi high(static_cast<std::int32_t>(0xFFFF0000u));
+    return xsimd::fma(as_float(w & high), as_float(x & high), xsimd::fma(as_float(w << 16), as_float(x << 16), acc));
+  }
+};
+
+}  // namespace LOWBIT_ISA
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+}  // namespace lowbit

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// The entry points of one level.  Taking an address is what makes a kernel be compiled: a level that only adds an instruction takes
+// what it does not change from the level below.  Included once per instruction set, by targets.hpp only.
+#ifndef LOWBIT_ISA
+#error "included by lowbit/kernel/targets.hpp only"
+#endif
+namespace lowbit {
+namespace detail {
+inline namespace LOWBIT_ABI {
+namespace LOWBIT_ISA {
+
+inline bool bf16_is_native() { return simd::native_bf16; }
+
+template <Level L>
+void add_f32_kernels(Kernels& k) {
+  k.gemm_packed[static_cast<int>(Compute::f32)] = &gemm_packed<ComputeF32>;
+  k.gemm_canonical[static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
+  k.gemm_canonical[static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
+  k.gemm_canonical[static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
+  k.quantize_rows = &quantize_rows;
+  k.bf16_rows = &bf16_rows;
+  k.layer_norm = &layer_norm;
+  k.attention = &attention;
+  k.gelu = &gelu_array;
+  k.exp = &exp_array;
+}
+template <Level L>
+void add_int8_kernels(Kernels& k) { k.gemm_packed[static_cast<int>(Compute::int8)] = &gemm_packed<ComputeInt8>; }
+template <Level L>
+void add_bf16_kernels(Kernels& k) {
+  k.gemm_packed[static_cast<int>(Compute::bf16)] = &gemm_packed<ComputeBf16>;
+  k.bf16_is_native = &bf16_is_native;
+}
+
+template <Level L>
+Kernels all_kernels() {
+  Kernels k;
+  k.level = L;
+  add_f32_kernels<L>(k);
+  add_int8_kernels<L>(k);
+  add_bf16_kernels<L>(k);
+  return k;
+}
+
+}  // namespace LOWBIT_ISA
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+}  // namespace lowbit

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+// The only file that opens target regions: every level's vocabulary and kernels are included here, each in its own namespace.
+// Levels below what the compiler's flags guarantee are left out; the guaranteed one needs no region.
+//
+// LOWBIT_KERNELS_EXTERN (a program's own choice, to compile the kernels once instead of in every file) declares kernels_of() only;
+// exactly one file of the program then includes this one with LOWBIT_KERNELS_DEFINE.
+#pragma once
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "lowbit/base/half.hpp"
+#include "lowbit/base/rounding.hpp"
+#include "lowbit/kernel/args.hpp"
+
+#if defined(LOWBIT_KERNELS_EXTERN) && !defined(LOWBIT_KERNELS_DEFINE)
+
+namespace lowbit {
+namespace detail {
+inline namespace LOWBIT_ABI {
+const Kernels* kernels_of(Level level);
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+}  // namespace lowbit
+
+#else
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#include <immintrin.h>
+#endif
+#if LOWBIT_BASELINE == 0
+#include <xsimd/xsimd.hpp>
+#endif
+
+// A region compiles its functions for an instruction set that the file as a whole was not compiled for.  MSVC needs none.
+#define LOWBIT_PRAGMA(x) _Pragma(#x)
+#if defined(__clang__)
+#define LOWBIT_QUIET_BEGIN
+#define LOWBIT_QUIET_END
+#define LOWBIT_TARGET_BEGIN(isa) LOWBIT_PRAGMA(clang attribute push(__attribute__((target(isa))), apply_to = function))
+#define LOWBIT_TARGET_END LOWBIT_PRAGMA(clang attribute pop)
+#elif defined(__GNUC__)
+// GCC 12 reports values in its own avx512fintrin.h as uninitialized.
+#define LOWBIT_QUIET_BEGIN LOWBIT_PRAGMA(GCC diagnostic push) LOWBIT_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized") LOWBIT_PRAGMA(GCC diagnostic ignored "-Wuninitialized")
+#define LOWBIT_QUIET_END LOWBIT_PRAGMA(GCC diagnostic pop)
+#define LOWBIT_TARGET_BEGIN(isa) LOWBIT_PRAGMA(GCC push_options) LOWBIT_PRAGMA(GCC target(isa)) LOWBIT_QUIET_BEGIN
+#define LOWBIT_TARGET_END LOWBIT_QUIET_END LOWBIT_PRAGMA(GCC pop_options)
+#else
+#define LOWBIT_QUIET_BEGIN
+#define LOWBIT_QUIET_END
+#define LOWBIT_TARGET_BEGIN(isa)
+#define LOWBIT_TARGET_END
+#endif
+#define LOWBIT_ISA_AVX2 "avx2,fma,f16c"
+#define LOWBIT_ISA_AVX512 "avx2,fma,f16c,avx512f,avx512cd,avx512bw,avx512dq,avx512vl"
+#define LOWBIT_ISA_AVX512VNNI LOWBIT_ISA_AVX512 ",avx512vnni"
+#define LOWBIT_ISA_AVX512BF16 LOWBIT_ISA_AVX512VNNI ",avx512bf16"
+
+// ---- base ----
+#if LOWBIT_BASELINE == 0
+LOWBIT_QUIET_BEGIN
+#define LOWBIT_ISA base
+#include "lowbit/kernel/simd_base-inl.hpp"
+#include "lowbit/kernel/kernels-inl.hpp"
+#undef LOWBIT_ISA
+LOWBIT_QUIET_END
+#endif
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+// ---- avx2 ----
+#if LOWBIT_BASELINE <= 1
+#if LOWBIT_BASELINE < 1
+LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX2)
+#else
+LOWBIT_QUIET_BEGIN
+#endif
+#define LOWBIT_ISA avx2
+#include "lowbit/kernel/simd_avx2-inl.hpp"
+#include "lowbit/kernel/kernels-inl.hpp"
+#undef LOWBIT_ISA
+#if LOWBIT_BASELINE < 1
+LOWBIT_TARGET_END
+#else
+LOWBIT_QUIET_END
+#endif
+#endif
+
+// ---- avx512 ---- (above it only the vocabulary is needed, by the levels that extend it)
+#if LOWBIT_BASELINE < 2
+LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512)
+#else
+LOWBIT_QUIET_BEGIN
+#endif
+#define LOWBIT_ISA avx512
+#include "lowbit/kernel/simd_avx512-inl.hpp"
+#if LOWBIT_BASELINE <= 2
+#include "lowbit/kernel/kernels-inl.hpp"
+#endif
+#undef LOWBIT_ISA
+#if LOWBIT_BASELINE < 2
+LOWBIT_TARGET_END
+#else
+LOWBIT_QUIET_END
+#endif
+
+// ---- avx512vnni ----
+#if LOWBIT_BASELINE < 3
+LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512VNNI)
+#else
+LOWBIT_QUIET_BEGIN
+#endif
+#define LOWBIT_ISA avx512vnni
+#include "lowbit/kernel/simd_avx512vnni-inl.hpp"
+#if LOWBIT_BASELINE <= 3
+#include "lowbit/kernel/kernels-inl.hpp"
+#endif
+#undef LOWBIT_ISA
+#if LOWBIT_BASELINE < 3
+LOWBIT_TARGET_END
+#else
+LOWBIT_QUIET_END
+#endif
+
+// ---- avx512bf16 ----
+#if LOWBIT_BASELINE < 4
+LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512BF16)
+#else
+LOWBIT_QUIET_BEGIN
+#endif
+#define LOWBIT_ISA avx512bf16
+#include "lowbit/kernel/simd_avx512bf16-inl.hpp"
+#include "lowbit/kernel/kernels-inl.hpp"
+#undef LOWBIT_ISA
+#if LOWBIT_BASELINE < 4
+LOWBIT_TARGET_END
+#else
+LOWBIT_QUIET_END
+#endif
+#endif  // x86
+
+namespace lowbit {
+namespace detail {
+inline namespace LOWBIT_ABI {
+
+// The entry points of a level, or null where this build leaves it out (it says nothing about the processor).  Thread safe.
+#if defined(LOWBIT_KERNELS_DEFINE)
+const Kernels* kernels_of(Level level);
+const Kernels* kernels_of(Level level) {
+#else
+inline const Kernels* kernels_of(Level level) {
+#endif
+  switch (level) {
+#if LOWBIT_BASELINE == 0
+    case Level::base: {
+      static const Kernels k = base::all_kernels<Level::base>();
+      return &k;
+    }
+#endif
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if LOWBIT_BASELINE <= 1
+    case Level::avx2: {
+      static const Kernels k = avx2::all_kernels<Level::avx2>();
+      return &k;
+    }
+#endif
+#if LOWBIT_BASELINE <= 2
+    case Level::avx512: {
+      static const Kernels k = avx512::all_kernels<Level::avx512>();
+      return &k;
+    }
+#endif
+#if LOWBIT_BASELINE <= 3
+    case Level::avx512vnni: {
+      static const Kernels k = [] {
+#if LOWBIT_BASELINE <= 2
+        Kernels t = *kernels_of(Level::avx512);
+        t.level = Level::avx512vnni;
+        avx512vnni::add_int8_kernels<Level::avx512vnni>(t);
+        return t;
+#else
+        return avx512vnni::all_kernels<Level::avx512vnni>();
+#endif
+      }();
+      return &k;
+    }
+#endif
+    case Level::avx512bf16: {
+      static const Kernels k = [] {
+#if LOWBIT_BASELINE <= 3
+        Kernels t = *kernels_of(Level::avx512vnni);
+        t.level = Level::avx512bf16;
+        avx512bf16::add_bf16_kernels<Level::avx512bf16>(t);
+        return t;
+#else
+        return avx512bf16::all_kernels<Level::avx512bf16>();
+#endif
+      }();
+      return &k;
+    }
+#endif
+    default: return nullptr;
+  }
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+}  // namespace lowbit
+
+#endif

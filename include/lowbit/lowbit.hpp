@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// lowbit: quantized tensors and fused dequantize-GEMM kernels for the CPU.  This list is the layer diagram, from the ground up;
+// a file includes only what stands above it.  Opt-in and not here: eigen.hpp, openmp.hpp, io/, gpt2/, qat/.
+#pragma once
+
+// base: what the compiler gives, errors, sizes, memory, 16-bit floats
+#include "lowbit/base/config.hpp"
+#include "lowbit/base/error.hpp"
+#include "lowbit/base/checked.hpp"
+#include "lowbit/base/aligned_buffer.hpp"
+#include "lowbit/base/view.hpp"
+#include "lowbit/base/half.hpp"
+#include "lowbit/base/rounding.hpp"
+
+// format: what the bytes mean
+#include "lowbit/format/format.hpp"
+
+// kernel: the same text for every instruction set, chosen at run time
+#include "lowbit/kernel/cpu.hpp"
+#include "lowbit/kernel/dispatch.hpp"
+
+// tensor: owning matrices over formats
+#include "lowbit/tensor/tensor.hpp"
+#include "lowbit/tensor/dense_tensor.hpp"
+#include "lowbit/tensor/int8_tensor.hpp"
+#include "lowbit/tensor/nf4_tensor.hpp"
+#include "lowbit/tensor/packed_tensor.hpp"
+#include "lowbit/tensor/error_statistics.hpp"
+#include "lowbit/tensor/reference_matmul.hpp"
+
+// the public operations
+#include "lowbit/parallel.hpp"
+#include "lowbit/matmul.hpp"
+#include "lowbit/linear.hpp"

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// Threads: an interface that an application implements with its own, and a default pool that is made on first use.
+#pragma once
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#include "lowbit/base/config.hpp"
+#include "lowbit/base/error.hpp"
+
+namespace lowbit {
+
+// A task that is called with its number; a view, valid during the call that receives it.
+class TaskRef {
+ public:
+  template <class F>
+    requires(!std::is_same_v<std::remove_cvref_t<F>, TaskRef>)
+  TaskRef(F&& f)  // NOLINT: a view of any callable
+      : object_(const_cast<void*>(static_cast<const void*>(&f))),
+        call_([](void* o, std::size_t i) { (*static_cast<std::remove_reference_t<F>*>(o))(i); }) {}
+  void operator()(std::size_t i) const { call_(object_, i); }
+
+ private:
+  void* object_;
+  void (*call_)(void*, std::size_t);
+};
+
+// Runs tasks.  An application that has threads of its own implements this and passes it along; lowbit then makes none.
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  // How many tasks run at the same time; at least 1.
+  virtual std::size_t concurrency() const = 0;
+  // Calls task(0) ... task(count - 1), each once, in any order, and returns when all are done.  A call from inside one of its own
+  // tasks must work (running in place is right).  Passes on an exception of a task.
+  virtual void run(std::size_t count, TaskRef task) = 0;
+};
+
+// Everything in the caller's thread.
+class SerialExecutor final : public Executor {
+ public:
+  std::size_t concurrency() const override { return 1; }
+  void run(std::size_t count, TaskRef task) override {
+    for (std::size_t i = 0; i < count; ++i) task(i);
+  }
+};
+
+// A fixed number of threads, the caller among them.  run() may be called from several threads; the calls take turns.
+class ThreadPool final : public Executor {
+ public:
+  // threads: 0 means one per processor.
+  explicit ThreadPool(std::size_t threads = 0) {
+    if (threads == 0) threads = std::max<std::size_t>(1, std::thread::hardware_concurrency());
+    workers_.reserve(threads - 1);
+    for (std::size_t i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  }
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+  ~ThreadPool() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& t : workers_) t.join();
+  }
+  std::size_t concurrency() const override { return workers_.size() + 1; }
+
+  void run(std::size_t count, TaskRef task) override {
+    if (count == 0) return;
+    if (count == 1 || workers_.empty() || inside()) {  // a task that runs tasks keeps its thread: no oversubscription, no deadlock
+      for (std::size_t i = 0; i < count; ++i) task(i);
+      return;
+    }
+    const std::lock_guard turn(turn_);
+    {
+      const std::lock_guard lock(mutex_);
+      task_ = &task;
+      count_ = count;
+      next_.store(0, std::memory_order_relaxed);
+      busy_ = workers_.size();
+      error_ = nullptr;
+      ++round_;
+    }
+    wake_.notify_all();
+    take_tasks();
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [this] { return busy_ == 0; });
+    task_ = nullptr;
+#if LOWBIT_EXCEPTIONS
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+#endif
+  }
+
+ private:
+  static bool& inside() {
+    thread_local bool value = false;
+    return value;
+  }
+  void take_tasks() {
+    inside() = true;
+    for (std::size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
+#if LOWBIT_EXCEPTIONS
+      try {
+        (*task_)(i);
+      } catch (...) {
+        const std::lock_guard lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+        next_.store(count_, std::memory_order_relaxed);
+      }
+#else
+      (*task_)(i);
+#endif
+    }
+    inside() = false;
+  }
+  void work() {
+    std::size_t seen = 0;
+    for (;;) {
+      {
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [&] { return stop_ || round_ != seen; });
+        if (stop_) return;
+        seen = round_;
+      }
+      take_tasks();
+      const std::lock_guard lock(mutex_);
+      if (--busy_ == 0) done_.notify_one();
+    }
+  }
+  std::mutex turn_, mutex_;
+  std::condition_variable wake_, done_;
+  std::vector<std::thread> workers_;
+  const TaskRef* task_ = nullptr;
+  std::size_t count_ = 0, busy_ = 0, round_ = 0;
+  std::atomic<std::size_t> next_{0};
+  std::exception_ptr error_;
+  bool stop_ = false;
+};
+
+inline namespace LOWBIT_ABI {
+
+// The pool that is used where the caller gives no executor: one thread per processor, made on first use.
+inline Executor& default_executor() {
+  static ThreadPool pool;
+  return pool;
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace lowbit
