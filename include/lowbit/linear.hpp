@@ -23,10 +23,13 @@ class Linear {
   // bias: [weights.rows()] or empty.  The canonical weights are freed once they are packed.
   Linear(Tensor weights, AlignedBuffer<float> bias, const LinearOptions& options = {}) : options_(options), bias_(std::move(bias)) {
     require(bias_.empty() || bias_.size() == weights.rows(), [&] {
-      return "linear layer: bias has " + std::to_string(bias_.size()) + " elements, the weights are " + shape_string(weights.rows(), weights.cols());
+      return "linear layer: bias has " + std::to_string(bias_.size()) + " elements, the weights are " +
+             shape_string(weights.rows(), weights.cols());
     });
-    if (options.pack && PackedTensor::packable(weights)) packed_ = PackedTensor::pack(weights);
-    else canonical_ = std::move(weights);
+    if (options.pack && PackedTensor::packable(weights))
+      packed_ = PackedTensor::pack(weights);
+    else
+      canonical_ = std::move(weights);
   }
 
   bool packed() const { return packed_.rows() != 0; }

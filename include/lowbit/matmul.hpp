@@ -20,14 +20,14 @@ namespace lowbit {
 enum class Outliers { per_row, per_call };
 
 struct MatmulOptions {
-  std::span<const float> bias = {};              // [out], or empty
-  MatrixView<const float> residual = {};         // (m, out), or without data; added last, may be y itself
+  std::span<const float> bias = {};       // [out], or empty
+  MatrixView<const float> residual = {};  // (m, out), or without data; added last, may be y itself
   Activation activation = Activation::none;
   std::optional<Compute> compute = std::nullopt;  // default: f32; int8 for LLM.int8() weights
-  float outlier_threshold = 6.0f;                // LLM.int8(): |x| from which on an activation is an outlier; 0: none
+  float outlier_threshold = 6.0f;                 // LLM.int8(): |x| from which on an activation is an outlier; 0: none
   Outliers outliers = Outliers::per_row;
-  bool round_activations_to_fp16 = false;        // LLM.int8(): quantize fp16(x), as bitsandbytes does on fp16 models
-  Executor* executor = nullptr;                  // default: default_executor()
+  bool round_activations_to_fp16 = false;  // LLM.int8(): quantize fp16(x), as bitsandbytes does on fp16 models
+  Executor* executor = nullptr;            // default: default_executor()
 };
 
 // What a product ran as.
@@ -39,8 +39,8 @@ struct MatmulPlan {
   bool native_bf16 = false;  // bf16 compute by the instruction, not widened to float
 };
 inline std::string to_string(const MatmulPlan& p) {
-  return std::string(format_name(p.format)) + " weights (" + (p.packed ? "packed" : "canonical") + "), " + compute_name(p.compute) + " compute, " +
-         level_name(p.level) + (p.compute == Compute::bf16 && !p.native_bf16 ? " (bf16 widened to f32)" : "");
+  return std::string(format_name(p.format)) + " weights (" + (p.packed ? "packed" : "canonical") + "), " + compute_name(p.compute) +
+         " compute, " + level_name(p.level) + (p.compute == Compute::bf16 && !p.native_bf16 ? " (bf16 widened to f32)" : "");
 }
 
 namespace detail {
@@ -87,12 +87,20 @@ inline MatmulPlan plan_of(const Product& p) {
 
 inline void check(const Product& p) {
   const MatmulOptions& o = *p.options;
-  const auto shapes = [&] { return " (x " + shape_string(p.x.rows, p.x.cols) + ", weights " + shape_string(p.rows, p.cols) + ", y " + shape_string(p.y.rows, p.y.cols) + ")"; };
-  require(p.x.cols == p.cols, [&] { return "matmul: x has " + std::to_string(p.x.cols) + " columns, the weights have " + std::to_string(p.cols) + shapes(); });
-  require(p.y.rows == p.x.rows && p.y.cols == p.rows, [&] { return "matmul: y must be (rows of x, rows of the weights)" + shapes(); });
+  const auto shapes = [&] {
+    return " (x " + shape_string(p.x.rows, p.x.cols) + ", weights " + shape_string(p.rows, p.cols) + ", y " +
+           shape_string(p.y.rows, p.y.cols) + ")";
+  };
+  require(p.x.cols == p.cols, [&] {
+    return "matmul: x has " + std::to_string(p.x.cols) + " columns, the weights have " + std::to_string(p.cols) + shapes();
+  });
+  require(p.y.rows == p.x.rows && p.y.cols == p.rows,
+          [&] { return "matmul: y must be (rows of x, rows of the weights)" + shapes(); });
   require(p.x.stride >= p.x.cols && p.y.stride >= p.y.cols, [&] { return "matmul: a stride is smaller than its row" + shapes(); });
-  require(o.bias.empty() || o.bias.size() == p.rows, [&] { return "matmul: bias has " + std::to_string(o.bias.size()) + " elements" + shapes(); });
-  require(o.residual.data == nullptr || (o.residual.rows == p.y.rows && o.residual.cols == p.y.cols && o.residual.stride >= o.residual.cols),
+  require(o.bias.empty() || o.bias.size() == p.rows,
+          [&] { return "matmul: bias has " + std::to_string(o.bias.size()) + " elements" + shapes(); });
+  require(o.residual.data == nullptr ||
+              (o.residual.rows == p.y.rows && o.residual.cols == p.y.cols && o.residual.stride >= o.residual.cols),
           [&] { return "matmul: residual is " + shape_string(o.residual.rows, o.residual.cols) + shapes(); });
   require(p.x.rows == 0 || p.x.cols == 0 || p.x.data != nullptr, [&] { return "matmul: x is null" + shapes(); });
   require(p.y.rows == 0 || p.y.cols == 0 || p.y.data != nullptr, [&] { return "matmul: y is null" + shapes(); });
@@ -241,12 +249,15 @@ inline MatmulPlan run(const Product& p) {
   const int compute = static_cast<int>(plan.compute);
 
   if (plan.packed) {
-    require(plan.compute != Compute::int8 || p.packed->block <= largest_int8_depth,
-            [&] { return "matmul: int8 sums over a depth of " + std::to_string(p.packed->block) + " could overflow; at most " + std::to_string(largest_int8_depth); });
+    require(plan.compute != Compute::int8 || p.packed->block <= largest_int8_depth, [&] {
+      return "matmul: int8 sums over a depth of " + std::to_string(p.packed->block) + " could overflow; at most " +
+             std::to_string(largest_int8_depth);
+    });
     Workspace& caller = thread_workspace();
     const Activations a = convert_activations(p, plan, executor, caller);
     const std::size_t panels = p.packed->panels();
-    // Several parts per thread even out what a shared machine takes away; a part of less than about 2 M operations is not worth one.
+    // Several parts per thread even out what a shared machine takes away; a part of less than about 2 M operations is not worth
+    // one.
     const std::size_t work = m * p.cols * panel_cols, worth = std::max<std::size_t>(1, panels * work / (1u << 20));
     const std::size_t parts = executor.concurrency() == 1 ? 1 : std::min({panels, executor.concurrency() * 4, worth});
     executor.run(parts, [&](std::size_t i) {
@@ -265,8 +276,10 @@ inline MatmulPlan run(const Product& p) {
       kernel.gemm_packed[compute](g);
     });
   } else {
-    require(plan.compute != Compute::int8 || p.cols <= largest_int8_depth,
-            [&] { return "matmul: int8 sums over a depth of " + std::to_string(p.cols) + " could overflow; at most " + std::to_string(largest_int8_depth); });
+    require(plan.compute != Compute::int8 || p.cols <= largest_int8_depth, [&] {
+      return "matmul: int8 sums over a depth of " + std::to_string(p.cols) + " could overflow; at most " +
+             std::to_string(largest_int8_depth);
+    });
     Workspace& caller = thread_workspace();
     const Activations a = convert_activations(p, plan, executor, caller);
     const std::size_t worth = std::max<std::size_t>(1, m * p.rows * p.cols / (1u << 18));
@@ -326,14 +339,14 @@ inline MatmulPlan matmul(MatrixView<const float> x, const PackedTensor& w, Matri
 }
 // The same on contiguous memory: x holds m rows of `in`, y receives m rows of `out`.
 template <class Weights>
-  requires(std::is_base_of_v<Tensor, Weights> || std::is_same_v<Weights, PackedTensor>)
-inline MatmulPlan matmul(const float* x, std::size_t m, const Weights& w, float* y, const MatmulOptions& options = {}) {
+requires(std::is_base_of_v<Tensor, Weights> || std::is_same_v<Weights, PackedTensor>) inline MatmulPlan
+    matmul(const float* x, std::size_t m, const Weights& w, float* y, const MatmulOptions& options = {}) {
   return matmul(MatrixView<const float>(x, m, w.cols()), w, MatrixView<float>(y, m, w.rows()), options);
 }
 // The same on spans; m is x.size() / in.
 template <class Weights>
-  requires(std::is_base_of_v<Tensor, Weights> || std::is_same_v<Weights, PackedTensor>)
-inline MatmulPlan matmul(std::span<const float> x, const Weights& w, std::span<float> y, const MatmulOptions& options = {}) {
+requires(std::is_base_of_v<Tensor, Weights> || std::is_same_v<Weights, PackedTensor>) inline MatmulPlan
+    matmul(std::span<const float> x, const Weights& w, std::span<float> y, const MatmulOptions& options = {}) {
   const std::size_t m = w.cols() == 0 ? 0 : x.size() / w.cols();
   require(x.size() == m * w.cols() && y.size() == m * w.rows(), [&] {
     return "matmul: spans of " + std::to_string(x.size()) + " and " + std::to_string(y.size()) + " floats do not hold rows of " +

@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -11,6 +12,7 @@
 #include <mutex>
 #include <thread>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "lowbit/base/config.hpp"
@@ -22,8 +24,7 @@ namespace lowbit {
 class TaskRef {
  public:
   template <class F>
-    requires(!std::is_same_v<std::remove_cvref_t<F>, TaskRef>)
-  TaskRef(F&& f)  // NOLINT: a view of any callable
+  requires(!std::is_same_v<std::remove_cvref_t<F>, TaskRef>) TaskRef(F&& f)  // NOLINT: a view of any callable
       : object_(const_cast<void*>(static_cast<const void*>(&f))),
         call_([](void* o, std::size_t i) { (*static_cast<std::remove_reference_t<F>*>(o))(i); }) {}
   void operator()(std::size_t i) const { call_(object_, i); }
@@ -67,7 +68,7 @@ class ThreadPool final : public Executor {
   ~ThreadPool() override {
     {
       const std::lock_guard lock(mutex_);
-      stop_ = true;
+      stop_.store(true, std::memory_order_relaxed);
     }
     wake_.notify_all();
     for (std::thread& t : workers_) t.join();
@@ -81,20 +82,21 @@ class ThreadPool final : public Executor {
       return;
     }
     const std::lock_guard turn(turn_);
+    task_ = &task;
+    count_ = count;
+    error_ = nullptr;
+    next_.store(0, std::memory_order_relaxed);
+    busy_.store(workers_.size(), std::memory_order_relaxed);
     {
       const std::lock_guard lock(mutex_);
-      task_ = &task;
-      count_ = count;
-      next_.store(0, std::memory_order_relaxed);
-      busy_ = workers_.size();
-      error_ = nullptr;
-      ++round_;
+      round_.fetch_add(1, std::memory_order_release);
     }
     wake_.notify_all();
     take_tasks();
-    std::unique_lock lock(mutex_);
-    done_.wait(lock, [this] { return busy_ == 0; });
-    task_ = nullptr;
+    if (!spin([this] { return busy_.load(std::memory_order_acquire) == 0; })) {
+      std::unique_lock lock(mutex_);
+      done_.wait(lock, [this] { return busy_.load(std::memory_order_acquire) == 0; });
+    }
 #if LOWBIT_EXCEPTIONS
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 #endif
@@ -104,6 +106,25 @@ class ThreadPool final : public Executor {
   static bool& inside() {
     thread_local bool value = false;
     return value;
+  }
+  // Waits awake for a short while: a forward pass runs hundreds of small rounds, and sleeping costs more than most of them.
+  template <class Condition>
+  static bool spin(const Condition& met) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(100);
+    do {
+      for (int i = 0; i < 64; ++i) {
+        if (met()) return true;
+        pause();
+      }
+    } while (std::chrono::steady_clock::now() < end);
+    return met();
+  }
+  static void pause() {
+#if LOWBIT_X86 && (defined(__GNUC__) || defined(__clang__))
+    __builtin_ia32_pause();
+#else
+    std::this_thread::yield();
+#endif
   }
   void take_tasks() {
     inside() = true;
@@ -124,26 +145,29 @@ class ThreadPool final : public Executor {
   }
   void work() {
     std::size_t seen = 0;
+    const auto called = [&] { return stop_.load(std::memory_order_relaxed) || round_.load(std::memory_order_acquire) != seen; };
     for (;;) {
-      {
+      if (!spin(called)) {
         std::unique_lock lock(mutex_);
-        wake_.wait(lock, [&] { return stop_ || round_ != seen; });
-        if (stop_) return;
-        seen = round_;
+        wake_.wait(lock, called);
       }
+      if (stop_.load(std::memory_order_relaxed)) return;
+      ++seen;  // a round begins only after every thread has finished the one before
       take_tasks();
-      const std::lock_guard lock(mutex_);
-      if (--busy_ == 0) done_.notify_one();
+      if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        const std::lock_guard lock(mutex_);
+        done_.notify_one();
+      }
     }
   }
   std::mutex turn_, mutex_;
   std::condition_variable wake_, done_;
   std::vector<std::thread> workers_;
   const TaskRef* task_ = nullptr;
-  std::size_t count_ = 0, busy_ = 0, round_ = 0;
-  std::atomic<std::size_t> next_{0};
+  std::size_t count_ = 0;
+  std::atomic<std::size_t> next_{0}, busy_{0}, round_{0};
   std::exception_ptr error_;
-  bool stop_ = false;
+  std::atomic<bool> stop_{false};
 };
 
 inline namespace LOWBIT_ABI {

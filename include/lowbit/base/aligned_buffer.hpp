@@ -65,14 +65,14 @@ class AlignedBuffer {
 
  private:
   struct Delete {
-    void operator()(T* p) const noexcept { ::operator delete(static_cast<void*>(p), std::align_val_t{alignment}); }
+    void operator()(T* p) const noexcept { ::operator delete (static_cast<void*>(p), std::align_val_t{alignment}); }
   };
   void allocate(std::size_t size) {
     data_.reset();
     size_ = 0;
     if (size == 0) return;
     const std::size_t bytes = checked_add(checked_mul(size, sizeof(T), "buffer"), slack_bytes, "buffer");
-    data_.reset(static_cast<T*>(::operator new(bytes, std::align_val_t{alignment})));
+    data_.reset(static_cast<T*>(::operator new (bytes, std::align_val_t{alignment})));
     size_ = size;
   }
   std::unique_ptr<T[], Delete> data_;

@@ -20,8 +20,8 @@ struct MatrixView {
   constexpr MatrixView(T* d, std::size_t r, std::size_t c, std::size_t s) : data(d), rows(r), cols(c), stride(s) {}
   // A view of T is a view of const T.
   template <class U>
-    requires(std::is_same_v<T, const U>)
-  constexpr MatrixView(const MatrixView<U>& other) : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
+  requires(std::is_same_v<T, const U>) constexpr MatrixView(const MatrixView<U>& other)
+      : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
 
   constexpr T* row(std::size_t r) const { return data + r * stride; }
   constexpr T& operator()(std::size_t r, std::size_t c) const { return data[r * stride + c]; }

@@ -40,20 +40,13 @@ enum class Format : std::uint8_t { f32, f16, bf16, int8, nf4, fp4, llm_int8 };
 // The format's name in messages and tables, e.g. "nf4".
 constexpr const char* format_name(Format format) {
   switch (format) {
-    case Format::f32:
-      return DenseElement<float>::name;
-    case Format::f16:
-      return DenseElement<Float16>::name;
-    case Format::bf16:
-      return DenseElement<BFloat16>::name;
-    case Format::int8:
-      return "int8";
-    case Format::nf4:
-      return Nf4::name;
-    case Format::fp4:
-      return Fp4::name;
-    case Format::llm_int8:
-      return "llm_int8";
+    case Format::f32: return DenseElement<float>::name;
+    case Format::f16: return DenseElement<Float16>::name;
+    case Format::bf16: return DenseElement<BFloat16>::name;
+    case Format::int8: return "int8";
+    case Format::nf4: return Nf4::name;
+    case Format::fp4: return Fp4::name;
+    case Format::llm_int8: return "llm_int8";
   }
   return "unknown";
 }

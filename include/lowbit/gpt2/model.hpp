@@ -28,18 +28,21 @@ class Model : public Transformer {
   // Reads a Hugging Face folder.  Weights that are held in Weights' format are taken as they are, others are decoded and quantized.
   // base: where a folder without embeddings (an int8 twin) has them.  Peak memory: the model and its largest layer.
   // Throws IoError, FormatError or InvalidArgument that name the file, tensor, expectation and finding.
-  static Model load(const std::filesystem::path& folder, const Options& options = {}, const std::optional<std::filesystem::path>& base = std::nullopt) {
+  static Model load(const std::filesystem::path& folder, const Options& options = {},
+                    const std::optional<std::filesystem::path>& base = std::nullopt) {
     return Model(FolderParameters(folder, base), options);
   }
   explicit Model(const ParameterSource& source, const Options& options = {}) {
-    require(options.rest == Format::f32 || options.rest == Format::f16, [&] { return std::string("model: the rest can be f32 or f16, not ") + format_name(options.rest); });
+    require(options.rest == Format::f32 || options.rest == Format::f16,
+            [&] { return std::string("model: the rest can be f32 or f16, not ") + format_name(options.rest); });
     config = source.config();
     rest_format = options.rest;
     const std::size_t c = config.width;
     const bool half = options.rest == Format::f16;
     const auto embedding = [&](const char* name, std::size_t rows) {
       const AlignedBuffer<float> values = source.floats(name, rows, c);
-      return half ? Tensor(DenseTensor<Float16>::quantize(values.data(), rows, c)) : Tensor(DenseTensor<float>::quantize(values.data(), rows, c));
+      return half ? Tensor(DenseTensor<Float16>::quantize(values.data(), rows, c))
+                  : Tensor(DenseTensor<float>::quantize(values.data(), rows, c));
     };
     const auto vector = [&](const std::string& name, std::size_t n) {
       AlignedBuffer<float> values = source.floats(name, 1, n);
@@ -72,7 +75,8 @@ class Model : public Transformer {
  private:
   static Tensor weights(Tensor t, const Options& options) {
     if (t.format() == Weights::tensor_format) return t;
-    if (t.format() == Format::f32) return Weights::quantize(reinterpret_cast<const float*>(t.parts().codes.data()), t.rows(), t.cols(), options.quantize);
+    if (t.format() == Format::f32)
+      return Weights::quantize(reinterpret_cast<const float*>(t.parts().codes.data()), t.rows(), t.cols(), options.quantize);
     AlignedBuffer<float> values(t.size());
     t.dequantize(values.data());
     return Weights::quantize(values.data(), t.rows(), t.cols(), options.quantize);

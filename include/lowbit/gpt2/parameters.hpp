@@ -31,7 +31,8 @@ class ParameterSource {
  public:
   virtual ~ParameterSource() = default;
   virtual const Config& config() const = 0;
-  // A matrix or vector of floats, by its name below "transformer." ("wte.weight", "h.0.ln_1.bias", ...) or its full name ("score.weight").
+  // A matrix or vector of floats, by its name below "transformer." ("wte.weight", "h.0.ln_1.bias", ...) or its full name
+  // ("score.weight").
   virtual AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const = 0;
   virtual bool contains(const std::string& name) const = 0;
   // The weights (out, in) of linear layer `module` ("h.0.attn.c_attn", ...), in whatever format they are held.
@@ -68,7 +69,8 @@ class FolderParameters final : public ParameterSource {
     if (base) base_.emplace(io::ModelFiles::open(*base));
     const io::HuggingFaceConfig c = io::read_config(folder);
     if (c.activation != "gelu_new")
-      raise<FormatError>((folder / "config.json").string() + ": activation_function: expected \"gelu_new\", found " + io::in_quotes(c.activation));
+      raise<FormatError>((folder / "config.json").string() + ": activation_function: expected \"gelu_new\", found " +
+                         io::in_quotes(c.activation));
     config_.layers = c.layers;
     config_.heads = c.heads;
     config_.width = c.width;
@@ -79,23 +81,29 @@ class FolderParameters final : public ParameterSource {
     config_.epsilon = static_cast<float>(c.layer_norm_epsilon);
     if (files_.contains("score.weight") || (base_ && base_->contains("score.weight"))) {
       const io::TensorView& score = view("score.weight");
-      if (score.shape.size() != 2) raise<FormatError>(score.where() + ": expected shape [classes, width], found " + io::shape_string(score.shape));
+      if (score.shape.size() != 2)
+        raise<FormatError>(score.where() + ": expected shape [classes, width], found " + io::shape_string(score.shape));
       config_.classes = score.shape[0];
       config_.class_names = c.id2label;
       if (!c.id2label.empty() && c.id2label.size() != config_.classes)
-        raise<FormatError>((folder / "config.json").string() + ": id2label: expected " + std::to_string(config_.classes) + " classes as score.weight has, found " +
-                           std::to_string(c.id2label.size()));
-      for (std::size_t i = config_.class_names.size(); i < config_.classes; ++i) config_.class_names.push_back("LABEL_" + std::to_string(i));
+        raise<FormatError>((folder / "config.json").string() + ": id2label: expected " + std::to_string(config_.classes) +
+                           " classes as score.weight has, found " + std::to_string(c.id2label.size()));
+      for (std::size_t i = config_.class_names.size(); i < config_.classes; ++i)
+        config_.class_names.push_back("LABEL_" + std::to_string(i));
     }
   }
 
   const Config& config() const override { return config_; }
-  bool contains(const std::string& name) const override { return files_.contains(full_name(files_, name)) || (base_ && base_->contains(full_name(*base_, name))); }
+  bool contains(const std::string& name) const override {
+    return files_.contains(full_name(files_, name)) || (base_ && base_->contains(full_name(*base_, name)));
+  }
 
   AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
     const io::TensorView& v = view(name);
-    if (rows == 1 ? !(v.shape == std::vector<std::size_t>{cols} || v.shape == std::vector<std::size_t>{1, cols}) : v.shape != std::vector<std::size_t>{rows, cols})
-      raise<FormatError>(v.where() + ": expected shape " + (rows == 1 ? "[" + std::to_string(cols) + "]" : io::shape_string(std::vector<std::size_t>{rows, cols})) +
+    if (rows == 1 ? !(v.shape == std::vector<std::size_t>{cols} || v.shape == std::vector<std::size_t>{1, cols})
+                  : v.shape != std::vector<std::size_t>{rows, cols})
+      raise<FormatError>(v.where() + ": expected shape " +
+                         (rows == 1 ? "[" + std::to_string(cols) + "]" : io::shape_string(std::vector<std::size_t>{rows, cols})) +
                          ", found " + io::shape_string(v.shape));
     AlignedBuffer<float> out(v.elements());
     io::read_floats(v, out.span());
@@ -119,7 +127,8 @@ class FolderParameters final : public ParameterSource {
       return dense_tensor(transposed(floats(module + ".weight", in, out), in, out), out, in);
     }
     if (t.rows() != out || t.cols() != in)
-      raise<FormatError>(files_.at(name).where() + ": expected shape " + shape_string(out, in) + ", found " + shape_string(t.rows(), t.cols()));
+      raise<FormatError>(files_.at(name).where() + ": expected shape " + shape_string(out, in) + ", found " +
+                         shape_string(t.rows(), t.cols()));
     return t;
   }
 

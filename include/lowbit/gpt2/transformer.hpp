@@ -31,8 +31,8 @@ struct Block {
 struct MemoryReport {
   std::size_t parameters = 0;         // of the whole model
   std::size_t linear_parameters = 0;  // of those, in the weights of the linear layers of the blocks
-  std::size_t paper_bytes = 0;        // the paper's account: bytes of the elements, and transformers' causal-mask buffers; no scales
-  std::size_t resident_bytes = 0;     // what is held: scales and padding included, no mask buffers
+  std::size_t paper_bytes = 0;     // the paper's account: bytes of the elements, and transformers' causal-mask buffers; no scales
+  std::size_t resident_bytes = 0;  // what is held: scales and padding included, no mask buffers
 };
 
 class Transformer {
@@ -43,24 +43,27 @@ class Transformer {
   Tensor position_embedding;  // (positions, C)
   std::vector<Block> blocks;
   LayerNorm ln_f;
-  Tensor score;    // (classes, C); empty: no classification head
-  Tensor lm_head;  // (vocab, C); empty: the token embedding
+  Tensor score;                      // (classes, C); empty: no classification head
+  Tensor lm_head;                    // (vocab, C); empty: the token embedding
   Format rest_format = Format::f32;  // how everything but the linear weights counts in the paper's account
 
   // The class logits of a batch: row i is ids[offsets[i] .. offsets[i+1]), logits (rows, classes), read at each row's last token.
   // Throws InvalidArgument if a row is empty or longer than config.positions, an id is outside the vocabulary, or the model has no
   // classification head.  Thread safe: several threads may call it at once.
-  void classify(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits, Executor& executor) const {
+  void classify(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits,
+                Executor& executor) const {
     require(config.classes != 0, [] { return std::string("classify: the model has no classification head"); });
     const std::size_t rows = check_batch(ids, offsets), c = config.width;
     require(logits.size() == rows * config.classes, [&] {
-      return "classify: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(rows) + " rows of " + std::to_string(config.classes) + " classes";
+      return "classify: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(rows) + " rows of " +
+             std::to_string(config.classes) + " classes";
     });
     Buffers& b = thread_buffers();
     forward(ids, offsets, b, executor);
     b.normed.grow(rows * c);
     b.last.grow(rows * c);
-    for (std::size_t r = 0; r < rows; ++r) std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
+    for (std::size_t r = 0; r < rows; ++r)
+      std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
     layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);
     MatmulOptions o;
     o.executor = &executor;
@@ -75,11 +78,13 @@ class Transformer {
   }
 
   // The next-token logits at every token of a batch: logits (tokens, vocab).  Throws and threads as classify().
-  void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits, Executor& executor) const {
+  void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits,
+                       Executor& executor) const {
     check_batch(ids, offsets);
     const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
     require(logits.size() == tokens * config.vocab, [&] {
-      return "language_logits: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(tokens) + " tokens of vocabulary " + std::to_string(config.vocab);
+      return "language_logits: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(tokens) +
+             " tokens of vocabulary " + std::to_string(config.vocab);
     });
     Buffers& b = thread_buffers();
     forward(ids, offsets, b, executor);
@@ -138,17 +143,18 @@ class Transformer {
     require(offsets.size() >= 2, [] { return std::string("a batch needs at least one row: offsets must hold rows + 1 values"); });
     for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
       require(offsets[r] < offsets[r + 1] && offsets[r + 1] <= ids.size(), [&] {
-        return "row " + std::to_string(r) + " of the batch: [" + std::to_string(offsets[r]) + ", " + std::to_string(offsets[r + 1]) + ") of " +
-               std::to_string(ids.size()) + " ids is empty or out of range";
+        return "row " + std::to_string(r) + " of the batch: [" + std::to_string(offsets[r]) + ", " +
+               std::to_string(offsets[r + 1]) + ") of " + std::to_string(ids.size()) + " ids is empty or out of range";
       });
       require(offsets[r + 1] - offsets[r] <= config.positions, [&] {
-        return "row " + std::to_string(r) + " of the batch has " + std::to_string(offsets[r + 1] - offsets[r]) + " tokens; the model has " +
-               std::to_string(config.positions) + " positions";
+        return "row " + std::to_string(r) + " of the batch has " + std::to_string(offsets[r + 1] - offsets[r]) +
+               " tokens; the model has " + std::to_string(config.positions) + " positions";
       });
     }
     for (std::size_t i = offsets.front(); i < offsets.back(); ++i)
-      require(ids[i] >= 0 && static_cast<std::size_t>(ids[i]) < config.vocab,
-              [&] { return "token id " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(config.vocab); });
+      require(ids[i] >= 0 && static_cast<std::size_t>(ids[i]) < config.vocab, [&] {
+        return "token id " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(config.vocab);
+      });
     return offsets.size() - 1;
   }
 

@@ -54,14 +54,11 @@ inline CharacterClass character_class(std::int32_t c) {
     case UTF8PROC_CATEGORY_LL:
     case UTF8PROC_CATEGORY_LT:
     case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-      return CharacterClass::letter;
+    case UTF8PROC_CATEGORY_LO: return CharacterClass::letter;
     case UTF8PROC_CATEGORY_ND:
     case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-      return CharacterClass::number;
-    default:
-      return CharacterClass::other;
+    case UTF8PROC_CATEGORY_NO: return CharacterClass::number;
+    default: return CharacterClass::other;
   }
 }
 

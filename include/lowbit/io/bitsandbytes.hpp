@@ -21,8 +21,8 @@ namespace lowbit::io {
 
 // A 4-bit weight and what its state says beside it.
 struct FourBitState {
-  Tensor tensor;            // nf4 or fp4
-  std::string dtype;        // the type its producer decodes to: "float16", "bfloat16" or "float32"
+  Tensor tensor;      // nf4 or fp4
+  std::string dtype;  // the type its producer decodes to: "float16", "bfloat16" or "float32"
   std::string nested_dtype = "float32";
 };
 
@@ -49,19 +49,25 @@ inline void fill(AlignedBuffer<float>& out, const TensorView& view, std::size_t 
 inline namespace LOWBIT_ABI {
 
 // Whether `weight` (for example "transformer.h.0.attn.c_attn.weight") is held in 4 bits.
-inline bool is_four_bit(const TensorSource& source, const std::string& weight) { return !detail::four_bit_state_key(source, weight).empty(); }
+inline bool is_four_bit(const TensorSource& source, const std::string& weight) {
+  return !detail::four_bit_state_key(source, weight).empty();
+}
 
 // Reads a 4-bit weight (out, in).  The tables, offset and block size are those of the file; the packed bytes may be stored as any
 // type (quant_storage).  Throws FormatError that names the tensor, what was expected and what was found.
 inline FourBitState read_four_bit(const TensorSource& source, const std::string& weight) {
   const std::string key = detail::four_bit_state_key(source, weight);
-  if (key.empty()) raise<FormatError>(source.location() + ": tensor " + in_quotes(weight) + " has no quant_state.bitsandbytes__nf4 or __fp4 beside it");
+  if (key.empty())
+    raise<FormatError>(source.location() + ": tensor " + in_quotes(weight) +
+                       " has no quant_state.bitsandbytes__nf4 or __fp4 beside it");
   const TensorView& state = source.at(key);
   const auto bytes = state.as_span<std::uint8_t>();
   std::string text(bytes.begin(), bytes.end());
   text.erase(std::find(text.begin(), text.end(), '\0'), text.end());
   const Json json = parse_json(text, state.where());
-  const auto fail = [&](const char* name, const char* expected) { raise<FormatError>(state.where() + ": " + name + ": expected " + expected); };
+  const auto fail = [&](const char* name, const char* expected) {
+    raise<FormatError>(state.where() + ": " + name + ": expected " + expected);
+  };
   const auto member = [&](const char* name) -> const Json& {
     if (!json.is_object() || !json.contains(name)) fail(name, "a value, found nothing");
     return json[name];
@@ -69,13 +75,15 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
   FourBitState result;
   TensorParts p;
   const bool nf4 = key.ends_with("nf4");
-  if (!member("quant_type").is_string() || member("quant_type") != (nf4 ? "nf4" : "fp4")) fail("quant_type", nf4 ? "\"nf4\"" : "\"fp4\"");
+  if (!member("quant_type").is_string() || member("quant_type") != (nf4 ? "nf4" : "fp4"))
+    fail("quant_type", nf4 ? "\"nf4\"" : "\"fp4\"");
   p.format = nf4 ? Format::nf4 : Format::fp4;
   if (!member("blocksize").is_number_unsigned() || !valid_block_size(member("blocksize").get<std::size_t>()))
     fail("blocksize", "a power of two from 32 to 4096");
   p.block = member("blocksize").get<std::size_t>();
   const Json& shape = member("shape");
-  if (!shape.is_array() || shape.size() != 2 || !shape[0].is_number_unsigned() || !shape[1].is_number_unsigned()) fail("shape", "[out, in]");
+  if (!shape.is_array() || shape.size() != 2 || !shape[0].is_number_unsigned() || !shape[1].is_number_unsigned())
+    fail("shape", "[out, in]");
   p.rows = shape[0].get<std::size_t>();
   p.cols = shape[1].get<std::size_t>();
   if (!member("dtype").is_string()) fail("dtype", "a string");
@@ -84,8 +92,8 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
   const TensorView& codes = source.at(weight);
   const std::size_t n = checked_mul(p.rows, p.cols, "4-bit weight"), blocks = block_count(n, p.block);
   if (codes.data.size() != packed_size(n))
-    raise<FormatError>(codes.where() + ": expected " + std::to_string(packed_size(n)) + " bytes for shape " + lowbit::shape_string(p.rows, p.cols) + ", found " +
-                       std::to_string(codes.data.size()));
+    raise<FormatError>(codes.where() + ": expected " + std::to_string(packed_size(n)) + " bytes for shape " +
+                       lowbit::shape_string(p.rows, p.cols) + ", found " + std::to_string(codes.data.size()));
   p.codes.reset(packed_size(n));
   if (n != 0) std::memcpy(p.codes.data(), codes.data.data(), codes.data.size());
 
@@ -96,14 +104,16 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
   if (absmax.dtype == DType::U8) {
     const auto quantized = absmax.as_span<std::uint8_t>();
     if (quantized.size() != blocks)
-      raise<FormatError>(absmax.where() + ": expected " + std::to_string(blocks) + " blocks, found " + std::to_string(quantized.size()));
+      raise<FormatError>(absmax.where() + ": expected " + std::to_string(blocks) + " blocks, found " +
+                         std::to_string(quantized.size()));
     p.scale_codes.reset(blocks);
     std::copy(quantized.begin(), quantized.end(), p.scale_codes.data());
     if (!member("nested_blocksize").is_number_unsigned() || member("nested_blocksize").get<std::size_t>() != nested_block_size)
       fail("nested_blocksize", "256");
     if (!member("nested_offset").is_number()) fail("nested_offset", "a number");
     p.offset = static_cast<float>(member("nested_offset").get<double>());
-    if (json.contains("nested_dtype")) result.nested_dtype = member("nested_dtype").is_string() ? member("nested_dtype").get<std::string>() : "";
+    if (json.contains("nested_dtype"))
+      result.nested_dtype = member("nested_dtype").is_string() ? member("nested_dtype").get<std::string>() : "";
     if (result.nested_dtype != "float32")
       raise<FormatError>(state.where() + ": nested_dtype: expected \"float32\", found " + in_quotes(result.nested_dtype) +
                          "; the file was saved again after a repacking that rounded its scales");
@@ -111,8 +121,8 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
     AlignedBuffer<float> map;
     detail::fill(map, source.at(weight + ".nested_quant_map"), 256);
     std::copy_n(map.data(), 256, p.nested_map.begin());
-  } else if (absmax.dtype == DType::BF16 && absmax.shape.size() == 2 && p.cols % p.block == 0 && absmax.shape[0] == p.cols / p.block &&
-             absmax.shape[1] == p.rows) {
+  } else if (absmax.dtype == DType::BF16 && absmax.shape.size() == 2 && p.cols % p.block == 0 &&
+             absmax.shape[0] == p.cols / p.block && absmax.shape[1] == p.rows) {
     // Saved again after bitsandbytes repacked it for a CPU with AVX512-BF16: transposed and rounded to bf16.
     AlignedBuffer<float> transposed;
     detail::fill(transposed, absmax, blocks);
@@ -136,12 +146,14 @@ inline bool is_llm_int8(const TensorSource& source, const std::string& module) {
 inline LlmInt8Tensor read_llm_int8(const TensorSource& source, const std::string& module) {
   const TensorView &weight = source.at(module + ".weight"), &scb = source.at(module + ".SCB");
   weight.check_dtype(DType::I8);
-  if (weight.shape.size() != 2) raise<FormatError>(weight.where() + ": expected shape [out, in], found " + shape_string(weight.shape));
+  if (weight.shape.size() != 2)
+    raise<FormatError>(weight.where() + ": expected shape [out, in], found " + shape_string(weight.shape));
   if (source.contains(module + ".weight_format")) {
     const TensorView& format = source.at(module + ".weight_format");
     const auto code = format.as_span<std::uint8_t>();
     if (code.size() != 1 || code[0] != 0)
-      raise<FormatError>(format.where() + ": expected 0 (row-major), found another layout; save the model again with a current bitsandbytes");
+      raise<FormatError>(format.where() +
+                         ": expected 0 (row-major), found another layout; save the model again with a current bitsandbytes");
   }
   AlignedBuffer<float> scales;
   detail::fill(scales, scb, weight.shape[0]);
@@ -165,7 +177,8 @@ struct StateDict {
 // Adds a 4-bit weight under the name `weight`, with keys, order and JSON as bitsandbytes writes them.
 inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor& tensor, const std::string& dtype) {
   const TensorParts& p = tensor.parts();
-  require(p.format == Format::nf4 || p.format == Format::fp4, [&] { return in_quotes(weight) + ": expected a 4-bit tensor, found " + format_name(p.format); });
+  require(p.format == Format::nf4 || p.format == Format::fp4,
+          [&] { return in_quotes(weight) + ": expected a 4-bit tensor, found " + format_name(p.format); });
   const std::size_t blocks = block_count(tensor.size(), p.block);
   out.add(weight, DType::U8, {p.codes.size(), 1}, p.codes.data(), p.codes.size_bytes());
   Json json = {{"quant_type", format_name(p.format)}, {"blocksize", p.block}, {"dtype", dtype}, {"shape", {p.rows, p.cols}}};
@@ -188,7 +201,8 @@ inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor
     spaced += c;
     if (c == ',' || c == ':') spaced += ' ';
   }
-  out.add_owned(weight + ".quant_state.bitsandbytes__" + format_name(p.format), DType::U8, {spaced.size()}, spaced.data(), spaced.size());
+  out.add_owned(weight + ".quant_state.bitsandbytes__" + format_name(p.format), DType::U8, {spaced.size()}, spaced.data(),
+                spaced.size());
 }
 // Adds the weights of an LLM.int8() layer.
 inline void add_llm_int8(StateDict& out, const std::string& module, const LlmInt8Tensor& tensor) {

@@ -188,17 +188,13 @@ inline void read_floats(const TensorView& view, std::span<float> out) {
     }
   };
   switch (view.dtype) {
-    case DType::F64:
-      return convert(double{});
+    case DType::F64: return convert(double{});
     case DType::F32:  // as bytes: a signalling NaN stays what it is
       if (!out.empty()) std::memcpy(out.data(), view.data.data(), view.data.size());
       return;
-    case DType::F16:
-      return convert(Float16{});
-    case DType::BF16:
-      return convert(BFloat16{});
-    default:
-      raise<FormatError>(view.where() + ": expected a float dtype, found " + std::string(dtype_name(view.dtype)));
+    case DType::F16: return convert(Float16{});
+    case DType::BF16: return convert(BFloat16{});
+    default: raise<FormatError>(view.where() + ": expected a float dtype, found " + std::string(dtype_name(view.dtype)));
   }
 }
 

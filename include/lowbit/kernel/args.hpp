@@ -27,7 +27,7 @@ namespace detail {
 // How one weight is stored.
 enum class Element : std::uint8_t { f32, f16, bf16, int8, four_bit };
 
-// ---- the packed layout ----------------------------------------------------------------------------------------------------
+// ---- the packed layout ----------------------------------------------------------------------------------------------
 // Panels of 48 output columns: 3, 6 or 12 registers of 16, 8 or 4 floats, and a divisor of 768, 2304 and 3072.  A panel is one
 // stream of records, one per block of `block` k: the 48 fp32 scales (where the format has block scales), then groups of 8 k:
 //
@@ -42,8 +42,8 @@ enum class Element : std::uint8_t { f32, f16, bf16, int8, four_bit };
 // instructions: the correction is -128 * sum(x), one number per row and block, known when the row is quantized.
 inline constexpr std::size_t panel_cols = 48;
 inline constexpr std::size_t group_k = 8;
-constexpr int four_bit_k(int i) { return 2 * (i & 3) + (i >> 2); }                    // k of nibble i
-constexpr int int8_k(int t, int j) { return 4 * (j & 1) + 2 * t + (j >> 1); }         // k of byte j of dword t
+constexpr int four_bit_k(int i) { return 2 * (i & 3) + (i >> 2); }             // k of nibble i
+constexpr int int8_k(int t, int j) { return 4 * (j & 1) + 2 * t + (j >> 1); }  // k of byte j of dword t
 // Float sums are carried to a second level after this many k: a single running sum loses digits at K = 3072.
 inline constexpr std::size_t sum_k = 512;
 
@@ -76,18 +76,19 @@ inline CodebookTables make_codebook_tables(const float* values) {
     t.bf16[i] = to_float(to_bfloat16(values[i]));
     t.pairs[i] = t.pairs[i + 16] = to_bfloat16(values[i]).bits;
     const float v = largest > 0 ? values[i] * (127.0f / largest) : 0.0f;
-    for (std::size_t r = 0; r < 4; ++r) t.bytes[16 * r + i] = static_cast<std::uint8_t>(128 + static_cast<int>(v < 0 ? v - 0.5f : v + 0.5f));
+    for (std::size_t r = 0; r < 4; ++r)
+      t.bytes[16 * r + i] = static_cast<std::uint8_t>(128 + static_cast<int>(v < 0 ? v - 0.5f : v + 0.5f));
   }
   return t;
 }
 
 struct PackedWeights {
   const std::uint8_t* data = nullptr;
-  std::size_t n = 0, k = 0;   // output columns; depth, a multiple of 8 (padded with zeros)
-  std::size_t block = 0;      // k of a record; divides k
+  std::size_t n = 0, k = 0;  // output columns; depth, a multiple of 8 (padded with zeros)
+  std::size_t block = 0;     // k of a record; divides k
   Element element = Element::f32;
-  bool scaled = false;        // records start with 48 scales
-  float scale_factor = 1;     // multiplies every scale (LLM.int8() stores absmax, not absmax / 127)
+  bool scaled = false;                       // records start with 48 scales
+  float scale_factor = 1;                    // multiplies every scale (LLM.int8() stores absmax, not absmax / 127)
   const CodebookTables* codebook = nullptr;  // four_bit
 
   constexpr std::size_t record_bytes() const { return (scaled ? panel_cols * 4 : 0) + block / group_k * group_bytes(element); }
@@ -96,29 +97,29 @@ struct PackedWeights {
   constexpr std::size_t panels() const { return (n + panel_cols - 1) / panel_cols; }
 };
 
-// ---- the canonical layout -------------------------------------------------------------------------------------------------
+// ---- the canonical layout -------------------------------------------------------------------------------------------
 // Row-major elements (4-bit: high nibble first) with scales over flat blocks that ignore rows.
 struct CanonicalWeights {
   const void* codes = nullptr;
   std::size_t n = 0, k = 0;
   Element element = Element::f32;
-  std::size_t block = 0;               // elements that share a scale; 0: no scales
-  const float* scales = nullptr;       // [ceil(n*k / block)], or null where double-quantized:
+  std::size_t block = 0;                      // elements that share a scale; 0: no scales
+  const float* scales = nullptr;              // [ceil(n*k / block)], or null where double-quantized:
   const std::uint8_t* scale_codes = nullptr;  // scale i = round(map[code i] * nested[i / nested_block]) + offset
   const float* nested = nullptr;
   const float* map = nullptr;
   std::size_t nested_block = 0;
   float offset = 0;
-  float scale_factor = 1;              // as in PackedWeights
+  float scale_factor = 1;  // as in PackedWeights
   const CodebookTables* codebook = nullptr;
 };
 
-// ---- activations and epilogue ---------------------------------------------------------------------------------------------
+// ---- activations and epilogue ---------------------------------------------------------------------------------------
 // Converted rows of x.  packed layout: depth padded to k with zeros; int8 codes permuted in eights (int8_k order).
 struct Activations {
-  const void* data = nullptr;          // float, bfloat16 bits or int8 codes
+  const void* data = nullptr;  // float, bfloat16 bits or int8 codes
   std::size_t stride_bytes = 0;
-  const float* scale = nullptr;        // int8: value = code * scale, per row
+  const float* scale = nullptr;          // int8: value = code * scale, per row
   const std::int32_t* offset = nullptr;  // int8, packed: -128 * sum of the codes, per row and block
   std::size_t offset_stride = 0;
   // Outliers that were taken out of the codes and are multiplied in float: row r owns [outlier_begin[r], outlier_begin[r+1]).
@@ -169,7 +170,7 @@ inline std::size_t canonical_scratch_bytes(const CanonicalWeights& w) {
   return (w.k * 4 + 64) / 64 * 64 + 64 + spans * 4 + 64;
 }
 
-// ---- conversion of activations ---------------------------------------------------------------------------------------------
+// ---- conversion of activations --------------------------------------------------------------------------------------
 enum class QuantizeRule : std::uint8_t {
   absmax,    // scale = absmax / 127, code = round(x / scale)
   llm_int8,  // stat = absmax, code = round(x * (127 * (1 / stat))); scale = stat / 127
@@ -178,14 +179,14 @@ struct QuantizeRowsArgs {
   const float* x = nullptr;
   std::size_t m = 0, k = 0, x_stride = 0;
   QuantizeRule rule = QuantizeRule::absmax;
-  bool permute = false;          // int8_k order inside eights, for the packed layout
-  std::size_t k_padded = 0;      // codes written per row; the rest is zero
-  std::size_t block = 0;         // block of the offsets; 0: none wanted
-  float threshold = 0;           // llm_int8: |x| >= threshold is an outlier; 0: none
+  bool permute = false;                             // int8_k order inside eights, for the packed layout
+  std::size_t k_padded = 0;                         // codes written per row; the rest is zero
+  std::size_t block = 0;                            // block of the offsets; 0: none wanted
+  float threshold = 0;                              // llm_int8: |x| >= threshold is an outlier; 0: none
   const std::uint8_t* column_is_outlier = nullptr;  // [k], bitsandbytes' rule over a whole call, or null: per row
-  std::int8_t* codes = nullptr;  // (m, k_padded)
-  float* scale = nullptr;        // [m]
-  std::int32_t* offset = nullptr;  // (m, k_padded / block)
+  std::int8_t* codes = nullptr;                     // (m, k_padded)
+  float* scale = nullptr;                           // [m]
+  std::int32_t* offset = nullptr;                   // (m, k_padded / block)
 };
 struct Bf16RowsArgs {
   const float* x = nullptr;
@@ -193,7 +194,7 @@ struct Bf16RowsArgs {
   std::uint16_t* out = nullptr;  // (m, k_padded) bits
 };
 
-// ---- the rest of a transformer ---------------------------------------------------------------------------------------------
+// ---- the rest of a transformer --------------------------------------------------------------------------------------
 // out = (x - mean) / sqrt(variance + epsilon) * gain + shift over rows of n.
 struct LayerNormArgs {
   const float* x = nullptr;

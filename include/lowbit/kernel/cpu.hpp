@@ -60,7 +60,8 @@ inline Level detect_cpu_level() {
   const bool avx2 = ymm && bit(f1.ecx, 28) && bit(f7.ebx, 5) && bit(f1.ecx, 12) && bit(f1.ecx, 29);  // avx, avx2, fma, f16c
   if (!avx2) return level;
   level = Level::avx2;
-  const bool avx512 = zmm && bit(f7.ebx, 16) && bit(f7.ebx, 17) && bit(f7.ebx, 28) && bit(f7.ebx, 30) && bit(f7.ebx, 31);  // f dq cd bw vl
+  const bool avx512 =
+      zmm && bit(f7.ebx, 16) && bit(f7.ebx, 17) && bit(f7.ebx, 28) && bit(f7.ebx, 30) && bit(f7.ebx, 31);  // f dq cd bw vl
   if (!avx512) return level;
   level = Level::avx512;
   if (!bit(f7.ecx, 11)) return level;  // avx512_vnni

@@ -59,7 +59,9 @@ inline Level active_level() { return detail::kernels().level; }
 
 // Makes later calls run at `level` (for tests and measurements); throws InvalidArgument if this build or machine has it not.
 // Thread safe; a product under way keeps the level it began with.
-inline void set_level(Level level) { detail::active_kernels().store(detail::kernels_of(level_from_name(level_name(level))), std::memory_order_release); }
+inline void set_level(Level level) {
+  detail::active_kernels().store(detail::kernels_of(level_from_name(level_name(level))), std::memory_order_release);
+}
 
 }  // namespace LOWBIT_ABI
 }  // namespace lowbit

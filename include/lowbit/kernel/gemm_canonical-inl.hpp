@@ -77,12 +77,12 @@ inline void row_scales(const CanonicalWeights& w, std::size_t n, float* out) {
 }
 
 struct SpanArgs {
-  const void* w;       // decoded row: floats, or int8 codes
-  const void* x;       // first row
-  std::size_t x_stride;  // bytes
+  const void* w;                // decoded row: floats, or int8 codes
+  const void* x;                // first row
+  std::size_t x_stride;         // bytes
   std::size_t k, block, phase;  // phase: elements of the first block that lie before the row
-  const float* scales;  // null: none
-  float* out;           // [R]
+  const float* scales;          // null: none
+  float* out;                   // [R]
 };
 
 template <bool Int8, std::size_t R>
@@ -104,8 +104,8 @@ LOWBIT_NOINLINE void dot_rows(const SpanArgs& a) {
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r] = S::izero(), tail[r] = 0;
       std::size_t i = 0;
       for (; i + S::bytes_step <= length; i += S::bytes_step)
-        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r)
-          acc[r] = S::dot_s8(acc[r], w + i, static_cast<const std::int8_t*>(a.x) + r * a.x_stride + k + i);
+        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r] =
+            S::dot_s8(acc[r], w + i, static_cast<const std::int8_t*>(a.x) + r * a.x_stride + k + i);
       for (; i < length; ++i)
         for (std::size_t r = 0; r < R; ++r) tail[r] += w[i] * (static_cast<const std::int8_t*>(a.x) + r * a.x_stride)[k + i];
       for (std::size_t r = 0; r < R; ++r) rest[r] += static_cast<float>(S::ireduce_add(acc[r]) + tail[r]) * scale;
@@ -147,8 +147,10 @@ void gemm_canonical(const CanonicalGemmArgs& a) {
   for (std::size_t n = a.row_begin; n < a.row_end; ++n) {
     SpanArgs s{};
     const void* row = nullptr;
-    if constexpr (int8) row = decode_row_int8(w, n, reinterpret_cast<std::int8_t*>(row_scratch));
-    else row = decode_row(w, n, C == Compute::bf16, row_scratch);
+    if constexpr (int8)
+      row = decode_row_int8(w, n, reinterpret_cast<std::int8_t*>(row_scratch));
+    else
+      row = decode_row(w, n, C == Compute::bf16, row_scratch);
     s.w = row;
     s.k = w.k;
     s.block = w.block;
@@ -175,7 +177,8 @@ void gemm_canonical(const CanonicalGemmArgs& a) {
         if (int8 && a.x.outlier_begin)
           for (std::size_t o = a.x.outlier_begin[m + r]; o < a.x.outlier_begin[m + r + 1]; ++o) {
             const std::size_t k = a.x.outlier_column[o];
-            const float value = static_cast<float>(static_cast<const std::int8_t*>(row)[k]) * (scales[(s.phase + k) / w.block] * w.scale_factor);
+            const float value =
+                static_cast<float>(static_cast<const std::int8_t*>(row)[k]) * (scales[(s.phase + k) / w.block] * w.scale_factor);
             f += a.x.outlier_value[o] * value;
           }
         if (a.epilogue.bias) f += a.epilogue.bias[n];

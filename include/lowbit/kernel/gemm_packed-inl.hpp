@@ -3,8 +3,8 @@
 // Included once per instruction set, by targets.hpp only.
 //
 // Order of summation of one output: blocks of k in order; inside a block chunks of sum_k (int8: the block is one exact integer
-// sum); inside a chunk k after k, by fma, in the order in which the level reads the layout.  A chunk's sum times its scale is added to the total.  Nothing
-// in this depends on m, on the other rows, on the number of threads, or on whether a chunk was decoded in registers or before.
+// sum); inside a chunk k after k, by fma, in the order in which the level reads the layout.  A chunk's sum times its scale is added
+// to the total.  Nothing in this depends on m, on the other rows, or on the number of threads.
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
@@ -13,7 +13,7 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-// ---- compute types: how a group of 8 k is multiplied -------------------------------------------------------------------------
+// ---- compute types: how a group of 8 k is multiplied ----------------------------------------------------------------
 struct ComputeF32 {
   using S = simd;
   using acc = typename S::vf;
@@ -54,7 +54,7 @@ struct ComputeInt8 {
   static LOWBIT_INLINE typename S::vf to_float(acc a) { return S::to_float(a); }
 };
 
-// ---- sources: where the weights of a step come from ----------------------------------------------------------------------------
+// ---- sources: where the weights of a step come from -----------------------------------------------------------------
 // Elements that stand in the compute type already: packed so, or decoded before.
 template <class C>
 struct Direct {
@@ -88,7 +88,9 @@ struct Nibbles<ComputeF32> {
       default: return S::lookup(t, S::template shift_right<28>(word));
     }
   }
-  static constexpr std::size_t x_offset(std::size_t step) { return 4 * static_cast<std::size_t>(four_bit_k(static_cast<int>(step))); }
+  static constexpr std::size_t x_offset(std::size_t step) {
+    return 4 * static_cast<std::size_t>(four_bit_k(static_cast<int>(step)));
+  }
 };
 template <>
 struct Nibbles<ComputeInt8> {
@@ -108,7 +110,9 @@ struct Nibbles<ComputeBf16> {
   static constexpr std::size_t bytes = panel_cols * 4;
   using Table = typename S::vi;
   template <class V = S>
-  static LOWBIT_INLINE Table table(const CodebookTables* t) { return V::load_pairs(t->pairs.data()); }
+  static LOWBIT_INLINE Table table(const CodebookTables* t) {
+    return V::load_pairs(t->pairs.data());
+  }
   template <class V = S>
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table& t) {
     const typename S::vi word = S::iload(w + column * 4);
@@ -125,16 +129,16 @@ struct Nibbles<ComputeBf16> {
 // ---- micro-kernel ------------------------------------------------------------------------------------------------------------
 // A tile of rows x (registers * lanes) columns over the blocks [0, blocks).
 struct MicroArgs {
-  const std::uint8_t* w;           // first weights of the tile's columns
-  const std::uint8_t* scale;       // first scales of the tile's columns, or null
-  std::size_t record_bytes;        // from one block to the next, of w and scale
-  std::size_t blocks, block;       // block: k of a block
-  const std::uint8_t* x;           // first row of the tile at the first k
+  const std::uint8_t* w;      // first weights of the tile's columns
+  const std::uint8_t* scale;  // first scales of the tile's columns, or null
+  std::size_t record_bytes;   // from one block to the next, of w and scale
+  std::size_t blocks, block;  // block: k of a block
+  const std::uint8_t* x;      // first row of the tile at the first k
   std::size_t x_stride;
-  const std::int32_t* offset;      // int8: of the first row at the first block
+  const std::int32_t* offset;  // int8: of the first row at the first block
   std::size_t offset_stride;
-  float* total;                    // [rows][panel_cols]
-  bool first;                      // start the totals instead of adding to them
+  float* total;  // [rows][panel_cols]
+  bool first;    // start the totals instead of adding to them
   const CodebookTables* codebook;
 };
 
@@ -159,8 +163,10 @@ LOWBIT_NOINLINE void micro(const MicroArgs& a) {
     for (std::size_t done = 0; done < a.block;) {
       const std::size_t chunk = a.block - done < chunk_limit ? a.block - done : chunk_limit;
       typename C::acc acc[R][N];
-      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r)
-        LOWBIT_UNROLL for (std::size_t v = 0; v < N; ++v) acc[r][v] = C::start(C::compute == Compute::int8 ? a.offset[r * a.offset_stride + b] : 0);
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+        const std::int32_t start = C::compute == Compute::int8 ? a.offset[r * a.offset_stride + b] : 0;
+        LOWBIT_UNROLL for (std::size_t v = 0; v < N; ++v) acc[r][v] = C::start(start);
+      }
       for (std::size_t g = 0; g < chunk / group_k; ++g) {
         LOWBIT_UNROLL for (std::size_t step = 0; step < C::steps; ++step) {
           typename C::operand weights[N];
@@ -205,10 +211,11 @@ inline void micro_rows(std::size_t rows, const MicroArgs& a) {
     }
 }
 
-// ---- decode prologue -----------------------------------------------------------------------------------------------------------
+// ---- decode prologue ------------------------------------------------------------------------------------------------
 // `k` weights of one panel, without their scales, into the layout that Direct<C> reads.
 template <class C>
-LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codebook, const std::uint8_t* w, std::size_t k, std::uint8_t* out) {
+LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codebook, const std::uint8_t* w, std::size_t k,
+                                  std::uint8_t* out) {
   using S = simd;
   using V = typename S::vf;
   using I = typename S::vi;
@@ -230,7 +237,8 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
             for (std::size_t i = 0; i < group_k; ++i) value[i] = S::as_float(dword(i));
             break;
           case Element::f16:
-            for (std::size_t i = 0; i < group_k; ++i) value[i] = S::load_f16(reinterpret_cast<const std::uint16_t*>(w) + i * panel_cols + c);
+            for (std::size_t i = 0; i < group_k; ++i)
+              value[i] = S::load_f16(reinterpret_cast<const std::uint16_t*>(w) + i * panel_cols + c);
             break;
           case Element::bf16:
             for (std::size_t i = 0; i < group_k / 2; ++i) {
@@ -272,7 +280,7 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
     }
 }
 
-// ---- epilogue ------------------------------------------------------------------------------------------------------------------
+// ---- epilogue -------------------------------------------------------------------------------------------------------
 // What is taken out of the int8 codes of a row and multiplied in float: sum over the outliers of x * code, for 48 columns.
 inline void outlier_product(const std::uint8_t* panel, const Activations& x, std::size_t row, float* sum) {
   using S = simd;
@@ -285,13 +293,17 @@ inline void outlier_product(const std::uint8_t* panel, const Activations& x, std
     const typename S::vf value = S::set1(x.outlier_value[o]);
     for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
       typename S::vi b = S::iload(q + c * 4);
-      b = position == 0 ? b : position == 1 ? S::template shift_right<8>(b) : position == 2 ? S::template shift_right<16>(b) : S::template shift_right<24>(b);
+      b = position == 0   ? b
+          : position == 1 ? S::template shift_right<8>(b)
+          : position == 2 ? S::template shift_right<16>(b)
+                          : S::template shift_right<24>(b);
       S::store(sum + c, S::fma(value, S::to_float(S::isub(S::iand(b, byte), bias)), S::load(sum + c)));
     }
   }
 }
 
-inline void finish_rows(const PackedGemmArgs& a, std::size_t panel, std::size_t row, std::size_t rows, const float* total, bool int8) {
+inline void finish_rows(const PackedGemmArgs& a, std::size_t panel, std::size_t row, std::size_t rows, const float* total,
+                        bool int8) {
   using S = simd;
   using V = typename S::vf;
   const std::size_t column = panel * panel_cols, cols = a.w.n - column < panel_cols ? a.w.n - column : panel_cols;
@@ -313,20 +325,23 @@ inline void finish_rows(const PackedGemmArgs& a, std::size_t panel, std::size_t 
       V f = S::load(t + c);
       if (rescale) f = S::mul(f, row_scale);
       if (outliers) f = S::fma(S::mul(S::load(extra + c), outlier_scale), S::load(reinterpret_cast<const float*>(data) + c), f);
-      if (a.epilogue.bias) f = S::add(f, whole ? S::load(a.epilogue.bias + column + c) : S::load_n(a.epilogue.bias + column + c, n));
+      if (a.epilogue.bias)
+        f = S::add(f, whole ? S::load(a.epilogue.bias + column + c) : S::load_n(a.epilogue.bias + column + c, n));
       if (a.epilogue.activation == Activation::gelu_tanh) f = gelu(f);
       if (residual) f = S::add(f, whole ? S::load(residual + c) : S::load_n(residual + c, n));
-      if (whole) S::store(y + c, f);
-      else S::store_n(y + c, f, n);
+      if (whole)
+        S::store(y + c, f);
+      else
+        S::store_n(y + c, f, n);
     }
   }
 }
 
-// ---- the loops -------------------------------------------------------------------------------------------------------------------
+// ---- the loops ------------------------------------------------------------------------------------------------------
 // Rows in tiles of nearly equal height: 9 rows are 5 + 4, not 8 + 1.
 template <class C, class Source>
-inline void run_tiles(const PackedGemmArgs& a, MicroArgs micro, std::size_t row, std::size_t rows, std::size_t k_offset, std::size_t block,
-                      float* total) {
+inline void run_tiles(const PackedGemmArgs& a, MicroArgs micro, std::size_t row, std::size_t rows, std::size_t k_offset,
+                      std::size_t block, float* total) {
   using S = simd;
   const std::size_t tiles = (rows + S::rows - 1) / S::rows;
   const auto* x = static_cast<const std::uint8_t*>(a.x.data);

@@ -76,7 +76,8 @@ inline void layer_norm(const LayerNormArgs& a) {
       S::store(out + i, S::fma(S::mul(S::sub(S::load(x + i), vmean), inverse), S::load(a.gain + i), S::load(a.shift + i)));
     if (rest)
       S::store_n(out + full,
-                 S::fma(S::mul(S::sub(S::load_n(x + full, rest), vmean), inverse), S::load_n(a.gain + full, rest), S::load_n(a.shift + full, rest)),
+                 S::fma(S::mul(S::sub(S::load_n(x + full, rest), vmean), inverse), S::load_n(a.gain + full, rest),
+                        S::load_n(a.shift + full, rest)),
                  rest);
   }
 }
@@ -86,8 +87,8 @@ inline void attention(const AttentionArgs& a) {
   using S = simd;
   using V = typename S::vf;
   const std::size_t padded = (a.positions + 63) / 64 * 64;
-  float* keys = a.scratch;                    // (depth, padded)
-  float* scores = keys + a.depth * padded;    // [padded]
+  float* keys = a.scratch;                  // (depth, padded)
+  float* scores = keys + a.depth * padded;  // [padded]
   for (std::size_t d = 0; d < a.depth; ++d)
     for (std::size_t t = a.positions; t < padded; ++t) keys[d * padded + t] = 0;
   for (std::size_t t = 0; t < a.positions; ++t)

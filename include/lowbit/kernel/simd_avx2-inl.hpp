@@ -63,9 +63,13 @@ struct simd {
   static LOWBIT_INLINE vi iand(vi a, vi b) { return _mm256_and_si256(a, b); }
   static LOWBIT_INLINE vi ior(vi a, vi b) { return _mm256_or_si256(a, b); }
   template <int N>
-  static LOWBIT_INLINE vi shift_right(vi a) { return _mm256_srli_epi32(a, N); }
+  static LOWBIT_INLINE vi shift_right(vi a) {
+    return _mm256_srli_epi32(a, N);
+  }
   template <int N>
-  static LOWBIT_INLINE vi shift_left(vi a) { return _mm256_slli_epi32(a, N); }
+  static LOWBIT_INLINE vi shift_left(vi a) {
+    return _mm256_slli_epi32(a, N);
+  }
   static LOWBIT_INLINE vf to_float(vi a) { return _mm256_cvtepi32_ps(a); }
   static LOWBIT_INLINE vi to_int(vf a) { return _mm256_cvtps_epi32(a); }
   static LOWBIT_INLINE vf as_float(vi a) { return _mm256_castsi256_ps(a); }
@@ -76,7 +80,9 @@ struct simd {
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
   }
 
-  static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
   static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
     return as_float(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
   }
@@ -104,7 +110,9 @@ struct simd {
     return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.low, index), _mm256_permutevar8x32_ps(t.high, index),
                             _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
   }
-  static LOWBIT_INLINE bytes16 load_bytes16(const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+  static LOWBIT_INLINE bytes16 load_bytes16(const std::uint8_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
   static LOWBIT_INLINE vi lookup_bytes(const bytes16& t, vi index) {
     return _mm256_shuffle_epi8(t, _mm256_and_si256(index, _mm256_set1_epi8(15)));
   }

@@ -37,7 +37,9 @@ struct simd {
   static LOWBIT_INLINE vf pow2(vf n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
   static LOWBIT_INLINE bool any_greater(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
   // a where x < y, else b.
-  static LOWBIT_INLINE vf if_less(vf x, vf y, vf a, vf b) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a); }
+  static LOWBIT_INLINE vf if_less(vf x, vf y, vf a, vf b) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LT_OQ), b, a);
+  }
   static LOWBIT_INLINE float reduce_add(vf a) { return _mm512_reduce_add_ps(a); }
   static LOWBIT_INLINE float reduce_max(vf a) { return _mm512_reduce_max_ps(a); }
 
@@ -50,16 +52,22 @@ struct simd {
   static LOWBIT_INLINE vi iand(vi a, vi b) { return _mm512_and_si512(a, b); }
   static LOWBIT_INLINE vi ior(vi a, vi b) { return _mm512_or_si512(a, b); }
   template <int N>
-  static LOWBIT_INLINE vi shift_right(vi a) { return _mm512_srli_epi32(a, N); }
+  static LOWBIT_INLINE vi shift_right(vi a) {
+    return _mm512_srli_epi32(a, N);
+  }
   template <int N>
-  static LOWBIT_INLINE vi shift_left(vi a) { return _mm512_slli_epi32(a, N); }
+  static LOWBIT_INLINE vi shift_left(vi a) {
+    return _mm512_slli_epi32(a, N);
+  }
   static LOWBIT_INLINE vf to_float(vi a) { return _mm512_cvtepi32_ps(a); }
   static LOWBIT_INLINE vi to_int(vf a) { return _mm512_cvtps_epi32(a); }
   static LOWBIT_INLINE vf as_float(vi a) { return _mm512_castsi512_ps(a); }
   static LOWBIT_INLINE vi as_int(vf a) { return _mm512_castps_si512(a); }
   static LOWBIT_INLINE std::int32_t ireduce_add(vi a) { return _mm512_reduce_add_epi32(a); }
 
-  static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
     return as_float(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
   }
@@ -72,9 +80,13 @@ struct simd {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
   }
   // Values must be in [-127, 127].
-  static LOWBIT_INLINE void store_i8(std::int8_t* p, vi a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a)); }
+  static LOWBIT_INLINE void store_i8(std::int8_t* p, vi a) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
+  }
   // The low half of every dword.
-  static LOWBIT_INLINE void store_u16(std::uint16_t* p, vi a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a)); }
+  static LOWBIT_INLINE void store_u16(std::uint16_t* p, vi a) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a));
+  }
 
   // Table look-ups read the low 4 bits of a dword, or of every byte, and ignore the rest.
   static LOWBIT_INLINE floats16 load_floats16(const float* p) { return _mm512_loadu_ps(p); }

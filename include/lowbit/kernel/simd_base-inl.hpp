@@ -29,8 +29,10 @@ struct simd {
 
   template <class To, class From>
   static LOWBIT_INLINE To bits(const From& a) {  // the template argument of bitwise_cast changed after xsimd 8
-    if constexpr (requires { xsimd::bitwise_cast<To>(a); }) return xsimd::bitwise_cast<To>(a);
-    else return xsimd::bitwise_cast<typename To::value_type>(a);
+    if constexpr (requires { xsimd::bitwise_cast<To>(a); })
+      return xsimd::bitwise_cast<To>(a);
+    else
+      return xsimd::bitwise_cast<typename To::value_type>(a);
   }
 
   static LOWBIT_INLINE vf zero() { return vf(0.0f); }
@@ -91,9 +93,13 @@ struct simd {
   static LOWBIT_INLINE vi iand(const vi& a, const vi& b) { return a & b; }
   static LOWBIT_INLINE vi ior(const vi& a, const vi& b) { return a | b; }
   template <int N>
-  static LOWBIT_INLINE vi shift_right(const vi& a) { return bits<vi>(bits<vu>(a) >> N); }
+  static LOWBIT_INLINE vi shift_right(const vi& a) {
+    return bits<vi>(bits<vu>(a) >> N);
+  }
   template <int N>
-  static LOWBIT_INLINE vi shift_left(const vi& a) { return a << N; }
+  static LOWBIT_INLINE vi shift_left(const vi& a) {
+    return a << N;
+  }
   static LOWBIT_INLINE vf as_float(const vi& a) { return bits<vf>(a); }
   static LOWBIT_INLINE vi as_int(const vf& a) { return bits<vi>(a); }
   static LOWBIT_INLINE std::int32_t ireduce_add(const vi& a) {
@@ -159,7 +165,8 @@ struct simd {
   }
   static constexpr std::size_t bytes_step = 16;
   static LOWBIT_INLINE vi dot_s8(const vi& acc, const std::int8_t* a, const std::int8_t* b) {
-    const __m128i va = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)), vb = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
+    const __m128i va = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)),
+                  vb = _mm_loadu_si128(reinterpret_cast<const __m128i*>(b));
     const __m128i low = _mm_madd_epi16(_mm_srai_epi16(_mm_unpacklo_epi8(va, va), 8), _mm_srai_epi16(_mm_unpacklo_epi8(vb, vb), 8));
     const __m128i high = _mm_madd_epi16(_mm_srai_epi16(_mm_unpackhi_epi8(va, va), 8), _mm_srai_epi16(_mm_unpackhi_epi8(vb, vb), 8));
     return vi(_mm_add_epi32(acc, _mm_add_epi32(low, high)));

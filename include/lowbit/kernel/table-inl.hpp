@@ -25,7 +25,9 @@ void add_f32_kernels(Kernels& k) {
   k.exp = &exp_array;
 }
 template <Level L>
-void add_int8_kernels(Kernels& k) { k.gemm_packed[static_cast<int>(Compute::int8)] = &gemm_packed<ComputeInt8>; }
+void add_int8_kernels(Kernels& k) {
+  k.gemm_packed[static_cast<int>(Compute::int8)] = &gemm_packed<ComputeInt8>;
+}
 template <Level L>
 void add_bf16_kernels(Kernels& k) {
   k.gemm_packed[static_cast<int>(Compute::bf16)] = &gemm_packed<ComputeBf16>;

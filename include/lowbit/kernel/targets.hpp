@@ -43,7 +43,9 @@ const Kernels* kernels_of(Level level);
 #define LOWBIT_TARGET_END LOWBIT_PRAGMA(clang attribute pop)
 #elif defined(__GNUC__)
 // GCC 12 reports values in its own avx512fintrin.h as uninitialized.
-#define LOWBIT_QUIET_BEGIN LOWBIT_PRAGMA(GCC diagnostic push) LOWBIT_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized") LOWBIT_PRAGMA(GCC diagnostic ignored "-Wuninitialized")
+#define LOWBIT_QUIET_BEGIN           \
+  LOWBIT_PRAGMA(GCC diagnostic push) \
+  LOWBIT_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized") LOWBIT_PRAGMA(GCC diagnostic ignored "-Wuninitialized")
 #define LOWBIT_QUIET_END LOWBIT_PRAGMA(GCC diagnostic pop)
 #define LOWBIT_TARGET_BEGIN(isa) LOWBIT_PRAGMA(GCC push_options) LOWBIT_PRAGMA(GCC target(isa)) LOWBIT_QUIET_BEGIN
 #define LOWBIT_TARGET_END LOWBIT_QUIET_END LOWBIT_PRAGMA(GCC pop_options)

@@ -15,11 +15,15 @@ template <class T = float>
 class DenseTensor : public Tensor {
  public:
   using Options = DenseOptions;
-  static constexpr Format tensor_format = std::is_same_v<T, float> ? Format::f32 : std::is_same_v<T, Float16> ? Format::f16 : Format::bf16;
+  static constexpr Format tensor_format = std::is_same_v<T, float>     ? Format::f32
+                                          : std::is_same_v<T, Float16> ? Format::f16
+                                                                       : Format::bf16;
 
   DenseTensor() = default;
   explicit DenseTensor(TensorParts parts) : Tensor(std::move(parts)) {
-    require(format() == tensor_format, [&] { return std::string("dense tensor: expected ") + format_name(tensor_format) + ", found " + format_name(format()); });
+    require(format() == tensor_format, [&] {
+      return std::string("dense tensor: expected ") + format_name(tensor_format) + ", found " + format_name(format());
+    });
   }
   // Rounds w (rows, cols) row-major to T (nearest even); any value is allowed.
   static DenseTensor quantize(const float* w, std::size_t rows, std::size_t cols, const DenseOptions& = {}) {

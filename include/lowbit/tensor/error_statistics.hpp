@@ -38,7 +38,8 @@ inline ErrorStatistics error_statistics(const float* exact, const float* approxi
 // What quantizing w (rows, cols) to `tensor` cost.  Throws InvalidArgument if the shapes differ.
 inline ErrorStatistics error_statistics(const float* w, std::size_t rows, std::size_t cols, const Tensor& tensor) {
   require(rows == tensor.rows() && cols == tensor.cols(), [&] {
-    return "error statistics: weights of shape " + shape_string(rows, cols) + " against a tensor of shape " + shape_string(tensor.rows(), tensor.cols());
+    return "error statistics: weights of shape " + shape_string(rows, cols) + " against a tensor of shape " +
+           shape_string(tensor.rows(), tensor.cols());
   });
   AlignedBuffer<float> decoded(tensor.size());
   tensor.dequantize(decoded.data());

@@ -27,9 +27,11 @@ class Int8Tensor : public Tensor {
   Int8Tensor() = default;
   // Takes parts of the right format.  Throws InvalidArgument if format or block differ.
   explicit Int8Tensor(TensorParts parts) : Tensor(std::move(parts)) {
-    require(format() == Format::int8, [&] { return std::string("int8 tensor: expected int8 codes, found ") + format_name(format()); });
+    require(format() == Format::int8,
+            [&] { return std::string("int8 tensor: expected int8 codes, found ") + format_name(format()); });
     require(block_size() == block_for(rows(), cols()), [&] {
-      return "int8 tensor: expected scales over " + std::to_string(block_for(rows(), cols())) + " elements, found " + std::to_string(block_size());
+      return "int8 tensor: expected scales over " + std::to_string(block_for(rows(), cols())) + " elements, found " +
+             std::to_string(block_size());
     });
   }
 
@@ -73,9 +75,12 @@ class Int8Tensor : public Tensor {
     static constexpr std::size_t size = B;
   };
   static std::size_t block_for(std::size_t rows, std::size_t cols) {
-    if constexpr (std::is_same_v<Scale, PerRow>) return std::max<std::size_t>(cols, 1);
-    else if constexpr (std::is_same_v<Scale, PerTensor>) return std::max<std::size_t>(checked_mul(rows, cols, "tensor shape"), 1);
-    else return BlockOf<Scale>::size;
+    if constexpr (std::is_same_v<Scale, PerRow>)
+      return std::max<std::size_t>(cols, 1);
+    else if constexpr (std::is_same_v<Scale, PerTensor>)
+      return std::max<std::size_t>(checked_mul(rows, cols, "tensor shape"), 1);
+    else
+      return BlockOf<Scale>::size;
   }
 };
 
@@ -88,8 +93,10 @@ class LlmInt8Tensor : public Tensor {
 
   LlmInt8Tensor() = default;
   explicit LlmInt8Tensor(TensorParts parts) : Tensor(std::move(parts)) {
-    require(format() == Format::llm_int8, [&] { return std::string("LLM.int8() tensor: expected llm_int8 codes, found ") + format_name(format()); });
-    require(block_size() == std::max<std::size_t>(cols(), 1), [&] { return "LLM.int8() tensor: expected one SCB per row of " + std::to_string(cols()); });
+    require(format() == Format::llm_int8,
+            [&] { return std::string("LLM.int8() tensor: expected llm_int8 codes, found ") + format_name(format()); });
+    require(block_size() == std::max<std::size_t>(cols(), 1),
+            [&] { return "LLM.int8() tensor: expected one SCB per row of " + std::to_string(cols()); });
   }
 
   // Quantizes w (rows, cols), rounded to fp16 first.  Throws InvalidArgument on NaN, infinity, or |w| > 65504 unless allowed.
@@ -98,7 +105,8 @@ class LlmInt8Tensor : public Tensor {
     if (!options.allow_non_finite) {
       require_finite(w, rows, cols);
       for (std::size_t i = 0; i < rows * cols; ++i)
-        require(is_finite_bits(to_float(to_float16(w[i]))), [&] { return "LLM.int8() weights are rounded to fp16: " + std::to_string(w[i]) + " overflows"; });
+        require(is_finite_bits(to_float(to_float16(w[i]))),
+                [&] { return "LLM.int8() weights are rounded to fp16: " + std::to_string(w[i]) + " overflows"; });
     }
     for (std::size_t r = 0; r < rows; ++r)
       llm_int8_quantize_row(w + r * cols, cols, true, 0.0f, reinterpret_cast<std::int8_t*>(p.codes.data()) + r * cols, p.scales[r]);

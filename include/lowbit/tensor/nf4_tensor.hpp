@@ -16,12 +16,12 @@ struct AnyAbsmax {};
 inline constexpr std::size_t any_block_size = 0;
 
 struct FourBitOptions {
-  std::size_t block_size = 64;          // used by tensors of any_block_size
-  bool double_quantized = true;         // used by tensors of AnyAbsmax
-  Producer producer = Producer::cuda;   // whose rule decides ties and special blocks
+  std::size_t block_size = 64;         // used by tensors of any_block_size
+  bool double_quantized = true;        // used by tensors of AnyAbsmax
+  Producer producer = Producer::cuda;  // whose rule decides ties and special blocks
   DynamicRule absmax_rule = DynamicRule::cuda;
-  std::optional<float> offset = {};     // of double quantization; default: the correctly rounded mean of absmax
-  bool allow_non_finite = false;        // quantize NaN and infinity as the producer does, instead of throwing
+  std::optional<float> offset = {};  // of double quantization; default: the correctly rounded mean of absmax
+  bool allow_non_finite = false;     // quantize NaN and infinity as the producer does, instead of throwing
 };
 
 // A weight matrix (rows, cols) in 4 bits.  BlockSize: 32, 64, ... 4096 or any_block_size.  Blocks run over the flattened matrix and
@@ -37,13 +37,18 @@ class FourBitTensor : public Tensor {
   FourBitTensor() = default;
   // Takes parts of the right format.  Throws InvalidArgument if they are of another format, block size or absmax kind.
   explicit FourBitTensor(TensorParts parts) : Tensor(std::move(parts)) {
-    require(format() == tensor_format, [&] { return std::string(Codebook::name) + " tensor: expected " + Codebook::name + " codes, found " + format_name(format()); });
+    require(format() == tensor_format, [&] {
+      return std::string(Codebook::name) + " tensor: expected " + Codebook::name + " codes, found " + format_name(format());
+    });
     require(BlockSize == any_block_size || block_size() == BlockSize, [&] {
-      return std::string(Codebook::name) + " tensor: expected block size " + std::to_string(BlockSize) + ", found " + std::to_string(block_size());
+      return std::string(Codebook::name) + " tensor: expected block size " + std::to_string(BlockSize) + ", found " +
+             std::to_string(block_size());
     });
-    require(std::is_same_v<Absmax, AnyAbsmax> || double_quantized() == std::is_same_v<Absmax, DoubleQuantizedAbsmax> || size() == 0, [&] {
-      return std::string(Codebook::name) + " tensor: expected " + (double_quantized() ? "plain" : "double-quantized") + " absmax, found the other kind";
-    });
+    require(std::is_same_v<Absmax, AnyAbsmax> || double_quantized() == std::is_same_v<Absmax, DoubleQuantizedAbsmax> || size() == 0,
+            [&] {
+              return std::string(Codebook::name) + " tensor: expected " + (double_quantized() ? "plain" : "double-quantized") +
+                     " absmax, found the other kind";
+            });
   }
 
   // Quantizes w (rows, cols) row-major.  Throws InvalidArgument on NaN or infinity unless allowed, and if the options ask for
@@ -54,7 +59,8 @@ class FourBitTensor : public Tensor {
     p.rows = rows;
     p.cols = cols;
     p.block = BlockSize == any_block_size ? options.block_size : BlockSize;
-    require(valid_block_size(p.block), [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + std::to_string(p.block); });
+    require(valid_block_size(p.block),
+            [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + std::to_string(p.block); });
     const std::size_t n = checked_mul(rows, cols, "tensor shape");
     if (!options.allow_non_finite) require_finite(w, rows, cols);
     p.codes.reset(packed_size(n));

@@ -22,7 +22,8 @@ class PackedTensor {
 
   // Whether the layout can hold `t`: blocks must not cross rows.  Where it cannot, products run on the canonical tensor.
   static bool packable(const Tensor& t) {
-    return t.cols() != 0 && (t.block_size() == 0 || t.block_size() % t.cols() == 0 || (t.cols() % t.block_size() == 0 && t.block_size() % detail::group_k == 0));
+    return t.cols() != 0 && (t.block_size() == 0 || t.block_size() % t.cols() == 0 ||
+                             (t.cols() % t.block_size() == 0 && t.block_size() % detail::group_k == 0));
   }
 
   // Throws InvalidArgument if t is not packable.
@@ -49,13 +50,15 @@ class PackedTensor {
     p.layout_.scale_factor = t.format() == Format::llm_int8 ? llm_int8_inverse_127 : 1.0f;
     p.data_.reset(checked_mul(p.layout_.panels(), p.layout_.panel_bytes(), "packed tensor"));
     p.for_each_dword([&](std::size_t n, std::size_t k0, int part, std::uint8_t* out) { p.put(parts, n, k0, part, out); });
-    if (scaled) p.for_each_scale([&](std::size_t n, std::size_t b, float& s) { s = n < p.rows_ ? t.scale(p.scale_index(n, b)) : 0.0f; });
+    if (scaled)
+      p.for_each_scale([&](std::size_t n, std::size_t b, float& s) { s = n < p.rows_ ? t.scale(p.scale_index(n, b)) : 0.0f; });
     if (t.double_quantized()) {
       p.nested_ = parts.nested.clone();
       p.nested_map_ = parts.nested_map;
       p.offset_ = parts.offset;
       // The codes come back by looking the decoded scale up; where two codes decode to one float they are kept.
-      if (!p.recover_scale_codes(parts.scale_codes.size(), [&](std::size_t b, std::uint8_t code) { return code == parts.scale_codes[b]; }))
+      if (!p.recover_scale_codes(parts.scale_codes.size(),
+                                 [&](std::size_t b, std::uint8_t code) { return code == parts.scale_codes[b]; }))
         p.kept_scale_codes_ = parts.scale_codes.clone();
     }
     return p;
@@ -77,8 +80,10 @@ class PackedTensor {
       const std::size_t blocks = block_count(n, block_);
       if (double_quantized()) {
         parts.scale_codes.reset(blocks);
-        if (!kept_scale_codes_.empty()) std::copy_n(kept_scale_codes_.data(), blocks, parts.scale_codes.data());
-        else recover_scale_codes(blocks, [&](std::size_t b, std::uint8_t code) { return parts.scale_codes[b] = code, true; });
+        if (!kept_scale_codes_.empty())
+          std::copy_n(kept_scale_codes_.data(), blocks, parts.scale_codes.data());
+        else
+          recover_scale_codes(blocks, [&](std::size_t b, std::uint8_t code) { return parts.scale_codes[b] = code, true; });
         parts.nested = nested_.clone();
         parts.nested_map = nested_map_;
         parts.offset = offset_;
@@ -127,9 +132,13 @@ class PackedTensor {
       }
   }
   template <class Visit>
-  void for_each_dword(const Visit& visit) { visit_dwords(*this, visit); }
+  void for_each_dword(const Visit& visit) {
+    visit_dwords(*this, visit);
+  }
   template <class Visit>
-  void for_each_dword(const Visit& visit) const { visit_dwords(*this, visit); }
+  void for_each_dword(const Visit& visit) const {
+    visit_dwords(*this, visit);
+  }
 
   template <class Self, class Float, class Visit>
   static void visit_scales(Self& self, const Visit& visit) {
@@ -141,9 +150,13 @@ class PackedTensor {
       }
   }
   template <class Visit>
-  void for_each_scale(const Visit& visit) { visit_scales<PackedTensor, float>(*this, visit); }
+  void for_each_scale(const Visit& visit) {
+    visit_scales<PackedTensor, float>(*this, visit);
+  }
   template <class Visit>
-  void for_each_scale(const Visit& visit) const { visit_scales<const PackedTensor, const float>(*this, visit); }
+  void for_each_scale(const Visit& visit) const {
+    visit_scales<const PackedTensor, const float>(*this, visit);
+  }
 
   std::size_t scale_index(std::size_t row, std::size_t b) const { return (row * cols_ + b * layout_.block) / block_; }
 
@@ -232,13 +245,16 @@ class PackedTensor {
     for (std::size_t b = 0; b < blocks && all; ++b) {
       if (b / nested_block_size != group) {
         group = b / nested_block_size;
-        for (std::size_t c = 0; c < 256; ++c) decoded[c] = double_dequantize(nested_map_.data(), static_cast<std::uint8_t>(c), nested_[group], offset_);
+        for (std::size_t c = 0; c < 256; ++c)
+          decoded[c] = double_dequantize(nested_map_.data(), static_cast<std::uint8_t>(c), nested_[group], offset_);
         all = std::adjacent_find(decoded.begin(), decoded.end(), [](float a, float c) { return !(a < c); }) == decoded.end();
         if (!all) break;
       }
       const std::size_t row = b / per_row, panel = row / detail::panel_cols;
       float s;
-      std::memcpy(&s, data_.data() + panel * layout_.panel_bytes() + b % per_row * layout_.record_bytes() + row % detail::panel_cols * 4, 4);
+      std::memcpy(
+          &s, data_.data() + panel * layout_.panel_bytes() + b % per_row * layout_.record_bytes() + row % detail::panel_cols * 4,
+          4);
       const auto* at = std::lower_bound(decoded.data(), decoded.data() + 256, s);
       all = at != decoded.data() + 256 && std::bit_cast<std::uint32_t>(*at) == std::bit_cast<std::uint32_t>(s) &&
             visit(b, static_cast<std::uint8_t>(at - decoded.data()));

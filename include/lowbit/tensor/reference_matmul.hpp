@@ -7,8 +7,8 @@
 
 namespace lowbit {
 
-// y (m, rows) = x (m, cols) * w^T, all row-major, in double.  magnitude (m, rows), if given, receives sum |x| |w|: rounding errors of a
-// float product are at most a small multiple of cols * 2^-24 times it.
+// y (m, rows) = x (m, cols) * w^T, all row-major, in double.  magnitude (m, rows), if given, receives sum |x| |w|: rounding errors
+// of a float product are at most a small multiple of cols * 2^-24 times it.
 inline void reference_matmul(const float* x, std::size_t m, const Tensor& w, double* y, double* magnitude = nullptr) {
   AlignedBuffer<float> row(w.cols());
   for (std::size_t n = 0; n < w.rows(); ++n) {

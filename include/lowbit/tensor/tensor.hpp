@@ -88,7 +88,8 @@ class Tensor {
 
   // The scale of block b, as decoding uses it; units of the weights per code (for llm_int8: absmax, per 127 codes).
   float scale(std::size_t b) const {
-    return double_quantized() ? double_dequantize(parts_.nested_map.data(), parts_.scale_codes[b], parts_.nested[b / nested_block_size], parts_.offset)
+    return double_quantized() ? double_dequantize(parts_.nested_map.data(), parts_.scale_codes[b],
+                                                  parts_.nested[b / nested_block_size], parts_.offset)
                               : parts_.scales[b];
   }
 
@@ -97,7 +98,9 @@ class Tensor {
   void dequantize_rows(std::size_t begin, std::size_t end, float* out) const { dequantize_rows_as<float>(begin, end, out); }
   // The whole tensor as float, Float16 or BFloat16: out (rows, cols); one further rounding for the 16-bit types.
   template <class Out>
-  void dequantize(Out* out) const { dequantize_rows_as<Out>(0, rows(), out); }
+  void dequantize(Out* out) const {
+    dequantize_rows_as<Out>(0, rows(), out);
+  }
 
   // What kernels see; valid while the tensor lives and is not moved.
   detail::CanonicalWeights canonical() const {
@@ -126,7 +129,8 @@ class Tensor {
   template <class Out>
   void dequantize_rows_as(std::size_t begin, std::size_t end, Out* out) const {
     require(begin <= end && end <= rows(), [&] {
-      return "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of a tensor of shape " + shape_string(rows(), cols());
+      return "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of a tensor of shape " +
+             shape_string(rows(), cols());
     });
     const std::size_t first = begin * cols(), last = end * cols();
     switch (detail::element_of(format())) {
@@ -137,17 +141,21 @@ class Tensor {
         const auto* codes = reinterpret_cast<const std::int8_t*>(parts_.codes.data());
         for (std::size_t e = first; e < last; ++e) {
           const float code = static_cast<float>(codes[e]), s = parts_.scales[e / parts_.block];
-          *out++ = DenseElement<Out>::encode(format() == Format::llm_int8 ? rounded(rounded(code * s) * llm_int8_inverse_127) : rounded(code * s));
+          *out++ = DenseElement<Out>::encode(format() == Format::llm_int8 ? rounded(rounded(code * s) * llm_int8_inverse_127)
+                                                                          : rounded(code * s));
         }
         return;
       }
       case detail::Element::four_bit: {
-        if (!double_quantized()) return dequantize_four_bit(parts_.table.data(), parts_.codes.data(), parts_.scales.data(), first, last, block_size(), out);
+        if (!double_quantized())
+          return dequantize_four_bit(parts_.table.data(), parts_.codes.data(), parts_.scales.data(), first, last, block_size(),
+                                     out);
         for (std::size_t e = first; e < last;) {  // block by block, so that only one scale is decoded at a time
           const std::size_t b = e / block_size(), stop = std::min(last, (b + 1) * block_size());
           const float s = scale(b);
           const std::size_t origin = b * block_size();  // even: a block starts at a byte
-          dequantize_four_bit(parts_.table.data(), parts_.codes.data() + origin / 2, &s, e - origin, stop - origin, block_size(), out);
+          dequantize_four_bit(parts_.table.data(), parts_.codes.data() + origin / 2, &s, e - origin, stop - origin, block_size(),
+                              out);
           out += stop - e;
           e = stop;
         }
@@ -159,16 +167,18 @@ class Tensor {
   void dense(std::size_t first, std::size_t last, Out* out) const {
     const auto* p = reinterpret_cast<const In*>(parts_.codes.data());
     for (std::size_t e = first; e < last; ++e) {
-      if constexpr (std::is_same_v<In, Out>) *out++ = p[e];
-      else *out++ = DenseElement<Out>::encode(to_float(p[e]));
+      if constexpr (std::is_same_v<In, Out>)
+        *out++ = p[e];
+      else
+        *out++ = DenseElement<Out>::encode(to_float(p[e]));
     }
   }
   void check() const {
     const std::size_t n = checked_mul(rows(), cols(), "tensor shape");
     const auto expect = [&](std::size_t found, std::size_t expected, const char* what) {
       require(found == expected, [&] {
-        return std::string(format_name(format())) + " tensor of shape " + shape_string(rows(), cols()) + ": expected " + std::to_string(expected) +
-               " " + what + ", found " + std::to_string(found);
+        return std::string(format_name(format())) + " tensor of shape " + shape_string(rows(), cols()) + ": expected " +
+               std::to_string(expected) + " " + what + ", found " + std::to_string(found);
       });
     };
     expect(parts_.codes.size(), detail::element_bytes(format(), n), "bytes of elements");
@@ -176,11 +186,13 @@ class Tensor {
       expect(parts_.block, 0, "as block size (dense)");
       return;
     }
-    require(parts_.block > 0 && (detail::element_bits(format()) != 4 || valid_block_size(parts_.block)),
-            [&] { return std::string(format_name(format())) + " tensor: block size " + std::to_string(parts_.block) + " is not supported"; });
+    require(parts_.block > 0 && (detail::element_bits(format()) != 4 || valid_block_size(parts_.block)), [&] {
+      return std::string(format_name(format())) + " tensor: block size " + std::to_string(parts_.block) + " is not supported";
+    });
     const std::size_t blocks = block_count(n, parts_.block);
     if (double_quantized()) {
-      require(detail::element_bits(format()) == 4, [&] { return std::string(format_name(format())) + " tensor: cannot be double-quantized"; });
+      require(detail::element_bits(format()) == 4,
+              [&] { return std::string(format_name(format())) + " tensor: cannot be double-quantized"; });
       expect(parts_.scale_codes.size(), blocks, "absmax codes");
       expect(parts_.nested.size(), ceil_div(blocks, nested_block_size), "nested absmax values");
     } else {
@@ -195,7 +207,8 @@ class Tensor {
 inline void require_finite(const float* w, std::size_t rows, std::size_t cols) {
   const std::size_t n = rows * cols, i = first_non_finite(w, n);
   require(i == n, [&] {
-    return "weights of shape " + shape_string(rows, cols) + ": element (" + std::to_string(i / cols) + ", " + std::to_string(i % cols) +
+    return "weights of shape " + shape_string(rows, cols) + ": element (" + std::to_string(i / cols) + ", " +
+           std::to_string(i % cols) +
            ") is NaN or infinite; quantizing would spread it over its block (allow_non_finite = true permits it)";
   });
 }

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+# What lowbit's own tests, examples and benchmarks are built with.  Nothing here reaches a project that uses lowbit.
+
+add_library(lowbit_warnings INTERFACE)
+if(MSVC)
+  target_compile_options(lowbit_warnings INTERFACE /W4 $<$<BOOL:${LOWBIT_WERROR}>:/WX>)
+else()
+  target_compile_options(lowbit_warnings INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+                                                   $<$<BOOL:${LOWBIT_WERROR}>:-Werror>)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    # GCC 12 sees an overlapping copy in every "literal" + std::string (its bug 105651).
+    target_compile_options(lowbit_warnings INTERFACE -Wno-restrict)
+  endif()
+endif()
+
+# The kernels, compiled once: a file that is built with LOWBIT_KERNELS_EXTERN takes them from here instead of compiling its own.
+if(EXISTS "${PROJECT_SOURCE_DIR}/include/lowbit/kernel/targets.hpp")
+  add_library(lowbit_kernels OBJECT "${PROJECT_SOURCE_DIR}/cmake/kernels.cpp")
+  target_link_libraries(lowbit_kernels PUBLIC lowbit::lowbit PRIVATE lowbit_warnings)
+else()
+  add_library(lowbit_kernels INTERFACE)
+  target_link_libraries(lowbit_kernels INTERFACE lowbit::lowbit)
+endif()
+target_compile_definitions(lowbit_kernels INTERFACE LOWBIT_KERNELS_EXTERN)
+
+# lowbit_require(NAME...): dependencies without which the project's own programs cannot be built.
+function(lowbit_require)
+  foreach(name IN LISTS ARGN)
+    lowbit_dependency(${name} problem)
+    if(problem)
+      message(FATAL_ERROR "lowbit: ${problem}")
+    endif()
+  endforeach()
+endfunction()
+
+# lowbit_add_program(NAME SOURCES file... [LIBRARIES target...] [HEADER_ONLY])
+# An executable with our warnings and all parts of lowbit.  HEADER_ONLY: as a user has it, without the shared kernels.
+# Sources that are not there yet leave the program out, and NAME is then no target.
+function(lowbit_add_program name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "HEADER_ONLY" "" "SOURCES;LIBRARIES")
+  foreach(source IN LISTS arg_SOURCES)
+    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
+      message(STATUS "lowbit: ${name} left out, ${source} does not exist yet")
+      return()
+    endif()
+  endforeach()
+  add_executable(${name} ${arg_SOURCES})
+  target_compile_definitions(${name} PRIVATE LOWBIT_ASSETS="${PROJECT_SOURCE_DIR}/examples/assets")
+  target_link_libraries(${name} PRIVATE lowbit::lowbit lowbit::eigen lowbit::io lowbit::gpt2 lowbit_warnings ${arg_LIBRARIES})
+  if(NOT arg_HEADER_ONLY)
+    target_link_libraries(${name} PRIVATE lowbit_kernels)
+  endif()
+endfunction()
