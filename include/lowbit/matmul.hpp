@@ -3,6 +3,8 @@
 // Shapes are checked here, once; what runs is decided here, and reported.
 #pragma once
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -110,23 +112,39 @@ inline void check(const Product& p) {
 inline constexpr std::size_t largest_int8_depth = 0x7FFFFFFFu / (127 * 127);
 
 // LLM.int8(): lists the elements that the codes leave out, row by row.  per_call: whole columns.
-inline void find_outliers(const float* x, std::size_t m, std::size_t k, std::size_t stride, const MatmulOptions& o, Workspace& ws) {
+inline void find_outliers(const float* x, std::size_t m, std::size_t k, std::size_t stride, float threshold, Outliers rule,
+                          Workspace& ws) {
   ws.outlier_begin.assign(1, 0);
   ws.outlier_column.clear();
   ws.outlier_value.clear();
-  const auto is_outlier = [&](float v) { return std::fabs(v) >= o.outlier_threshold; };
-  const bool per_call = o.outliers == Outliers::per_call;
-  if (per_call) {
+  // Outliers are few: runs of 64 elements without one are passed over by a loop that compilers turn into vector code.
+  const std::int32_t least = std::bit_cast<std::int32_t>(threshold);
+  const auto for_each = [&](const float* row, const auto& visit) {
+    for (std::size_t c = 0; c < k; c += 64) {
+      const std::size_t n = std::min<std::size_t>(64, k - c);
+      std::int32_t any = n < 64;
+      if (n == 64)
+        for (std::size_t i = 0; i < 64; ++i) any |= (std::bit_cast<std::int32_t>(row[c + i]) & 0x7FFFFFFF) >= least;
+      if (any != 0)
+        for (std::size_t i = c; i < c + n; ++i)
+          if (std::fabs(row[i]) >= threshold) visit(i);
+    }
+  };
+  if (rule == Outliers::per_call) {
     ws.column_is_outlier.assign(k, 0);
-    for (std::size_t r = 0; r < m; ++r)
-      for (std::size_t c = 0; c < k; ++c) ws.column_is_outlier[c] |= is_outlier(x[r * stride + c]);
+    for (std::size_t r = 0; r < m; ++r) for_each(x + r * stride, [&](std::size_t c) { ws.column_is_outlier[c] = 1; });
   }
   for (std::size_t r = 0; r < m; ++r) {
-    for (std::size_t c = 0; c < k; ++c)
-      if (per_call ? ws.column_is_outlier[c] != 0 : is_outlier(x[r * stride + c])) {
-        ws.outlier_column.push_back(static_cast<std::uint32_t>(c));
-        ws.outlier_value.push_back(x[r * stride + c]);
-      }
+    const auto take = [&](std::size_t c) {
+      ws.outlier_column.push_back(static_cast<std::uint32_t>(c));
+      ws.outlier_value.push_back(x[r * stride + c]);
+    };
+    if (rule == Outliers::per_row) {
+      for_each(x + r * stride, take);
+    } else {
+      for (std::size_t c = 0; c < k; ++c)
+        if (ws.column_is_outlier[c] != 0) take(c);
+    }
     ws.outlier_begin.push_back(ws.outlier_column.size());
   }
 }
@@ -195,8 +213,9 @@ inline Activations convert_activations(const Product& p, const MatmulPlan& plan,
         x = ws.rounded.data();
         stride = k;
       }
-      const float threshold = llm ? o.outlier_threshold : 0.0f;
-      if (threshold > 0) find_outliers(x, m, k, stride, o, ws);
+      float threshold = llm ? o.outlier_threshold : 0.0f;
+      if (o.round_activations_to_fp16) threshold = to_float(to_float16(threshold));  // bitsandbytes compares in fp16
+      if (threshold > 0) find_outliers(x, m, k, stride, threshold, o.outliers, ws);
       ws.activations.grow(checked_mul(m, padded, "activations"));
       ws.scale.grow(m);
       ws.offset.grow(checked_mul(m, blocks, "activations"));

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -76,33 +77,51 @@ class ThreadPool final : public Executor {
   std::size_t concurrency() const override { return workers_.size() + 1; }
 
   void run(std::size_t count, TaskRef task) override {
-    if (count == 0) return;
-    if (count == 1 || workers_.empty() || inside()) {  // a task that runs tasks keeps its thread: no oversubscription, no deadlock
+    if (count <= 1 || workers_.empty() || inside()) {  // a task that runs tasks keeps its thread: no oversubscription, no deadlock
       for (std::size_t i = 0; i < count; ++i) task(i);
       return;
     }
     const std::lock_guard turn(turn_);
-    task_ = &task;
-    count_ = count;
-    error_ = nullptr;
-    next_.store(0, std::memory_order_relaxed);
-    busy_.store(workers_.size(), std::memory_order_relaxed);
-    {
-      const std::lock_guard lock(mutex_);
-      round_.fetch_add(1, std::memory_order_release);
-    }
-    wake_.notify_all();
-    take_tasks();
-    if (!spin([this] { return busy_.load(std::memory_order_acquire) == 0; })) {
-      std::unique_lock lock(mutex_);
-      done_.wait(lock, [this] { return busy_.load(std::memory_order_acquire) == 0; });
-    }
-#if LOWBIT_EXCEPTIONS
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
-#endif
+    for (std::size_t first = 0; first < count; first += Round::most_tasks)
+      run_round(first, std::min<std::size_t>(Round::most_tasks, count - first), task);
   }
 
  private:
+  // One word says which round it is, how many tasks it has and which is the next: a thread that comes late, or wakes in a later
+  // round, sees all three at once and takes a task of the round that is.  So a round ends with its last task, and never waits for
+  // a thread that was away.
+  struct Round {
+    static constexpr int bits = 24;
+    static constexpr std::uint64_t mask = (std::uint64_t{1} << bits) - 1;
+    static constexpr std::size_t most_tasks = std::size_t{1} << (bits - 1);  // room for threads that ask when nothing is left
+    static std::uint64_t start(std::uint64_t number, std::size_t count) { return (number << 48) | (std::uint64_t{count} << bits); }
+    static std::uint64_t number(std::uint64_t word) { return word >> 48; }
+    static std::size_t count(std::uint64_t word) { return static_cast<std::size_t>((word >> bits) & mask); }
+    static std::size_t next(std::uint64_t word) { return static_cast<std::size_t>(word & mask); }
+  };
+
+  void run_round(std::size_t first, std::size_t count, TaskRef task) {
+    task_ = &task;
+    first_ = first;
+    error_ = nullptr;
+    failed_.store(false, std::memory_order_relaxed);
+    remaining_.store(count, std::memory_order_relaxed);
+    {
+      const std::lock_guard lock(mutex_);
+      round_.store(Round::start(Round::number(round_.load(std::memory_order_relaxed)) + 1, count), std::memory_order_release);
+    }
+    wake_.notify_all();
+    take_tasks();
+    const auto finished = [this] { return remaining_.load(std::memory_order_acquire) == 0; };
+    if (!spin(finished)) {
+      std::unique_lock lock(mutex_);
+      done_.wait(lock, finished);
+    }
+#if LOWBIT_EXCEPTIONS
+    const std::lock_guard lock(mutex_);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+#endif
+  }
   static bool& inside() {
     thread_local bool value = false;
     return value;
@@ -126,48 +145,59 @@ class ThreadPool final : public Executor {
     std::this_thread::yield();
 #endif
   }
-  void take_tasks() {
+  // Takes tasks until none is left; returns the number of the round in which that was.
+  std::uint64_t take_tasks() {
     inside() = true;
-    for (std::size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
-#if LOWBIT_EXCEPTIONS
-      try {
-        (*task_)(i);
-      } catch (...) {
-        const std::lock_guard lock(mutex_);
-        if (!error_) error_ = std::current_exception();
-        next_.store(count_, std::memory_order_relaxed);
+    for (;;) {
+      const std::uint64_t word = round_.fetch_add(1, std::memory_order_acq_rel);
+      if (Round::next(word) >= Round::count(word)) {
+        inside() = false;
+        return Round::number(word);
       }
-#else
-      (*task_)(i);
-#endif
+      call(Round::next(word));
+      if (remaining_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        const std::lock_guard lock(mutex_);  // the caller is either awake or already waiting
+        done_.notify_one();
+      }
     }
-    inside() = false;
+  }
+  void call(std::size_t i) {
+#if LOWBIT_EXCEPTIONS
+    if (failed_.load(std::memory_order_relaxed)) return;
+    try {
+      (*task_)(first_ + i);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!error_) error_ = std::current_exception();
+      failed_.store(true, std::memory_order_relaxed);
+    }
+#else
+    (*task_)(first_ + i);
+#endif
   }
   void work() {
-    std::size_t seen = 0;
-    const auto called = [&] { return stop_.load(std::memory_order_relaxed) || round_.load(std::memory_order_acquire) != seen; };
+    std::uint64_t seen = 0;
+    const auto called = [&] {
+      return stop_.load(std::memory_order_relaxed) || Round::number(round_.load(std::memory_order_acquire)) != seen;
+    };
     for (;;) {
       if (!spin(called)) {
         std::unique_lock lock(mutex_);
         wake_.wait(lock, called);
       }
       if (stop_.load(std::memory_order_relaxed)) return;
-      ++seen;  // a round begins only after every thread has finished the one before
-      take_tasks();
-      if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        const std::lock_guard lock(mutex_);
-        done_.notify_one();
-      }
+      seen = take_tasks();
     }
   }
   std::mutex turn_, mutex_;
   std::condition_variable wake_, done_;
   std::vector<std::thread> workers_;
   const TaskRef* task_ = nullptr;
-  std::size_t count_ = 0;
-  std::atomic<std::size_t> next_{0}, busy_{0}, round_{0};
+  std::size_t first_ = 0;
+  std::atomic<std::uint64_t> round_{0};
+  std::atomic<std::size_t> remaining_{0};
+  std::atomic<bool> stop_{false}, failed_{false};
   std::exception_ptr error_;
-  std::atomic<bool> stop_{false};
 };
 
 inline namespace LOWBIT_ABI {

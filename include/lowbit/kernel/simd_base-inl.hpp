@@ -29,10 +29,13 @@ struct simd {
 
   template <class To, class From>
   static LOWBIT_INLINE To bits(const From& a) {  // the template argument of bitwise_cast changed after xsimd 8
-    if constexpr (requires { xsimd::bitwise_cast<To>(a); })
-      return xsimd::bitwise_cast<To>(a);
+    using Scalar = typename To::value_type;
+    if constexpr (requires {
+                    { xsimd::bitwise_cast<Scalar>(a) } -> std::same_as<To>;
+                  })
+      return xsimd::bitwise_cast<Scalar>(a);
     else
-      return xsimd::bitwise_cast<typename To::value_type>(a);
+      return xsimd::bitwise_cast<To>(a);
   }
 
   static LOWBIT_INLINE vf zero() { return vf(0.0f); }
