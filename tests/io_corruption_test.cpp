@@ -176,21 +176,11 @@ TEST_CASE("random damage to a safetensors file") {
     for (std::size_t n = 1 + below(4); n > 0; --n) {
       const std::size_t at = below(damaged.size());
       switch (below(5)) {
-        case 0:
-          damaged[at] = static_cast<char>(damaged[at] ^ (1 << below(8)));
-          break;
-        case 1:
-          damaged[at] = alphabet[below(alphabet.size())];
-          break;
-        case 2:
-          damaged.erase(at, 1 + below(8));
-          break;
-        case 3:
-          damaged.insert(at, 1, alphabet[below(alphabet.size())]);
-          break;
-        default:
-          damaged.insert(at, damaged.substr(below(damaged.size()), below(40)));
-          break;
+        case 0: damaged[at] = static_cast<char>(damaged[at] ^ (1 << below(8))); break;
+        case 1: damaged[at] = alphabet[below(alphabet.size())]; break;
+        case 2: damaged.erase(at, 1 + below(8)); break;
+        case 3: damaged.insert(at, 1, alphabet[below(alphabet.size())]); break;
+        default: damaged.insert(at, damaged.substr(below(damaged.size()), below(40))); break;
       }
       if (damaged.empty()) damaged = whole;
     }

@@ -93,7 +93,7 @@ TEST_CASE("a mapped file is the file") {
   const std::byte* where = file.data();
   io::MappedFile moved(std::move(file));
   CHECK(moved.data() == where);
-  CHECK(file.size() == 0);  // NOLINT(bugprone-use-after-move): a moved-from file is empty
+  CHECK(file.size() == 0);  // NOLINT: a moved-from file is empty
   io::MappedFile assigned(folder / "empty");
   CHECK(assigned.size() == 0);
   assigned = std::move(moved);
@@ -112,7 +112,6 @@ TEST_CASE("what cannot be read is an IoError with the path and the reason") {
 #if LOWBIT_POSIX
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
   CHECK(unsaid<IoError>([&] { io::read_text(folder / "pipe"); }, {"pipe", "cannot read"}) == "");  // at once: nobody writes
-  REQUIRE(::mkfifo((folder / "pipe2").c_str(), 0600) == 0);
 #endif
 }
 
@@ -420,11 +419,13 @@ TEST_CASE("read_floats converts exactly, and F64 to nearest even") {
   };
   using Bits = std::vector<std::uint32_t>;
   const double ulp = 0x1p-23;
-  CHECK(bits_read("F64",
-                  raw({1.0, 1 + ulp / 2, 1 + 1.5 * ulp, 1 + ulp / 2 + 1e-15, -0.0, 0x1p-149, 0x1p-150, 0x1.8p-149,
-                       3.4028235677973366e38, -1e300, std::numeric_limits<double>::infinity()}),
-                  11) ==
-        Bits{0x3F800000, 0x3F800000, 0x3F800002, 0x3F800001, 0x80000000, 1, 0, 2, 0x7F800000, 0xFF800000, 0x7F800000});
+  CHECK(bits_read("F64", raw({1.0, 1 + ulp / 2, 1 + 1.5 * ulp, 1 + ulp / 2 + 1e-15, -0.0, 0x1p-150}), 6) ==
+        Bits{0x3F800000, 0x3F800000, 0x3F800002, 0x3F800001, 0x80000000, 0});
+  CHECK(bits_read("F64", raw<std::uint64_t>({0x47EFFFFFEFFFFFFF, 0x47EFFFFFF0000000, 0xFE37E43C8800759C, 0x7FF0000000000000}), 4) ==
+        Bits{0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x7F800000});
+#if !defined(__FAST_MATH__)  // there the program flushes subnormals
+  CHECK(bits_read("F64", raw({0x1p-149, 0x1.8p-149, 0x1.8p-127}), 3) == Bits{1, 2, 0x00600000});
+#endif
   CHECK(bits_read("F32", raw<std::uint32_t>({0x3F800000, 0x80000001, 0x7F800001, 0xFFFFFFFF}), 4) ==
         Bits{0x3F800000, 0x80000001, 0x7F800001, 0xFFFFFFFF});
   CHECK(bits_read("F16", raw<std::uint16_t>({0x3C01, 0x0001, 0x83FF, 0x7BFF, 0xFC00, 0x8000}), 6) ==
@@ -567,7 +568,7 @@ TEST_CASE("what cannot be written is refused") {
 }
 
 TEST_CASE("a header above the limit is not written", "[.full]") {
-  const io::Metadata metadata{{"k", std::string(100'000'000, 'x')}};
+  const io::Metadata metadata{{"k", std::string(100'000'000, 'x')}};  // NOLINT(bugprone-string-constructor)
   CHECK(unsaid<InvalidArgument>([&] { io::serialize_safetensors({}, metadata); }, {"header of 1000000", "too long"}) == "");
 }
 
@@ -605,7 +606,9 @@ TEST_CASE("files of other producers: every tensor as an independent reader sees 
 // ----------------------------------------------------------------------------------------------------------------
 
 TEST_CASE("a folder with one file, an index with several, and the file itself look the same") {
-  const auto u8 = [](const char* name) { return "\"" + std::string(name) + R"(":{"dtype":"U8","shape":[2],"data_offsets":[)"; };
+  const auto u8 = [](const char* name) {
+    return std::string("\"").append(name) + R"(":{"dtype":"U8","shape":[2],"data_offsets":[)";
+  };
   const Folder folder;
   put_file(folder / "one" / "model.safetensors",
            image("{" + u8("a") + "0,2]}," + u8("b") + "2,4]}," + u8("c") + "4,6]}}", "aabbcc"));

@@ -26,7 +26,7 @@ class Linear {
       return "linear layer: bias has " + std::to_string(bias_.size()) + " elements, the weights are " +
              shape_string(weights.rows(), weights.cols());
     });
-    if (options.pack && PackedTensor::packable(weights))
+    if (options.pack && weights.rows() != 0 && PackedTensor::packable(weights))
       packed_ = PackedTensor::pack(weights);
     else
       canonical_ = std::move(weights);

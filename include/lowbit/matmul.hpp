@@ -108,8 +108,9 @@ inline void check(const Product& p) {
   require(p.y.rows == 0 || p.y.cols == 0 || p.y.data != nullptr, [&] { return "matmul: y is null" + shapes(); });
 }
 
-// Sums of int8 products: depth * 127 * 127 must stay below 2^31.
-inline constexpr std::size_t largest_int8_depth = 0x7FFFFFFFu / (127 * 127);
+// Sums of int8 products: depth * 128 * 127 must stay below 2^31.  128, because the packed layout adds 128 to its codes and takes it
+// off the sum again, and because a file may hold the code -128.
+inline constexpr std::size_t largest_int8_depth = 0x7FFFFFFFu / (128 * 127);
 
 // LLM.int8(): lists the elements that the codes leave out, row by row.  per_call: whole columns.
 inline void find_outliers(const float* x, std::size_t m, std::size_t k, std::size_t stride, float threshold, Outliers rule,

@@ -60,7 +60,7 @@ inline Tensor dense_tensor(const AlignedBuffer<float>& values, std::size_t rows,
   return DenseTensor<float>::quantize(values.data(), rows, cols);
 }
 
-// A Hugging Face folder.  `base`: another folder for what this one leaves out (an int8 twin has no embeddings).
+// A Hugging Face folder.  `base`: another folder for what this one leaves out outside the blocks (an int8 twin has no embeddings).
 // Throws IoError or FormatError that name the file and tensor.  Reading from several threads is safe.
 class FolderParameters final : public ParameterSource {
  public:
@@ -142,7 +142,8 @@ class FolderParameters final : public ParameterSource {
                : name;
   }
   const io::TensorView& view(const std::string& name) const {
-    if (base_ && !files_.contains(full_name(files_, name))) return base_->at(full_name(*base_, name));
+    // Blocks come from one folder: a float layer must not slip in where a trained int8 one is missing.
+    if (base_ && !name.starts_with("h.") && !files_.contains(full_name(files_, name))) return base_->at(full_name(*base_, name));
     return files_.at(full_name(files_, name));
   }
   io::ModelFiles files_;

@@ -44,7 +44,7 @@ class Transformer {
   std::vector<Block> blocks;
   LayerNorm ln_f;
   Tensor score;                      // (classes, C); empty: no classification head
-  Tensor lm_head;                    // (vocab, C); empty: the token embedding
+  Tensor lm_head;                    // (vocab, C); empty: the token embedding, if the configuration ties them
   Format rest_format = Format::f32;  // how everything but the linear weights counts in the paper's account
 
   // The class logits of a batch: row i is ids[offsets[i] .. offsets[i+1]), logits (rows, classes), read at each row's last token.
@@ -77,9 +77,11 @@ class Transformer {
     return logits;
   }
 
-  // The next-token logits at every token of a batch: logits (tokens, vocab).  Throws and threads as classify().
+  // The next-token logits at every token of a batch: logits (tokens, vocab).  Throws and threads as classify(); the head is the
+  // token embedding if the configuration ties them, else it must be there.
   void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits,
                        Executor& executor) const {
+    require(config.tied || lm_head.rows() != 0, [] { return std::string("language_logits: the model has no language-model head"); });
     check_batch(ids, offsets);
     const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
     require(logits.size() == tokens * config.vocab, [&] {

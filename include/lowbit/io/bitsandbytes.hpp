@@ -86,6 +86,7 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
     fail("shape", "[out, in]");
   p.rows = shape[0].get<std::size_t>();
   p.cols = shape[1].get<std::size_t>();
+  if (p.cols != 0 && p.rows > SIZE_MAX / p.cols) fail("shape", "[out, in] whose product fits in a size");
   if (!member("dtype").is_string()) fail("dtype", "a string");
   result.dtype = member("dtype").get<std::string>();
 

@@ -141,7 +141,10 @@ inline std::string csv_escape(std::string_view field) {
 // One record with its line end, LF.
 inline std::string csv_row(std::span<const std::string> fields) {
   std::string result;
-  for (std::size_t i = 0; i < fields.size(); ++i) result += (i == 0 ? "" : ",") + csv_escape(fields[i]);
+  for (std::size_t i = 0; i < fields.size(); ++i) {
+    if (i != 0) result += ',';
+    result += csv_escape(fields[i]);
+  }
   return result + '\n';
 }
 

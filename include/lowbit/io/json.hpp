@@ -2,7 +2,9 @@
 // JSON from files that nobody vouches for: as nlohmann::json reads it, but with keys in the file's order, and with everything
 // refused that two readers could understand differently (duplicate keys, NUL bytes) or that could exhaust the stack.
 #pragma once
+#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -36,7 +38,13 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
   bool boolean(bool value) override { return put(value); }
   bool number_integer(number_integer_t value) override { return put(value); }
   bool number_unsigned(number_unsigned_t value) override { return put(value); }
-  bool number_float(number_float_t value, const string_t&) override { return put(value); }
+  bool number_float(number_float_t value, const string_t& token) override {
+    // nlohmann refuses 1e999 by std::isfinite, which -ffast-math takes away; the bits say the same under every flag.
+    constexpr std::uint64_t exponent = std::uint64_t{0x7FF} << 52;
+    if ((std::bit_cast<std::uint64_t>(value) & exponent) == exponent)
+      raise<FormatError>(what_ + ": not JSON: the number " + in_quotes(token) + " is out of range");
+    return put(value);
+  }
   bool string(string_t& value) override { return put(std::move(value)); }
   bool binary(binary_t&) override { return false; }
   bool start_object(std::size_t) override { return start(Json::object()); }

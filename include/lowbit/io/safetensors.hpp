@@ -229,7 +229,10 @@ inline std::string safetensors_header(std::span<const TensorToWrite> tensors, co
     const std::size_t end = checked_add(offset, tensor.bytes.size(), "safetensors file");
     json += json.size() == 1 ? "" : ",";
     json += json_string(tensor.name, "tensor name") + ":{\"dtype\":\"" + std::string(dtype_name(tensor.dtype)) + "\",\"shape\":[";
-    for (std::size_t i = 0; i < tensor.shape.size(); ++i) json += (i == 0 ? "" : ",") + std::to_string(tensor.shape[i]);
+    for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
+      if (i != 0) json += ',';
+      json += std::to_string(tensor.shape[i]);
+    }
     json += "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) + "]}";
     offset = end;
   }

@@ -116,7 +116,8 @@ inline std::string shape_string(std::span<const std::size_t> shape) {
   std::string result = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) {
     if (i == 8) return result + ", ...]";
-    result += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+    if (i != 0) result += ", ";
+    result += std::to_string(shape[i]);
   }
   return result + "]";
 }
@@ -171,7 +172,8 @@ struct TensorView {
   }
 };
 
-// Converts F64, F32, F16 or BF16 to float: exact, except F64, which is rounded to nearest even (beyond float's range: infinity).
+// Converts F64, F32, F16 or BF16 to float: exact, except F64, which is rounded to nearest even (beyond float's range: infinity;
+// below its normal range: 0 in programs that flush subnormals, as -ffast-math makes them on x86).
 // `out` has view.elements() elements (InvalidArgument otherwise).  Throws FormatError for any other element type.
 inline void read_floats(const TensorView& view, std::span<float> out) {
   require(out.size() == view.elements(), [&] {

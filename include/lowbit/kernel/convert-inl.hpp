@@ -74,7 +74,8 @@ inline void quantize_rows(const QuantizeRowsArgs& a) {
     }
     // llm_int8: two roundings, as bitsandbytes.  absmax: the code is round(x / scale) with one true division, see below.
     const float scale = quotient(absmax, 127.0f);
-    const bool empty = scale < 0x1p-120f;  // zeros, or so small that the reciprocal overflows
+    const bool empty = llm ? absmax < 0x1p-120f : scale == 0.0f;  // llm_int8: where 127 / absmax could overflow
+    const bool divide = scale < 0x1p-120f;                        // absmax: where 1 / scale could
     const float inverse = empty ? 0.0f : llm ? rounded(127.0f * quotient(1.0f, absmax)) : quotient(1.0f, scale);
     const typename S::vf vinverse = S::set1(inverse), vscale = S::set1(scale), near_tie = S::set1(0.4999f), limit = S::set1(127.0f),
                          minus_limit = S::set1(-127.0f);
@@ -86,7 +87,7 @@ inline void quantize_rows(const QuantizeRowsArgs& a) {
       typename S::vf p = S::mul(v, vinverse);
       if (!llm && !empty) {
         // x * (1/scale) differs from x / scale in the last bits, which matter only near a tie: there, divide.
-        if (S::any_greater(S::abs(S::sub(p, S::round(p))), near_tie)) p = S::div(v, vscale);
+        if (divide || S::any_greater(S::abs(S::sub(p, S::round(p))), near_tie)) p = S::div(v, vscale);
       }
       S::store_i8(q + i, S::to_int(S::max(S::min(p, limit), minus_limit)));
     }

@@ -154,7 +154,7 @@ void gemm_canonical(const CanonicalGemmArgs& a) {
     s.w = row;
     s.k = w.k;
     s.block = w.block;
-    if (w.block != 0) {
+    if (w.block != 0 && w.k != 0) {
       row_scales(w, n, scales);
       s.scales = scales;
       s.phase = n * w.k % w.block;

@@ -10,11 +10,12 @@ inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
 // e^x: 2^n times a polynomial on [-ln2/2, ln2/2]; within 2 ulp.  Below -87.3 the result is flushed to 0 in steps, above 88.7 it
-// stays at about 2^127.9; both are out of reach of softmax and GELU.
+// stays at about 2^127.5; both are out of reach of softmax and GELU.  NaN stays NaN: of a NaN and a number, min and max give the
+// second operand (x86) or NaN (arm64).
 LOWBIT_INLINE simd::vf exp(simd::vf x) {
   using S = simd;
   using V = typename S::vf;
-  x = S::min(S::max(x, S::set1(-87.3f)), S::set1(88.37f));
+  x = S::min(S::set1(88.37f), S::max(S::set1(-87.3f), x));
   const V n = S::round(S::mul(x, S::set1(1.44269504088896341f)));
   // ln 2 in two parts: n * 0.693359375 is exact.
   V r = S::fma(n, S::set1(-0.693359375f), x);
@@ -29,13 +30,14 @@ LOWBIT_INLINE simd::vf exp(simd::vf x) {
   return S::mul(p, S::pow2(n));
 }
 
-// 0.5 x (1 + tanh(u)) is x / (1 + e^(-2u)): no cancellation near zero.
+// 0.5 x (1 + tanh(u)) is x / (1 + e^(-2u)): no cancellation near zero.  Below -16 the result is smaller than any normal float; the
+// numerator stops there because the denominator does.
 LOWBIT_INLINE simd::vf gelu(simd::vf x) {
   using S = simd;
   using V = typename S::vf;
   constexpr float a = -2.0f * 0.7978845608028654f, b = 0.044715f;
   const V u = S::mul(S::mul(x, S::set1(a)), S::fma(S::mul(x, x), S::set1(b), S::set1(1.0f)));
-  return S::div(x, S::add(exp(u), S::set1(1.0f)));
+  return S::div(S::max(S::set1(-16.0f), x), S::add(exp(u), S::set1(1.0f)));
 }
 
 inline void exp_array(const float* x, float* out, std::size_t n) {

@@ -21,7 +21,7 @@ inline ErrorStatistics error_statistics(const float* exact, const float* approxi
   double max = 0, error = 0, aa = 0, bb = 0, ab = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const double a = static_cast<double>(exact[i]), b = static_cast<double>(approximate[i]), d = std::fabs(a - b);
-    if (!(d <= max)) max = d;
+    if (!(d <= max) && !std::isnan(max)) max = d;
     error += d * d;
     aa += a * a;
     bb += b * b;

@@ -108,7 +108,7 @@ class LlmInt8Tensor : public Tensor {
         require(is_finite_bits(to_float(to_float16(w[i]))),
                 [&] { return "LLM.int8() weights are rounded to fp16: " + std::to_string(w[i]) + " overflows"; });
     }
-    for (std::size_t r = 0; r < rows; ++r)
+    for (std::size_t r = 0; r < p.scales.size(); ++r)
       llm_int8_quantize_row(w + r * cols, cols, true, 0.0f, reinterpret_cast<std::int8_t*>(p.codes.data()) + r * cols, p.scales[r]);
     return LlmInt8Tensor(std::move(p));
   }
@@ -116,7 +116,7 @@ class LlmInt8Tensor : public Tensor {
   static LlmInt8Tensor from_codes(const std::int8_t* codes, const float* scb, std::size_t rows, std::size_t cols) {
     TensorParts p = empty_parts(rows, cols);
     std::copy_n(reinterpret_cast<const std::uint8_t*>(codes), rows * cols, p.codes.data());
-    std::copy_n(scb, rows, p.scales.data());
+    std::copy_n(scb, p.scales.size(), p.scales.data());
     return LlmInt8Tensor(std::move(p));
   }
 

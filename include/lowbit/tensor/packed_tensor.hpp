@@ -241,7 +241,6 @@ class PackedTensor {
     bool all = true;
     std::array<float, 256> decoded{};
     std::size_t group = blocks;  // no group yet
-    const std::size_t per_row = layout_.blocks();
     for (std::size_t b = 0; b < blocks && all; ++b) {
       if (b / nested_block_size != group) {
         group = b / nested_block_size;
@@ -250,11 +249,10 @@ class PackedTensor {
         all = std::adjacent_find(decoded.begin(), decoded.end(), [](float a, float c) { return !(a < c); }) == decoded.end();
         if (!all) break;
       }
-      const std::size_t row = b / per_row, panel = row / detail::panel_cols;
+      const std::size_t row = b * block_ / cols_, record = b * block_ % cols_ / layout_.block, panel = row / detail::panel_cols;
       float s;
       std::memcpy(
-          &s, data_.data() + panel * layout_.panel_bytes() + b % per_row * layout_.record_bytes() + row % detail::panel_cols * 4,
-          4);
+          &s, data_.data() + panel * layout_.panel_bytes() + record * layout_.record_bytes() + row % detail::panel_cols * 4, 4);
       const auto* at = std::lower_bound(decoded.data(), decoded.data() + 256, s);
       all = at != decoded.data() + 256 && std::bit_cast<std::uint32_t>(*at) == std::bit_cast<std::uint32_t>(s) &&
             visit(b, static_cast<std::uint8_t>(at - decoded.data()));

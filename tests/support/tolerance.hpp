@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// How far a float result may lie from the exact one: derived from the number of roundings, never measured.
+//
+// An operation in float gives the exact result times 1 + d with |d| <= u = 2^-24.  n of them in a row give a factor within
+// gamma(n) = n u / (1 - n u) of 1 (Higham, Accuracy and Stability of Numerical Algorithms, lemma 3.1).  So a sum of products
+// sum_k x_k w_k, added in whatever order, fused or not, with at most n roundings between any one product and the result, is off by
+// at most gamma(n) * sum_k |x_k w_k|.  What follows a product (bias, GELU, residual) takes the error along and adds its own.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <sstream>
+#include <string>
+#include <vector>
+
+namespace lowbit_test {
+
+inline constexpr double unit_roundoff = 0x1p-24;
+// Below this a result may be flushed to zero; the gradual underflow that other kernels have loses less.
+inline constexpr double smallest_normal = 0x1p-126;
+
+inline double gamma(std::size_t n) { return static_cast<double>(n) * unit_roundoff / (1 - static_cast<double>(n) * unit_roundoff); }
+
+// An exact result, and how far from it a computed one may lie.
+struct Bounded {
+  double value = 0, bound = 0;
+};
+
+// fl(a + b).
+inline Bounded plus(const Bounded& a, float b) {
+  const double sum = a.value + static_cast<double>(b);
+  return {sum, a.bound + unit_roundoff * (std::fabs(sum) + a.bound)};
+}
+
+// GPT-2's GELU, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in double, in the form that does not cancel for negative x.
+inline double gelu(double x) { return x / (1 + std::exp(-2 * std::sqrt(2 / 3.14159265358979323846) * x * (1 + 0.044715 * x * x))); }
+// How far a float GELU may lie from it at x.  It is computed as x / (1 + e^v), v = -2 sqrt(2/pi) x (1 + 0.044715 x^2).  v takes 6
+// roundings (two of them of the constants), which change e^v by the factor 6 |v| u; exp adds at most 3 ulp = 6 u; that reaches the
+// denominator by the share s = e^v / (1 + e^v).  The sum and the quotient round once each.  Beyond |v| = 87 the result is tiny, and
+// may be anything below the smallest normal float.
+inline double gelu_bound(double x) {
+  const double v = std::fabs(2 * std::sqrt(2 / 3.14159265358979323846) * x * (1 + 0.044715 * x * x));
+  const double share = x < 0 ? 1.0 : std::exp(-std::min(v, 700.0));
+  return std::fabs(gelu(x)) * unit_roundoff * (3 + share * (6 * std::min(v, 100.0) + 7)) + 16 * smallest_normal;
+}
+// gelu(fl(...)): its slope is nowhere above 1.13.
+inline Bounded gelu(const Bounded& a) {
+  double own = 0;  // at the computed argument, which is somewhere in the interval
+  for (const double x : {a.value - a.bound, a.value, a.value + a.bound}) own = std::max(own, gelu_bound(x));
+  return {gelu(a.value), 1.13 * a.bound + own};
+}
+
+// Roundings between a product and the result of a kernel: a block is summed in chunks of at most 512 k (canonical kernels: in at
+// least 4 lanes), the sums of the blocks are then added up times their scales.  8 more for the lanes' sum, the roundings of decoded
+// weights that the reference has and the kernel has not, and the factors of the row and the format.  block: 0 for none.
+inline std::size_t product_roundings(std::size_t k, std::size_t block) {
+  const std::size_t span = block == 0 ? k : std::min(k, block);
+  const std::size_t chunk = std::max(std::min<std::size_t>(span, 512), span / 4 + 4);
+  const std::size_t spans = span == 0 ? 0 : k / span + 2;
+  return chunk + spans * (span / 512 + 1) + 8;
+}
+
+// "" if every y lies within its bound, else what is wrong first.  NaN lies in no bound.
+inline std::string outside(const std::vector<float>& y, const std::vector<Bounded>& expected) {
+  if (y.size() != expected.size()) return "sizes differ";
+  for (std::size_t i = 0; i < y.size(); ++i)
+    if (!(std::fabs(static_cast<double>(y[i]) - expected[i].value) <= expected[i].bound)) {
+      std::ostringstream text;
+      text.precision(9);
+      text << "element " << i << " is " << y[i] << ", expected " << expected[i].value << ", off by "
+           << std::fabs(static_cast<double>(y[i]) - expected[i].value) / expected[i].bound << " times the bound";
+      return text.str();
+    }
+  return "";
+}
+
+}  // namespace lowbit_test
