@@ -27,7 +27,8 @@ class Model : public Transformer {
 
   // Reads a Hugging Face folder.  Weights that are held in Weights' format are taken as they are, others are decoded and quantized.
   // base: where a folder without embeddings (an int8 twin) has them.  Peak memory: the model and its largest layer.
-  // Throws IoError, FormatError or InvalidArgument that name the file, tensor, expectation and finding.
+  // Throws IoError or FormatError that name the file, tensor, expectation and finding; InvalidArgument, which names the layer, if
+  // its weights cannot be quantized.
   static Model load(const std::filesystem::path& folder, const Options& options = {},
                     const std::optional<std::filesystem::path>& base = std::nullopt) {
     return Model(FolderParameters(folder, base), options);
@@ -52,7 +53,7 @@ class Model : public Transformer {
     };
     const auto norm = [&](const std::string& name) { return LayerNorm{vector(name + ".weight", c), vector(name + ".bias", c)}; };
     const auto linear = [&](const std::string& name, std::size_t out, std::size_t in) {
-      return Linear(weights(source.linear(name, out, in), options), vector(name + ".bias", out), options.linear);
+      return Linear(weights(name, source.linear(name, out, in), options), vector(name + ".bias", out), options.linear);
     };
     token_embedding = embedding("wte.weight", config.vocab);
     position_embedding = embedding("wpe.weight", config.positions);
@@ -73,13 +74,25 @@ class Model : public Transformer {
   }
 
  private:
-  static Tensor weights(Tensor t, const Options& options) {
+  static Tensor weights(const std::string& name, Tensor t, const Options& options) {
     if (t.format() == Weights::tensor_format) return t;
     if (t.format() == Format::f32)
-      return Weights::quantize(reinterpret_cast<const float*>(t.parts().codes.data()), t.rows(), t.cols(), options.quantize);
+      return quantize(name, reinterpret_cast<const float*>(t.parts().codes.data()), t.rows(), t.cols(), options);
     AlignedBuffer<float> values(t.size());
     t.dequantize(values.data());
-    return Weights::quantize(values.data(), t.rows(), t.cols(), options.quantize);
+    return quantize(name, values.data(), t.rows(), t.cols(), options);
+  }
+  static Tensor quantize(const std::string& name, const float* w, std::size_t rows, std::size_t cols, const Options& options) {
+#if LOWBIT_EXCEPTIONS
+    try {
+      return Weights::quantize(w, rows, cols, options.quantize);
+    } catch (const InvalidArgument& error) {
+      raise<InvalidArgument>(name + ".weight: " + error.what());
+    }
+#else
+    static_cast<void>(name);
+    return Weights::quantize(w, rows, cols, options.quantize);
+#endif
   }
 };
 

@@ -81,7 +81,8 @@ class Transformer {
   // token embedding if the configuration ties them, else it must be there.
   void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits,
                        Executor& executor) const {
-    require(config.tied || lm_head.rows() != 0, [] { return std::string("language_logits: the model has no language-model head"); });
+    require(config.tied || lm_head.rows() != 0,
+            [] { return std::string("language_logits: the model has no language-model head"); });
     check_batch(ids, offsets);
     const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
     require(logits.size() == tokens * config.vocab, [&] {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "lowbit/base/aligned_buffer.hpp"
 #include "lowbit/base/view.hpp"
@@ -79,6 +80,11 @@ class Tensor {
   std::size_t block_size() const { return parts_.block; }
   bool double_quantized() const { return !parts_.scale_codes.empty(); }
   const TensorParts& parts() const { return parts_; }
+  // Gives the parts away, for a tensor of another type; this one is empty then.
+  TensorParts take_parts() {
+    codebook_ = {};
+    return std::exchange(parts_, TensorParts{});
+  }
 
   // Bytes of the elements alone (the paper's account), and of everything that is held.
   std::size_t element_bytes() const { return parts_.codes.size_bytes(); }
