@@ -216,7 +216,7 @@ TEST_CASE("checked sizes", "[checked]") {
 }
 
 TEST_CASE("AlignedBuffer is aligned, clear and readable past its end", "[buffer]") {
-  for (const std::size_t size : {1, 3, 63, 64, 65, 4099}) {
+  for (const std::size_t size : {1u, 3u, 63u, 64u, 65u, 4099u}) {
     CAPTURE(size);
     lowbit::AlignedBuffer<float> buffer(size);
     CHECK(buffer.size() == size);

@@ -290,14 +290,9 @@ TEST_CASE("Tokenizer: decode undoes encode for every byte string", "[tokenizer]"
           text += utf8(c);
           break;
         }
-        case 1:
-          text += utf8(0x1F300 + below(0x400));
-          break;
-        case 2:
-          text += static_cast<char>(below(256));
-          break;
-        default:
-          text += snippets[below(static_cast<std::uint32_t>(snippets.size()))];
+        case 1: text += utf8(0x1F300 + below(0x400)); break;
+        case 2: text += static_cast<char>(below(256)); break;
+        default: text += snippets[below(static_cast<std::uint32_t>(snippets.size()))];
       }
     }
     const Ids ids = mini().encode(text);

@@ -47,9 +47,11 @@ std::size_t wrong_elements(std::size_t m, std::size_t out, std::size_t in, std::
 #define LOWBIT_ODR_NAME_(side) check_##side
 #define LOWBIT_ODR_NAME(side) LOWBIT_ODR_NAME_(side)
 Report LOWBIT_ODR_NAME(SIDE)() {
-  Report report{LOWBIT_BASELINE, 0};
-  for (const std::size_t m : {1, 3, 8, 33})
-    for (const std::size_t out : {7, 48, 65})
+  using Matmul = lowbit::MatmulPlan (*)(lowbit::MatrixView<const float>, const lowbit::Tensor&, lowbit::MatrixView<float>,
+                                        const lowbit::MatmulOptions&);
+  Report report{LOWBIT_BASELINE, 0, reinterpret_cast<const void*>(static_cast<Matmul>(&lowbit::matmul))};
+  for (const std::size_t m : {1u, 3u, 8u, 33u})
+    for (const std::size_t out : {7u, 48u, 65u})
       report.wrong += wrong_elements(m, out, 192, static_cast<std::uint32_t>(m * 100 + out));
   return report;
 }

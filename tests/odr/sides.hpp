@@ -4,8 +4,9 @@
 #include <cstddef>
 
 struct Report {
-  int baseline;       // the level that the copy's flags guarantee
-  std::size_t wrong;  // output elements that differ from the scalar reference
+  int baseline;        // the level that the copy's flags guarantee
+  std::size_t wrong;   // output elements that differ from the scalar reference
+  const void* matmul;  // the copy's own, unless the linker merged the two
 };
 Report check_plain();
 Report check_native();

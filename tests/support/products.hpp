@@ -73,6 +73,23 @@ inline std::vector<Weights> one_of_every_kind(std::size_t rows, std::size_t cols
   return all;
 }
 
+// A copy, which the library makes nobody by accident.
+inline lowbit::TensorParts clone(const lowbit::TensorParts& p) {
+  lowbit::TensorParts c;
+  c.format = p.format;
+  c.rows = p.rows;
+  c.cols = p.cols;
+  c.codes = p.codes.clone();
+  c.block = p.block;
+  c.scales = p.scales.clone();
+  c.scale_codes = p.scale_codes.clone();
+  c.nested = p.nested.clone();
+  c.nested_map = p.nested_map;
+  c.offset = p.offset;
+  c.table = p.table;
+  return c;
+}
+
 inline bool has_compute(lowbit::Format format, lowbit::Compute compute) {
   return compute != lowbit::Compute::int8 || lowbit::detail::element_bits(format) <= 8;
 }
@@ -137,8 +154,8 @@ inline Elements take_apart(const lowbit::Tensor& t) {
 // ---- activations, by the rules in words
 // ------------------------------------------------------------------------------------------ One row quantized.  absmax: scale =
 // absmax / 127 by a true division, code = x / scale rounded half to even. LLM.int8(): stat = largest |x| below the threshold, code
-// = x * (127 * (1 / stat)) in float, scale = stat / 127; what reaches the threshold has code 0.  A row with NaN or infinity has
-// codes 0 and scale NaN.
+// = x * (127 * (1 / stat)) in float, scale = stat / 127; what reaches the threshold has code 0; a row below 2^-120, where 127 /
+// stat could overflow, has codes 0.  A row with NaN or infinity has codes 0 and scale NaN.
 struct QuantizedRow {
   std::vector<std::int64_t> codes;
   float scale = 0;
@@ -151,9 +168,10 @@ inline QuantizedRow quantize_row(const float* x, std::size_t k, bool llm, float 
     if (threshold <= 0 || std::fabs(x[i]) < threshold) absmax = std::max(absmax, std::fabs(x[i]));
   }
   q.scale = once_rounded(absmax / 127.0f);
-  const float factor = llm && absmax > 0 ? once_rounded(127.0f * once_rounded(1.0f / absmax)) : 0.0f;
+  if (q.scale == 0 || (llm && absmax < 0x1p-120f)) return q;
+  const float factor = llm ? once_rounded(127.0f * once_rounded(1.0f / absmax)) : 0.0f;
   for (std::size_t i = 0; i < k; ++i) {
-    if (q.scale == 0 || (threshold > 0 && std::fabs(x[i]) >= threshold)) continue;
+    if (threshold > 0 && std::fabs(x[i]) >= threshold) continue;
     const double exact = static_cast<double>(llm ? once_rounded(x[i] * factor) : once_rounded(x[i] / q.scale));
     q.codes[i] = static_cast<std::int64_t>(std::clamp(std::nearbyint(exact), -127.0, 127.0));
   }

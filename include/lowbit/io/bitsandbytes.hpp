@@ -3,9 +3,11 @@
 // them and written back byte for byte.  Rule: bitsandbytes functional.QuantState.as_dict / from_dict, nn.Linear8bitLt.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -111,7 +113,9 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
     std::copy(quantized.begin(), quantized.end(), p.scale_codes.data());
     if (!member("nested_blocksize").is_number_unsigned() || member("nested_blocksize").get<std::size_t>() != nested_block_size)
       fail("nested_blocksize", "256");
-    if (!member("nested_offset").is_number()) fail("nested_offset", "a number");
+    if (!member("nested_offset").is_number() ||
+        !(std::fabs(member("nested_offset").get<double>()) <= std::numeric_limits<float>::max()))
+      fail("nested_offset", "a number that fits in a float");
     p.offset = static_cast<float>(member("nested_offset").get<double>());
     if (json.contains("nested_dtype"))
       result.nested_dtype = member("nested_dtype").is_string() ? member("nested_dtype").get<std::string>() : "";

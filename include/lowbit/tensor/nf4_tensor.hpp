@@ -51,7 +51,7 @@ class FourBitTensor : public Tensor {
             });
   }
 
-  // Quantizes w (rows, cols) row-major.  Throws InvalidArgument on NaN or infinity unless allowed, and for a block size that is none.
+  // Quantizes w (rows, cols) row-major.  Throws InvalidArgument on NaN or infinity unless allowed, and on a bad block size.
   static FourBitTensor quantize(const float* w, std::size_t rows, std::size_t cols, const FourBitOptions& options = {}) {
     TensorParts p;
     p.format = tensor_format;

@@ -251,8 +251,8 @@ class PackedTensor {
       }
       const std::size_t row = b * block_ / cols_, record = b * block_ % cols_ / layout_.block, panel = row / detail::panel_cols;
       float s;
-      std::memcpy(
-          &s, data_.data() + panel * layout_.panel_bytes() + record * layout_.record_bytes() + row % detail::panel_cols * 4, 4);
+      std::memcpy(&s, data_.data() + panel * layout_.panel_bytes() + record * layout_.record_bytes() + row % detail::panel_cols * 4,
+                  4);
       const auto* at = std::lower_bound(decoded.data(), decoded.data() + 256, s);
       all = at != decoded.data() + 256 && std::bit_cast<std::uint32_t>(*at) == std::bit_cast<std::uint32_t>(s) &&
             visit(b, static_cast<std::uint8_t>(at - decoded.data()));

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+#include "options.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "lowbit/format/four_bit.hpp"
+
+namespace four_models {
+
+namespace {
+
+constexpr const char* description =
+    "Compares GPT-2 classifiers of one text, held in float32, INT8 and NF4: memory, latency, throughput and accuracy, as the "
+    "tables\n"
+    "of \"Model Compression Analysis: GPT-2 Small Quantization Methods\" do, with the paper's own figures beside them.\n"
+    "\n"
+    "Without arguments it compares the small models of the repository on its 400 labelled news items, and adds memory and latency\n"
+    "at the full GPT-2 small shape, with synthetic weights.";
+
+constexpr const char* footer =
+    "Model ids (--models), the first four by default:\n"
+    "  fp32          float32 weights and compute; the baseline\n"
+    "  int8_scratch  int8 per row, trained with quantization in the loop; int8 compute; from --qat-model\n"
+    "  int8_bnb      LLM.int8(), outliers from 6 on in float32; everything else float16\n"
+    "  nf4_bnb       NF4, double-quantized; bf16 compute where the processor has it, else int8; everything else float16\n"
+    "  nf4_f32, nf4_int8   the same with float32 or int8 compute\n"
+    "  int8          int8 per row, quantized after training\n"
+    "  fp4           FP4, as nf4_bnb\n"
+    "  bf16          bfloat16 weights and compute\n"
+    "\n"
+    "Examples:\n"
+    "  four_models                                        the small models, and synthetic GPT-2 small\n"
+    "  four_models --no-synthetic --limit 100 --out run   a quick look; run/ receives results.json, predictions.csv, report.md\n"
+    "                                                     and figures\n"
+    "  four_models --model gpt2-small-ag-news --qat-model gpt2-small-ag-news-int8-qat --data test.csv --out run\n"
+    "                                                     the paper's comparison, on all rows\n"
+    "  four_models --model DIR --data test.csv --models fp32,nf4_bnb,fp4 --nf4-block 128 --no-double-quant\n"
+    "\n"
+    "DIR is a Hugging Face folder: config.json, model.safetensors (or an index and shards), vocab.json, merges.txt.  The CSV has\n"
+    "three fields: class from 1, title, description.  In predictions.csv rows and classes count from 0.\n"
+    "Ctrl-C keeps the rows done so far, a second one ends at once.  LOWBIT_ISA=avx2 and the like choose the instruction set.\n"
+    "Exit codes: 0 done, 1 a file or the system failed, 2 wrong usage, 130 interrupted.";
+
+std::string known_ids() {
+  std::string ids;
+  for (const ModelKind& kind : model_kinds) ids += (ids.empty() ? "" : ", ") + std::string(kind.id);
+  return ids;
+}
+
+// What a name stands for; the names are the only values that are taken.
+template <class T>
+T value_of(const std::map<std::string, T>& values, const std::string& name, const std::string& option) {
+  const auto found = values.find(name);
+  if (found != values.end()) return found->second;
+  std::string names;
+  for (const auto& [known, value] : values) names += (names.empty() ? "" : ", ") + known;
+  throw CLI::ValidationError(option, "expected one of " + names + ", found \"" + name + "\"");
+}
+
+void choose_kinds(const std::vector<std::string>& ids, Options& o) {
+  const bool has_twin = !o.qat_model.empty();
+  for (const std::string& id : ids) {
+    const ModelKind* kind = find_kind(id);
+    if (kind == nullptr) throw CLI::ValidationError("--models", "expected ids of " + known_ids() + ", found \"" + id + "\"");
+    if (kind->id == "int8_scratch" && !has_twin) throw CLI::ValidationError("--models", "int8_scratch needs --qat-model DIR");
+    if (std::find(o.kinds.begin(), o.kinds.end(), kind) != o.kinds.end())
+      throw CLI::ValidationError("--models", "\"" + id + "\" is there twice");
+    o.kinds.push_back(kind);
+  }
+  if (!ids.empty()) return;
+  for (const ModelKind& kind : model_kinds)
+    if (kind.headline && (has_twin || kind.id != "int8_scratch")) o.kinds.push_back(&kind);
+  if (!has_twin) o.notes.push_back("int8_scratch is left out: it needs --qat-model DIR.");
+}
+
+}  // namespace
+
+std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
+  CLI::App app(description, "four_models");
+  app.footer(footer);
+  std::string model, qat_model, data, out, outliers = "per-row", compute;
+  std::vector<std::string> ids;
+  bool no_double_quant = false, no_synthetic = false;
+  o.threads = std::max(1u, std::thread::hardware_concurrency());
+  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
+  app.add_option("--model", model, "the float model [the small one of the repository]")->type_name("DIR");
+  app.add_option("--qat-model", qat_model, "its INT8 twin, trained with quantization in the loop")->type_name("DIR");
+  app.add_option("--data", data, "labelled rows [the news items of the repository]")->type_name("CSV");
+  app.add_option("--out", out, "where the results are written")->type_name("DIR");
+  app.add_option("--models", ids, "which models, by id, see below")->delimiter(',')->type_name("ID,...");
+  app.add_option("--limit", o.limit, "only the first N rows")->check(positive)->type_name("N");
+  app.add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
+  app.add_option("--max-tokens", o.max_tokens, "texts are cut after N tokens [160]")->check(positive)->type_name("N");
+  app.add_option("--seed", o.seed, "of the synthetic weights and rows [1]")->type_name("N");
+  app.add_option("--nf4-block", o.tuning.four_bit_block, "elements of NF4 and FP4 that share a scale: 32, 64, ... 4096 [64]")
+      ->type_name("N");
+  app.add_flag("--no-double-quant", no_double_quant, "keep the scales of NF4 and FP4 in float32");
+  app.add_option("--int8-threshold", o.tuning.int8_threshold, "int8_bnb: |x| from which on a value is an outlier; 0: none [6]")
+      ->type_name("X");
+  app.add_option("--outliers", outliers,
+                 "int8_bnb: take an outlier out of its own row (per-row), or its column out of all rows of a call (per-call; then\n"
+                 "every text is a call of its own) [per-row]")
+      ->type_name("HOW");
+  app.add_option("--compute", compute, "of nf4_bnb and fp4: f32, bf16 or int8")->type_name("TYPE");
+  app.add_flag("--no-synthetic", no_synthetic, "leave out the part with synthetic weights");
+  app.add_option("--measure-resident", o.measure_resident)->group("");  // hidden: how the program starts itself
+
+  try {
+    app.parse(argc, argv);
+    if (o.tuning.four_bit_block > 4096 || !lowbit::valid_block_size(o.tuning.four_bit_block))
+      throw CLI::ValidationError("--nf4-block",
+                                 "expected a power of two from 32 to 4096, found " + std::to_string(o.tuning.four_bit_block));
+    if (!(o.tuning.int8_threshold >= 0) || !std::isfinite(o.tuning.int8_threshold))
+      throw CLI::ValidationError("--int8-threshold", "expected a number from 0 on");
+    if (model.empty() && !qat_model.empty())
+      throw CLI::ValidationError("--qat-model", "needs --model DIR, which has its embeddings and its tokenizer");
+    o.tuning.outliers = value_of<lowbit::Outliers>(
+        {{"per-row", lowbit::Outliers::per_row}, {"per-call", lowbit::Outliers::per_call}}, outliers, "--outliers");
+    if (!compute.empty())
+      o.tuning.compute = value_of<lowbit::Compute>(
+          {{"f32", lowbit::Compute::f32}, {"bf16", lowbit::Compute::bf16}, {"int8", lowbit::Compute::int8}}, compute, "--compute");
+    o.tuning.double_quantized = !no_double_quant;
+    const std::filesystem::path assets = LOWBIT_ASSETS;
+    o.synthetic = model.empty() && !no_synthetic;
+    o.model = model.empty() ? assets / "gpt2-mini-ag-news" : std::filesystem::path(model);
+    o.qat_model = model.empty() ? assets / "gpt2-mini-ag-news-int8-qat" : std::filesystem::path(qat_model);
+    o.data = data.empty() ? assets / "news_items.csv" : std::filesystem::path(data);
+    o.out = out;
+    choose_kinds(ids, o);
+  } catch (const CLI::Success& done) {  // --help
+    return app.exit(done);
+  } catch (const CLI::Error& error) {
+    fmt::print(stderr, "four_models: {} (--help explains)\n", error.what());
+    return exit_usage;
+  }
+  return std::nullopt;
+}
+
+}  // namespace four_models

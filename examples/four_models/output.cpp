@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+#include "output.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <system_error>
+
+#include <fmt/format.h>
+
+#include "lowbit/io/file.hpp"
+#include "lowbit/io/json.hpp"
+#include "lowbit/lowbit.hpp"
+#include "paper.hpp"
+#include "svg.hpp"
+
+namespace four_models {
+
+namespace {
+
+using Json = lowbit::io::Json;
+
+void make_folder(const std::filesystem::path& folder) {
+  std::error_code failure;
+  std::filesystem::create_directories(folder, failure);
+  if (failure) lowbit::raise<lowbit::IoError>(folder.string() + ": cannot make this folder: " + failure.message());
+}
+
+template <class T>
+Json or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+Json model_json(const ModelResult& m) {
+  const paper::Row* p = paper::find(m.kind->id);
+  Json j;
+  j["id"] = m.kind->id;
+  j["name"] = m.kind->name;
+  j["weights"] = m.kind->weights;
+  if (!m.folder.empty()) j["folder"] = m.folder;
+  j["load_seconds"] = m.load_seconds;
+  for (const auto& [plan, layers] : m.plans) j["linear_layers"].push_back({{"plan", plan}, {"layers", layers}});
+  j["memory"] = {
+      {"parameters", m.memory.parameters},           {"linear_parameters", m.memory.linear_parameters},
+      {"paper_account_bytes", m.memory.paper_bytes}, {"paper_account_mib", static_cast<double>(m.memory.paper_bytes) / (1 << 20)},
+      {"resident_bytes", m.memory.resident_bytes},   {"process_rss_growth_bytes", or_null(m.process_growth)}};
+  if (m.latency.count != 0)
+    j["latency"] = {{"rows", m.latency.count},           {"mean_ms", m.latency.mean},
+                    {"median_ms", m.latency.median},     {"p95_ms", m.latency.p95},
+                    {"rows_per_second", m.per_second()}, {"batched_rows_per_second", or_null(m.batched_per_second)}};
+  if (m.scores.rows != 0) {
+    const auto [low, high] = wilson_interval(m.scores.correct, m.scores.rows);
+    Json f1 = Json::array();
+    for (const double v : m.scores.class_f1) f1.push_back(100 * v);
+    j["performance"] = {{"rows", m.scores.rows},
+                        {"correct", m.scores.correct},
+                        {"accuracy", 100 * m.scores.accuracy},
+                        {"accuracy_wilson_95", {100 * low, 100 * high}},
+                        {"macro_precision", 100 * m.scores.precision},
+                        {"macro_recall", 100 * m.scores.recall},
+                        {"macro_f1", 100 * m.scores.f1},
+                        {"class_f1", f1},
+                        {"confusion", m.confusion},
+                        {"same_bits_one_by_one_and_batched", m.repeats}};
+    if (m.mcnemar)
+      j["performance"]["mcnemar"] = {{"baseline", baseline_id},
+                                     {"only_baseline_right", m.mcnemar->only_baseline},
+                                     {"only_this_right", m.mcnemar->only_this},
+                                     {"p", m.mcnemar->p}};
+  }
+  if (p)
+    j["paper"] = {{"memory_mib", p->table1.memory_mb},
+                  {"compression", p->table1.compression},
+                  {"latency_ms", p->table1.latency_ms},
+                  {"rows_per_second", or_null(p->table1.per_second)},
+                  {"accuracy", p->table2.accuracy},
+                  {"precision", p->table2.precision},
+                  {"recall", p->table2.recall},
+                  {"f1", p->table2.f1},
+                  {"class_f1", p->table3}};
+  return j;
+}
+
+Json models_json(const Results& r) {
+  Json models = Json::array();
+  for (const ModelResult& m : r.models) models.push_back(model_json(m));
+  return models;
+}
+
+std::vector<std::string> names_of(const Results& r) {
+  std::vector<std::string> names;
+  for (const ModelResult& m : r.models) names.emplace_back(m.kind->name);
+  return names;
+}
+
+// A chart of one number per model, with the paper's beside it where that makes sense.
+svg::BarChart chart_of(const Results& r, const std::string& title, const std::string& unit, bool with_paper, int digits,
+                       const auto& ours, const auto& papers) {
+  svg::BarChart chart{title, unit, names_of(r), {{with_paper ? "lowbit" : "", {}}}};
+  if (with_paper) chart.series.push_back({r.paper_shape() ? "paper" : "paper (GPT-2 small)", {}});
+  for (const ModelResult& m : r.models) {
+    const auto bar = [&](double value) { return svg::Bar{value, fmt::format("{:.{}f}", value, digits)}; };
+    chart.series[0].bars.push_back(bar(ours(m)));
+    if (!with_paper) continue;
+    const paper::Row* p = paper::find(m.kind->id);
+    const std::optional<double> value = p ? papers(*p) : std::nullopt;
+    chart.series[1].bars.push_back(value ? bar(*value) : svg::Bar{});
+  }
+  return chart;
+}
+
+void write_efficiency_figures(const std::filesystem::path& folder, const Results& r, const std::string& prefix,
+                              const std::string& of) {
+  const auto write = [&](const std::string& name, const std::vector<svg::BarChart>& charts) {
+    lowbit::io::write_atomically(folder / (prefix + name), svg::picture(charts));
+  };
+  const bool with_paper = r.paper_shape();
+  write("memory.svg", {chart_of(
+                          r, "Memory by the paper's account" + of, "MiB", with_paper, 2,
+                          [](const ModelResult& m) { return static_cast<double>(m.memory.paper_bytes) / (1 << 20); },
+                          [](const paper::Row& p) { return std::optional(p.table1.memory_mb); })});
+  if (r.models[0].latency.count == 0) return;
+  write("latency.svg",
+        {chart_of(
+             r, "Mean latency of one row" + of, "ms", with_paper, 2, [](const ModelResult& m) { return m.latency.mean; },
+             [](const paper::Row& p) { return std::optional(p.table1.latency_ms); }),
+         chart_of(
+             r, "Throughput, 1 / mean latency" + of, "rows per second", with_paper, 1,
+             [](const ModelResult& m) { return m.per_second(); }, [](const paper::Row& p) { return p.table1.per_second; })});
+}
+
+svg::BarChart accuracy_chart(const Results& r) {
+  svg::BarChart chart = chart_of(
+      r, "Accuracy, with its 95 % interval", "%", true, 2, [](const ModelResult& m) { return 100 * m.scores.accuracy; },
+      [](const paper::Row& p) { return std::optional(p.table2.accuracy); });
+  chart.to = 100;
+  double lowest = 100;
+  for (std::size_t i = 0; i < r.models.size(); ++i) {
+    const auto [low, high] = wilson_interval(r.models[i].scores.correct, r.models[i].scores.rows);
+    chart.series[0].bars[i].low = 100 * low;
+    chart.series[0].bars[i].high = 100 * high;
+    lowest = std::min(lowest, 100 * low);
+  }
+  // Differences of a tenth of a percent would be lost on an axis from 0.
+  chart.from = std::clamp(std::floor(lowest / 5) * 5, 0.0, 90.0);
+  if (chart.from > 0) chart.unit = fmt::format("% (axis begins at {:.0f})", chart.from);
+  return chart;
+}
+
+}  // namespace
+
+void prepare_output(const std::filesystem::path& folder) {
+  make_folder(folder);
+  make_folder(folder / "figures");
+  for (const std::filesystem::path& place : {folder, folder / "figures"}) {
+    const std::filesystem::path probe = place / ".writable";
+    lowbit::io::write_atomically(probe, std::string_view());
+    std::error_code ignored;
+    std::filesystem::remove(probe, ignored);
+  }
+  // A folder where a file shall stand would be found out only at the end.
+  for (const char* name : {"results.json", "predictions.csv", "report.md"}) {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(folder / name, ignored))
+      lowbit::raise<lowbit::IoError>((folder / name).string() + ": is a folder; expected a file or nothing");
+  }
+}
+
+std::string results_json(const Results& r, const Results* synthetic) {
+  Json j;
+  j["program"] = "four_models";
+  j["lowbit_version"] = LOWBIT_VERSION;
+  j["date"] = r.machine.date;
+  j["interrupted"] = r.interrupted;
+  j["machine"] = {{"cpu", r.machine.cpu},
+                  {"processors", r.machine.processors},
+                  {"threads", r.machine.threads},
+                  {"level", r.machine.level},
+                  {"compiler", r.machine.compiler}};
+  j["dataset"] = {{"path", r.dataset},
+                  {"rows", r.rows},
+                  {"rows_done", r.rows_done},
+                  {"classes", r.class_names},
+                  {"mean_tokens", r.mean_tokens},
+                  {"max_tokens", r.max_tokens}};
+  j["paper_figures_are_of"] = "GPT-2 small on the 7,600 rows of the AG News test set";
+  j["models_have_the_paper_s_shape"] = r.paper_shape();
+  j["notes"] = r.notes;
+  j["models"] = models_json(r);
+  if (synthetic != nullptr)
+    j["synthetic_gpt2_small"] = {{"what", synthetic->dataset},
+                                 {"interrupted", synthetic->interrupted},
+                                 {"notes", synthetic->notes},
+                                 {"models", models_json(*synthetic)}};
+  // Names from files may be anything; what is not UTF-8 is marked as such instead of losing the results.
+  return j.dump(2, ' ', false, Json::error_handler_t::replace) + '\n';
+}
+
+std::string predictions_csv(const std::vector<LoadedModel>& models, const Evaluation& evaluation, const Dataset& data) {
+  const std::size_t classes = data.class_names.size();
+  std::string csv = "row,true";
+  for (const LoadedModel& m : models) {
+    csv += fmt::format(",{}.pred", m.kind->id);
+    for (std::size_t c = 0; c < classes; ++c) csv += fmt::format(",{}.logit_{}", m.kind->id, c);
+  }
+  csv += '\n';
+  for (std::size_t row = 0; row < data.items.size(); ++row) {
+    if (evaluation.done[row] == 0) continue;
+    csv += fmt::format("{},{}", row, data.items[row].label);
+    for (const Run& run : evaluation.runs) {
+      const auto logits = std::span(run.logits).subspan(row * classes, classes);
+      csv += fmt::format(",{}", std::max_element(logits.begin(), logits.end()) - logits.begin());
+      for (const float v : logits) csv += fmt::format(",{}", v);  // the shortest text that reads back as the same float
+    }
+    csv += '\n';
+  }
+  return csv;
+}
+
+void write_figures(const std::filesystem::path& folder, const Results& r, const Results* synthetic) {
+  if (!r.models.empty()) write_efficiency_figures(folder, r, "", "");
+  if (synthetic != nullptr && !synthetic->models.empty())
+    write_efficiency_figures(folder, *synthetic, "synthetic_", ", GPT-2 small with synthetic weights");
+  if (r.rows_done == 0) return;
+  lowbit::io::write_atomically(folder / "accuracy.svg", svg::picture(std::vector{accuracy_chart(r)}));
+  std::vector<svg::HeatMap> maps;
+  for (const ModelResult& m : r.models) maps.push_back({std::string(m.kind->name), r.class_names, m.confusion});
+  lowbit::io::write_atomically(folder / "confusion.svg", svg::picture(maps));
+}
+
+}  // namespace four_models

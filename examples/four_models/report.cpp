@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MIT
+#include "report.hpp"
+
+#include <cmath>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "paper.hpp"
+
+namespace four_models {
+
+namespace {
+
+constexpr std::size_t columns = 100;
+constexpr const char* nothing = "-";
+
+std::string number(double value, int digits) { return fmt::format("{:.{}f}", value, digits); }
+std::string percent(double share, int digits = 2) { return number(100 * share, digits); }
+std::string mebibytes(std::size_t bytes) { return number(static_cast<double>(bytes) / (1 << 20), 2); }
+std::string times(double factor) { return number(factor, 2) + "x"; }
+
+// Words below each other, for heads.
+std::string stacked(std::string_view text) {
+  std::string result(text);
+  for (char& c : result)
+    if (c == ' ') c = '\n';
+  return result;
+}
+
+class Tables {
+ public:
+  explicit Tables(const Results& results) : r_(results), paper_head_(results.paper_shape() ? "paper" : "paper\n(GPT-2\nsmall)") {
+    for (const ModelResult& m : r_.models)
+      if (m.kind->id == baseline_id) baseline_ = &m;
+    for (std::size_t c = 0; c < r_.class_names.size(); ++c)
+      paper_classes_ = r_.class_names.size() == paper::class_names.size() && (c == 0 || paper_classes_) &&
+                       r_.class_names[c] == paper::class_names[c];
+  }
+
+  Table efficiency() const {
+    Table t{"Table 1: Efficiency metrics",
+            {"Model", "Memory\nMiB", paper_head_, "Compression", paper_head_, "Mean\nlatency\nms", paper_head_},
+            {}};
+    for (const ModelResult& m : r_.models) {
+      const paper::Row* p = paper::find(m.kind->id);
+      t.rows.push_back({name(m), mebibytes(m.memory.paper_bytes), p ? number(p->table1.memory_mb, 2) : nothing,
+                        baseline_ ? times(ratio(baseline_->memory.paper_bytes, m.memory.paper_bytes)) : nothing,
+                        p ? times(p->table1.compression) : nothing, milliseconds(m, m.latency.mean),
+                        p ? number(p->table1.latency_ms, 2) : nothing});
+    }
+    t.note =
+        "Memory by the paper's account: the elements of all parameters and transformers' causal-mask buffers,\nwithout scales.";
+    return t;
+  }
+
+  Table memory() const {
+    Table t{"Memory really held, MiB", {"Model", "Parameters", "Resident", "of FP32", "Process\nRSS growth", "Load\ns"}, {}};
+    bool measured = false;
+    for (const ModelResult& m : r_.models) {
+      measured = measured || m.process_growth;
+      t.rows.push_back({name(m), grouped(m.memory.parameters), mebibytes(m.memory.resident_bytes),
+                        baseline_ ? percent(ratio(m.memory.resident_bytes, baseline_->memory.resident_bytes), 1) + " %" : nothing,
+                        m.process_growth ? mebibytes(*m.process_growth) : nothing, number(m.load_seconds, 2)});
+    }
+    t.note = "Resident: all that a loaded model holds, scales and padding included, no mask buffers.";
+    if (measured) t.note += "\nProcess RSS growth: anonymous memory that loading added to a process of its own.";
+    return t;
+  }
+
+  Table latency() const {
+    Table t{"Latency of one row, ms, and throughput, rows per second",
+            {"Model", "Mean", "Median", "p95", "Median\nvs FP32", "1 / mean\nlatency", paper_head_, "Batched"},
+            {}};
+    for (const ModelResult& m : r_.models) {
+      const paper::Row* p = paper::find(m.kind->id);
+      const bool timed = m.latency.count != 0;
+      t.rows.push_back({name(m), milliseconds(m, m.latency.mean), milliseconds(m, m.latency.median), milliseconds(m, m.latency.p95),
+                        timed && baseline_ ? times(m.latency.median / baseline_->latency.median) : nothing,
+                        timed ? number(m.per_second(), 2) : nothing,
+                        p && p->table1.per_second ? number(*p->table1.per_second, 2) : nothing,
+                        m.batched_per_second ? number(*m.batched_per_second, 1) : nothing});
+    }
+    t.note = fmt::format(
+        "{}, {} threads, level {}.\nvs FP32: below 1 is faster.  The paper does not name its hardware: compare ratios, not "
+        "milliseconds.",
+        r_.latency_rows, r_.machine.threads, r_.machine.level);
+    return t;
+  }
+
+  Table performance() const {
+    Table t{"Table 2: Performance metrics, %", {"Model"}, {}};
+    for (const char* head : {"Accuracy", "Precision", "Recall", "F1"}) t.head.insert(t.head.end(), {head, paper_head_});
+    for (const ModelResult& m : r_.models) {
+      const paper::Row* p = paper::find(m.kind->id);
+      const auto of_paper = [&](double value) { return p ? number(value, 2) : std::string(nothing); };
+      const paper::Table2 q = p ? p->table2 : paper::Table2{};
+      t.rows.push_back({name(m), percent(m.scores.accuracy), of_paper(q.accuracy), percent(m.scores.precision),
+                        of_paper(q.precision), percent(m.scores.recall), of_paper(q.recall), percent(m.scores.f1), of_paper(q.f1)});
+    }
+    t.note = "Precision, recall and F1 are means over the classes.";
+    return t;
+  }
+
+  Table certainty() const {
+    Table t{"How sure that is: accuracy with its 95 % interval, and McNemar's exact test against FP32",
+            {"Model", "Right", "Rows", "Accuracy\n%", "95 % interval\n(Wilson)", "only FP32\nright", "only this\nright", "p"},
+            {}};
+    for (const ModelResult& m : r_.models) {
+      const auto [low, high] = wilson_interval(m.scores.correct, m.scores.rows);
+      std::vector<std::string> row = {name(m), grouped(m.scores.correct), grouped(m.scores.rows), percent(m.scores.accuracy),
+                                      percent(low) + " - " + percent(high)};
+      if (m.mcnemar)
+        row.insert(row.end(),
+                   {grouped(m.mcnemar->only_baseline), grouped(m.mcnemar->only_this), fmt::format("{:.3g}", m.mcnemar->p)});
+      else
+        row.insert(row.end(), 3, nothing);
+      t.rows.push_back(std::move(row));
+    }
+    t.note = "p: how often chance alone would split the rows on which the two differ so unevenly or more so.";
+    return t;
+  }
+
+  // Four models to a table, or it would be too wide.
+  std::vector<Table> class_f1() const {
+    std::vector<Table> tables;
+    for (std::size_t first = 0; first < r_.models.size(); first += 4) {
+      Table t{"Table 3: F1 by class, %", {"Class"}, {}};
+      for (std::size_t c = 0; c < r_.class_names.size(); ++c) t.rows.push_back({r_.class_names[c]});
+      for (std::size_t i = first; i < std::min(first + 4, r_.models.size()); ++i) {
+        const ModelResult& m = r_.models[i];
+        const paper::Row* p = paper_classes_ ? paper::find(m.kind->id) : nullptr;
+        t.head.push_back(stacked(m.kind->name));
+        if (p) t.head.push_back(paper_head_);
+        for (std::size_t c = 0; c < t.rows.size(); ++c) {
+          t.rows[c].push_back(percent(m.scores.class_f1[c]));
+          if (p) t.rows[c].push_back(number(p->table3[c], 2));
+        }
+      }
+      tables.push_back(std::move(t));
+    }
+    return tables;
+  }
+
+  std::vector<Table> confusions() const {
+    std::vector<Table> tables;
+    for (const ModelResult& m : r_.models) {
+      Table t{name(m) + ": true class (rows) by predicted", {""}, {}};
+      t.head.insert(t.head.end(), r_.class_names.begin(), r_.class_names.end());
+      for (std::size_t c = 0; c < r_.class_names.size(); ++c) {
+        std::vector<std::string> row = {r_.class_names[c]};
+        for (const std::size_t count : m.confusion[c]) row.push_back(std::to_string(count));
+        t.rows.push_back(std::move(row));
+      }
+      tables.push_back(std::move(t));
+    }
+    return tables;
+  }
+
+  Table plans() const {
+    Table t{"What ran", {"Model", "id", "Linear layers"}, {}, {}, 3};
+    for (const ModelResult& m : r_.models)
+      for (const auto& [plan, layers] : m.plans)
+        t.rows.push_back({name(m), std::string(m.kind->id), std::to_string(layers) + " x " + plan});
+    return t;
+  }
+
+ private:
+  static double ratio(std::size_t a, std::size_t b) { return static_cast<double>(a) / static_cast<double>(b); }
+  static std::string name(const ModelResult& m) { return std::string(m.kind->name); }
+  static std::string milliseconds(const ModelResult& m, double value) { return m.latency.count == 0 ? nothing : number(value, 2); }
+  static std::string grouped(std::size_t value) {
+    std::string digits = std::to_string(value);
+    for (std::size_t i = digits.size(); i > 3; i -= 3) digits.insert(i - 3, 1, ',');
+    return digits;
+  }
+  const Results& r_;
+  std::string paper_head_;
+  const ModelResult* baseline_ = nullptr;
+  bool paper_classes_ = false;
+};
+
+std::string on_machine(const Machine& m) {
+  return fmt::format("{}, {} of {} processors, level {}, {}.", m.cpu, m.threads, m.processors, m.level, m.compiler);
+}
+
+}  // namespace
+
+Section comparison_section(const Results& r) {
+  Section s;
+  s.title = "Four models: what quantization costs and saves";
+  s.paragraphs = {on_machine(r.machine), fmt::format("{}: {} rows of {} classes, {:.1f} tokens on average, cut after {}.",
+                                                     r.dataset, r.rows, r.class_names.size(), r.mean_tokens, r.max_tokens)};
+  if (r.interrupted)
+    s.paragraphs.push_back(
+        fmt::format("INTERRUPTED: what follows is of the {} of {} rows that every model had seen.", r.rows_done, r.rows));
+  s.paragraphs.insert(s.paragraphs.end(), r.notes.begin(), r.notes.end());
+  if (r.models.empty()) return s;
+  const Tables tables(r);
+  s.tables = {tables.plans(), tables.efficiency(), tables.memory(), tables.latency()};
+  if (r.rows_done == 0) return s;
+  s.tables.push_back(tables.performance());
+  s.tables.push_back(tables.certainty());
+  for (Table& t : tables.class_f1()) s.tables.push_back(std::move(t));
+  s.small_tables = tables.confusions();
+  return s;
+}
+
+Section synthetic_section(const Results& r) {
+  Section s;
+  s.title = "SYNTHETIC WEIGHTS: memory and latency at the full GPT-2 small shape";
+  s.paragraphs = {r.dataset + ".", "Nothing here says anything about accuracy."};
+  if (r.interrupted) s.paragraphs.push_back("INTERRUPTED: not all rows were timed.");
+  s.paragraphs.insert(s.paragraphs.end(), r.notes.begin(), r.notes.end());
+  if (r.models.empty()) return s;
+  const Tables tables(r);
+  s.tables = {tables.plans(), tables.efficiency(), tables.memory(), tables.latency()};
+  return s;
+}
+
+std::string as_text(const Section& s) {
+  std::string text = s.title + '\n' + std::string(detail::width_of(s.title), '=') + '\n';
+  for (const std::string& p : s.paragraphs) text += p + '\n';
+  for (const Table& t : s.tables) text += '\n' + as_text(t);
+  std::vector<std::string> blocks;
+  for (const Table& t : s.small_tables) blocks.push_back(as_text(t));
+  if (!blocks.empty())
+    text += '\n' + side_by_side(blocks, columns) +
+            "The paper shows its confusion matrices as a picture, without numbers to set beside these.\n";
+  return text;
+}
+
+std::string as_markdown(const Section& s) {
+  std::string text = "## " + s.title + "\n\n";
+  for (const std::string& p : s.paragraphs) text += p + "\n\n";
+  for (const std::vector<Table>* tables : {&s.tables, &s.small_tables})
+    for (const Table& t : *tables) text += as_markdown(t) + '\n';
+  if (!s.small_tables.empty())
+    text += "The paper shows its confusion matrices as a picture, without numbers to set beside these.\n\n";
+  return text;
+}
+
+}  // namespace four_models

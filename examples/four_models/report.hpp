@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+// The report: the paper's tables with its figures beside ours, and what the paper lacks.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "results.hpp"
+#include "table.hpp"
+
+namespace four_models {
+
+// A part of the report: paragraphs, then tables, then tables to stand beside each other.
+struct Section {
+  std::string title;
+  std::vector<std::string> paragraphs;
+  std::vector<Table> tables, small_tables;
+};
+
+Section comparison_section(const Results& results);
+// For models whose weights are made up: memory and latency alone.
+Section synthetic_section(const Results& results);
+
+std::string as_text(const Section& section);
+std::string as_markdown(const Section& section);
+
+}  // namespace four_models

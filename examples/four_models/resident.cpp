@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+#include "resident.hpp"
+
+#if defined(__linux__)
+#include <charconv>
+#include <fcntl.h>
+#include <fstream>
+#include <malloc.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <utility>
+
+extern char** environ;
+#endif
+
+namespace four_models {
+
+#if defined(__linux__)
+
+namespace {
+
+// Bytes of resident anonymous memory.
+std::optional<std::size_t> anonymous_bytes() {
+  // What was freed but not given back is not the model's.
+  ::malloc_trim(0);
+  for (const auto& [path, key] : {std::pair("/proc/self/smaps_rollup", "Anonymous:"), std::pair("/proc/self/status", "RssAnon:")}) {
+    std::ifstream file(path);
+    for (std::string line; std::getline(file, line);)
+      if (line.starts_with(key)) return std::stoull(line.substr(std::string(key).size())) * 1024;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<std::size_t> resident_growth(const std::function<lowbit::gpt2::Transformer()>& make) {
+  // Large buffers straight from the system, so that those which loading frees are gone and not kept for later.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 17);
+  const auto before = anonymous_bytes();
+  const lowbit::gpt2::Transformer model = make();
+  const auto after = anonymous_bytes();
+  if (!before || !after || *after < *before) return std::nullopt;
+  return *after - *before;
+}
+
+std::optional<std::size_t> number_from_own_process(const std::vector<std::string>& arguments) {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return std::nullopt;
+  std::vector<std::string> copies = arguments;
+  std::vector<char*> argv;
+  for (std::string& a : copies) argv.push_back(a.data());
+  argv.push_back(nullptr);
+  ::posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+  ::posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+  ::pid_t child = 0;
+  const bool started = ::posix_spawn(&child, "/proc/self/exe", &actions, nullptr, argv.data(), environ) == 0;
+  ::posix_spawn_file_actions_destroy(&actions);
+  ::close(ends[1]);
+  std::string text;
+  char buffer[64];
+  // A read that Ctrl-C cuts short ends the wait as well: the child got the signal too.
+  for (::ssize_t n; started && (n = ::read(ends[0], buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(n));
+  ::close(ends[0]);
+  int status = 0;
+  if (!started || ::waitpid(child, &status, 0) != child || !WIFEXITED(status) || WEXITSTATUS(status) != 0) return std::nullopt;
+  std::size_t number = 0;
+  if (std::from_chars(text.data(), text.data() + text.size(), number).ec != std::errc()) return std::nullopt;
+  return number;
+}
+
+#else
+
+std::optional<std::size_t> resident_growth(const std::function<lowbit::gpt2::Transformer()>&) { return std::nullopt; }
+std::optional<std::size_t> number_from_own_process(const std::vector<std::string>&) { return std::nullopt; }
+
+#endif
+
+}  // namespace four_models

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// A table, as plain text in columns and as Markdown.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace four_models {
+
+struct Table {
+  std::string title;
+  std::vector<std::string> head;  // may break lines with \n
+  std::vector<std::vector<std::string>> rows;
+  std::string note = {};         // under the table
+  std::size_t left_columns = 1;  // the first ones are aligned left, the others right
+};
+
+namespace detail {
+
+// Characters, not bytes.
+inline std::size_t width_of(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+inline std::vector<std::string> lines_of(std::string_view text) {
+  std::vector<std::string> lines(1);
+  for (const char c : text)
+    if (c == '\n')
+      lines.emplace_back();
+    else
+      lines.back() += c;
+  return lines;
+}
+inline std::string padded(const std::string& text, std::size_t width, bool left) {
+  const std::string blanks(width - std::min(width, width_of(text)), ' ');
+  return left ? text + blanks : blanks + text;
+}
+// Without the blanks at the end.
+inline std::string trimmed(std::string line) {
+  line.erase(line.find_last_not_of(' ') + 1);
+  return line;
+}
+
+}  // namespace detail
+
+inline std::string as_text(const Table& table) {
+  std::vector<std::size_t> width(table.head.size());
+  std::vector<std::vector<std::string>> head;
+  std::size_t height = 0;
+  for (const std::string& cell : table.head) {
+    head.push_back(detail::lines_of(cell));
+    height = std::max(height, head.back().size());
+  }
+  for (std::size_t c = 0; c < width.size(); ++c) {
+    for (const std::string& line : head[c]) width[c] = std::max(width[c], detail::width_of(line));
+    for (const auto& row : table.rows) width[c] = std::max(width[c], detail::width_of(row[c]));
+  }
+  const auto line_of = [&](const auto& cell) {
+    std::string line;
+    for (std::size_t c = 0; c < width.size(); ++c)
+      line += (c == 0 ? "" : "  ") + detail::padded(cell(c), width[c], c < table.left_columns);
+    return detail::trimmed(std::move(line)) + '\n';
+  };
+  std::string text = table.title + '\n';
+  for (std::size_t i = 0; i < height; ++i)
+    text += line_of([&](std::size_t c) {
+      const std::size_t above = height - head[c].size();  // heads stand on the line below them
+      return i < above ? std::string() : head[c][i - above];
+    });
+  text += line_of([&](std::size_t c) { return std::string(width[c], '-'); });
+  for (const auto& row : table.rows) text += line_of([&](std::size_t c) { return row[c]; });
+  if (!table.note.empty()) text += table.note + '\n';
+  return text;
+}
+
+inline std::string as_markdown(const Table& table) {
+  const auto line_of = [&](const auto& cell) {
+    std::string line = "|";
+    for (std::size_t c = 0; c < table.head.size(); ++c) {
+      std::string text = cell(c);
+      std::replace(text.begin(), text.end(), '\n', ' ');
+      for (std::size_t bar = 0; (bar = text.find('|', bar)) != text.npos; bar += 2) text.insert(bar, 1, '\\');
+      line += " " + text + " |";
+    }
+    return line + '\n';
+  };
+  std::string text = "### " + table.title + "\n\n";
+  text += line_of([&](std::size_t c) { return table.head[c]; });
+  text += line_of([&](std::size_t c) { return std::string(c < table.left_columns ? ":--" : "--:"); });
+  for (const auto& row : table.rows) text += line_of([&](std::size_t c) { return row[c]; });
+  if (!table.note.empty()) {
+    std::string note = table.note;
+    std::replace(note.begin(), note.end(), '\n', ' ');
+    text += "\n" + note + "\n";
+  }
+  return text;
+}
+
+// Blocks of text in columns, as many beside each other as `columns` characters hold.
+inline std::string side_by_side(const std::vector<std::string>& blocks, std::size_t columns) {
+  const std::size_t gap = 4;
+  std::string text;
+  for (std::size_t first = 0; first < blocks.size();) {
+    std::vector<std::vector<std::string>> parts;
+    std::vector<std::size_t> width;
+    std::size_t used = 0, height = 0;
+    for (; first < blocks.size(); ++first) {
+      std::vector<std::string> lines = detail::lines_of(blocks[first]);
+      std::size_t widest = 0;
+      for (const std::string& line : lines) widest = std::max(widest, detail::width_of(line));
+      if (!parts.empty() && used + gap + widest > columns) break;
+      used += (parts.empty() ? 0 : gap) + widest;
+      height = std::max(height, lines.size());
+      width.push_back(widest);
+      parts.push_back(std::move(lines));
+    }
+    for (std::size_t i = 0; i < height; ++i) {
+      std::string line;
+      for (std::size_t p = 0; p < parts.size(); ++p)
+        line += (p == 0 ? "" : std::string(gap, ' ')) + detail::padded(i < parts[p].size() ? parts[p][i] : "", width[p], true);
+      text += detail::trimmed(std::move(line)) + '\n';
+    }
+  }
+  return text;
+}
+
+}  // namespace four_models

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT
+// Which level runs: what the processor has, what the environment and the caller ask for, and what is refused.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/matmul.hpp"
+#include "lowbit/tensor/dense_tensor.hpp"
+#include "support/catch.hpp"
+#include "support/for_each_level.hpp"
+#include "support/io_files.hpp"
+
+using lowbit::InvalidArgument;
+using lowbit::Level;
+using lowbit_test::for_each_level;
+using lowbit_test::unsaid;
+
+TEST_CASE("levels have names, and names are levels", "[dispatch]") {
+  std::vector<std::string> names;
+  for (const Level level : lowbit::all_levels) names.emplace_back(lowbit::level_name(level));
+  CHECK(names == std::vector<std::string>{"base", "avx2", "avx512", "avx512vnni", "avx512bf16"});
+  const auto available = lowbit::available_levels();
+  CHECK(std::is_sorted(available.begin(), available.end()));
+  CHECK(available.back() <= lowbit::cpu_level());
+  for (const Level level : lowbit::all_levels) {
+    const bool has = std::find(available.begin(), available.end(), level) != available.end();
+    if (has)
+      CHECK(lowbit::level_from_name(lowbit::level_name(level)) == level);
+    else
+      CHECK(unsaid<InvalidArgument>([&] { lowbit::level_from_name(lowbit::level_name(level)); },
+                                    {lowbit::level_name(level), "expected one of"}) == "");
+  }
+  for (const char* name : {"", "AVX2", "avx", "avx2 ", "sse2"})
+    CHECK(unsaid<InvalidArgument>(
+              [&] { lowbit::level_from_name(name); },
+              {std::string("'") + name + "'", lowbit::level_name(available.front()), lowbit::level_name(available.back())}) == "");
+}
+
+TEST_CASE("a level that is set runs, one that is missing is refused and changes nothing", "[dispatch]") {
+  for_each_level([](Level level) {
+    CHECK(lowbit::detail::kernels().level == level);
+    const float one = 1;
+    const auto w = lowbit::DenseTensor<float>::quantize(&one, 1, 1);
+    float y = 0;
+    CHECK(lowbit::matmul(&one, 1, w, &y).level == level);
+    CHECK(y == 1);
+    for (const Level other : lowbit::all_levels)
+      if (other > lowbit::cpu_level()) {
+        CHECK(unsaid<InvalidArgument>([&] { lowbit::set_level(other); }, {lowbit::level_name(other)}) == "");
+        CHECK(lowbit::active_level() == level);
+      }
+  });
+}
+
+TEST_CASE("every level of this build has all its kernels", "[dispatch]") {
+  for (const Level level : lowbit::available_levels()) {
+    INFO(lowbit::level_name(level));
+    const lowbit::detail::Kernels* k = lowbit::detail::kernels_of(level);
+    REQUIRE(k != nullptr);
+    CHECK(k->level == level);
+    for (int c = 0; c < 3; ++c) {
+      CHECK(k->gemm_packed[c] != nullptr);
+      CHECK(k->gemm_canonical[c] != nullptr);
+    }
+    CHECK(k->quantize_rows != nullptr);
+    CHECK(k->bf16_rows != nullptr);
+    CHECK(k->layer_norm != nullptr);
+    CHECK(k->attention != nullptr);
+    CHECK(k->gelu != nullptr);
+    CHECK(k->exp != nullptr);
+    REQUIRE(k->bf16_is_native != nullptr);
+    CHECK(k->bf16_is_native() == (level == Level::avx512bf16));
+  }
+}
+
+#if defined(__linux__) && LOWBIT_X86
+
+TEST_CASE("the processor's level is what the kernel reports of it", "[dispatch]") {
+#if defined(LOWBIT_PORTABLE)
+  CHECK(lowbit::cpu_level() == Level::base);
+#else
+  std::ifstream info("/proc/cpuinfo");
+  std::string line, flags;
+  while (flags.empty() && std::getline(info, line))
+    if (line.starts_with("flags")) flags = line + " ";
+  REQUIRE_FALSE(flags.empty());
+  const auto has = [&](std::initializer_list<const char*> names) {
+    return std::all_of(names.begin(), names.end(),
+                       [&](const char* n) { return flags.find(" " + std::string(n) + " ") != flags.npos; });
+  };
+  Level want = Level::base;
+  if (has({"avx", "avx2", "fma", "f16c"})) want = Level::avx2;
+  if (want == Level::avx2 && has({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})) want = Level::avx512;
+  if (want == Level::avx512 && has({"avx512_vnni"})) want = Level::avx512vnni;
+  if (want == Level::avx512vnni && has({"avx512_bf16"})) want = Level::avx512bf16;
+  CHECK(lowbit::cpu_level() == want);
+#endif
+}
+
+// What the next test starts this program for: says the level, or the error.
+TEST_CASE("print the level", "[.print-level]") {
+  try {
+    std::cout << "level=" << lowbit::level_name(lowbit::active_level()) << ";\n";
+  } catch (const InvalidArgument& error) {
+    std::cout << "refused=" << error.what() << ";\n";
+    // Asked again, it is refused again.
+    CHECK_THROWS_AS(lowbit::active_level(), InvalidArgument);
+  }
+}
+
+TEST_CASE("LOWBIT_ISA in the environment chooses the level", "[dispatch]") {
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string();
+  const auto run = [&](const std::string& environment) {
+    const std::string command = "env " + environment + " '" + self + "' '[print-level]' 2>&1";
+    FILE* pipe = popen(command.c_str(), "r");
+    REQUIRE(pipe != nullptr);
+    std::string output;
+    std::array<char, 256> chunk{};
+    while (std::fgets(chunk.data(), static_cast<int>(chunk.size()), pipe) != nullptr) output += chunk.data();
+    CHECK(pclose(pipe) == 0);
+    return output;
+  };
+  const auto levels = lowbit::available_levels();
+  for (const Level level : levels) {
+    const std::string name = lowbit::level_name(level);
+    CHECK(run("LOWBIT_ISA=" + name).find("level=" + name + ";") != std::string::npos);
+  }
+  const std::string best = std::string("level=") + lowbit::level_name(levels.back()) + ";";
+  CHECK(run("-u LOWBIT_ISA").find(best) != std::string::npos);
+  CHECK(run("LOWBIT_ISA=").find(best) != std::string::npos);
+  const std::string refused = run("LOWBIT_ISA=avx1024");
+  CHECK(refused.find("refused=") != std::string::npos);
+  CHECK(refused.find("'avx1024'") != std::string::npos);
+  CHECK(refused.find(lowbit::level_name(levels.front())) != std::string::npos);
+}
+
+#endif

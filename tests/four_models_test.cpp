@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: MIT
+// The program four_models as a user meets it: what it prints and writes, its exit codes, what it says about bad input, Ctrl-C.
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <fcntl.h>
+#include <filesystem>
+#include <fstream>
+#include <spawn.h>
+#include <sstream>
+#include <string>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+#include "lowbit/io/csv.hpp"
+#include "lowbit/io/file.hpp"
+#include "lowbit/io/json.hpp"
+#include "support/catch.hpp"
+#include "support/io_files.hpp"
+#include "support/paths.hpp"
+
+extern char** environ;
+
+namespace {
+
+using lowbit::io::Json;
+using lowbit_test::Folder;
+using lowbit_test::put_file;
+namespace fs = std::filesystem;
+
+struct Outcome {
+  int code = -1;  // 1000 + signal if it died of one
+  std::string out, err;
+};
+
+// The program, under way.  Its output goes to files in `folder`, or to out_file.
+class Process {
+ public:
+  Process(const Folder& folder, std::vector<std::string> arguments, const char* out_file = nullptr)
+      : out_(out_file ? out_file : (folder / "stdout").string()), err_((folder / "stderr").string()) {
+    arguments.insert(arguments.begin(), FOUR_MODELS);
+    std::vector<char*> argv;
+    for (std::string& a : arguments) argv.push_back(a.data());
+    argv.push_back(nullptr);
+    ::posix_spawn_file_actions_t actions;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawn_file_actions_addopen(&actions, 1, out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    ::posix_spawn_file_actions_addopen(&actions, 2, err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (::posix_spawn(&id_, FOUR_MODELS, &actions, nullptr, argv.data(), environ) != 0)
+      throw std::runtime_error("cannot start " FOUR_MODELS);
+    ::posix_spawn_file_actions_destroy(&actions);
+  }
+  void interrupt() { ::kill(id_, SIGINT); }
+  Outcome wait() {
+    int status = 0;
+    if (::waitpid(id_, &status, 0) != id_) throw std::runtime_error("waitpid");
+    const bool readable = fs::is_regular_file(out_);
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status), readable ? lowbit::io::read_text(out_) : "",
+            lowbit::io::read_text(err_)};
+  }
+
+ private:
+  std::string out_, err_;
+  ::pid_t id_ = 0;
+};
+
+Outcome run(const Folder& folder, std::vector<std::string> arguments) {
+  if (arguments.empty() || arguments[0] != "--help") arguments.insert(arguments.begin(), "--no-synthetic");
+  return Process(folder, std::move(arguments)).wait();
+}
+
+bool holds(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
+// The first line of more than 100 characters; one with a path may be long.
+std::string too_wide(const std::string& text) {
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    if (line.size() > 100 && !holds(line, "news_items.csv")) return line;
+  return "";
+}
+
+Json json_of(const fs::path& path) { return lowbit::io::parse_json(lowbit::io::read_text(path), path.string()); }
+
+// The fields of a file, line by line.
+std::vector<std::vector<std::string>> csv_of(const fs::path& path) {
+  const std::string text = lowbit::io::read_text(path);
+  lowbit::io::CsvReader reader(text, path.string());
+  std::vector<std::vector<std::string>> lines;
+  for (std::vector<std::string> fields; reader.next(fields);) lines.push_back(fields);
+  return lines;
+}
+
+const Json& model_of(const Json& results, const std::string& id) {
+  for (const Json& m : results.at("models"))
+    if (m.at("id") == id) return m;
+  throw std::runtime_error("results.json has no " + id);
+}
+
+fs::path mini() { return lowbit::testing::assets_dir() / "gpt2-mini-ag-news"; }
+fs::path mini_twin() { return lowbit::testing::assets_dir() / "gpt2-mini-ag-news-int8-qat"; }
+
+// A copy of the small model that may be broken.
+fs::path copy_of_mini(const Folder& folder) {
+  const fs::path copy = folder / "model";
+  fs::remove_all(copy);
+  fs::copy(mini(), copy);
+  return copy;
+}
+void replace_in(const fs::path& file, const std::string& old_text, const std::string& new_text) {
+  std::string content = lowbit::io::read_text(file);
+  const auto at = content.find(old_text);
+  REQUIRE(at != content.npos);
+  put_file(file, content.replace(at, old_text.size(), new_text));
+}
+
+// What is wrong with an outcome that should be a failure of code `code`, said in one line with all the words; empty if nothing.
+std::string not_refused(const Outcome& o, int code, std::initializer_list<std::string> words) {
+  if (o.code != code) return "exit code " + std::to_string(o.code) + ": " + o.err;
+  if (!o.err.starts_with("four_models: ") || std::count(o.err.begin(), o.err.end(), '\n') != 1 || o.err.back() != '\n')
+    return "not one line: " + o.err;
+  for (const std::string& word : words)
+    if (!holds(o.err, word)) return "'" + word + "' is not in: " + o.err;
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("four_models: eight rows, all files, and numbers that agree with each other") {
+  const Folder folder;
+  const Outcome o = run(folder, {"--limit", "8", "--threads", "2", "--out", (folder / "a/b").string()});
+  REQUIRE(o.code == 0);
+  CHECK(o.err.empty());
+  for (const char* words : {"Table 1", "Table 2", "Table 3", "true class (rows) by predicted", "486.71", "127.86", "94.70", "95.78",
+                            "2 threads", "level"})
+    CHECK(holds(o.out, words));
+  CHECK(too_wide(o.out) == "");
+
+  const fs::path out = folder / "a/b";
+  const Json results = json_of(out / "results.json");
+  CHECK(results.at("interrupted") == false);
+  CHECK(results.at("machine").at("threads") == 2);
+  CHECK(!results.contains("synthetic_gpt2_small"));
+  CHECK(results.at("dataset").at("rows") == 8);
+  CHECK(results.at("dataset").at("rows_done") == 8);
+  CHECK(results.at("dataset").at("classes") == Json({"World", "Sports", "Business", "Sci/Tech"}));
+  std::vector<std::string> ids;
+  for (const Json& m : results.at("models")) ids.push_back(m.at("id"));
+  REQUIRE(ids == std::vector<std::string>{"fp32", "int8_scratch", "int8_bnb", "nf4_bnb"});
+
+  // 5,323,264 parameters, 3,145,728 of them in the linear layers, and four masks of 256 x 256 bytes.
+  const std::size_t linear = 3145728, rest = 5323264 - linear, masks = 4 * 256 * 256;
+  const auto account = [&](const char* id) { return model_of(results, id).at("memory").at("paper_account_bytes"); };
+  CHECK(account("fp32") == 4 * (linear + rest) + masks);
+  CHECK(account("int8_scratch") == linear + 4 * rest + masks);
+  CHECK(account("int8_bnb") == linear + 2 * rest + masks);
+  CHECK(account("nf4_bnb") == linear / 2 + 2 * rest + masks);
+
+  const auto lines = csv_of(out / "predictions.csv");
+  REQUIRE(lines.size() == 9);
+  std::vector<std::string> head = {"row", "true"};
+  for (const std::string& id : ids) {
+    head.push_back(id + ".pred");
+    for (int c = 0; c < 4; ++c) head.push_back(id + ".logit_" + std::to_string(c));
+  }
+  REQUIRE(lines[0] == head);
+  const auto rows = lowbit::io::read_news(lowbit::testing::assets_dir() / "news_items.csv");
+  for (std::size_t m = 0; m < ids.size(); ++m) {
+    CAPTURE(ids[m]);
+    std::vector<std::vector<std::size_t>> confusion(4, std::vector<std::size_t>(4));
+    std::size_t right = 0;
+    for (std::size_t r = 0; r < 8; ++r) {
+      const auto& line = lines[r + 1];
+      REQUIRE(line.size() == head.size());
+      CHECK(line[0] == std::to_string(r));
+      CHECK(line[1] == std::to_string(rows[r].label));
+      std::vector<float> logits;
+      for (std::size_t c = 0; c < 4; ++c) logits.push_back(std::stof(line[2 + 5 * m + 1 + c]));
+      const std::size_t pred = std::stoul(line[2 + 5 * m]);
+      CHECK(pred == static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+      ++confusion.at(static_cast<std::size_t>(rows[r].label)).at(pred);
+      right += pred == static_cast<std::size_t>(rows[r].label);
+    }
+    const Json& model = model_of(results, ids[m]);
+    const Json& performance = model.at("performance");
+    CHECK(performance.at("confusion") == Json(confusion));
+    CHECK(performance.at("correct") == right);
+    CHECK(performance.at("accuracy").get<double>() == 100 * static_cast<double>(right) / 8);
+    CHECK(performance.at("same_bits_one_by_one_and_batched") == true);
+    CHECK(performance.contains("mcnemar") == (m != 0));
+    CHECK(model.at("latency").at("rows") == 8);
+    CHECK(model.at("latency").at("rows_per_second").get<double>() ==
+          Approx(1000 / model.at("latency").at("mean_ms").get<double>()));
+    CHECK(model.at("latency").at("median_ms") <= model.at("latency").at("p95_ms"));
+    CHECK(model.at("linear_layers").at(0).at("layers") == 16);
+    CHECK(model.at("paper").at("class_f1").size() == 4);
+  }
+  CHECK(holds(lowbit::io::read_text(out / "report.md"), "| Model |"));
+  for (const char* name : {"memory.svg", "latency.svg", "accuracy.svg", "confusion.svg"}) {
+    const std::string svg = lowbit::io::read_text(out / "figures" / name);
+    CHECK(svg.starts_with("<svg "));
+    CHECK(svg.ends_with("</svg>\n"));
+    CHECK(holds(svg, "NF4 (bnb)"));
+  }
+}
+
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
+TEST_CASE("four_models: a process grows by what the model says it holds") {
+  const Folder folder;
+  const Outcome o = run(folder, {"--limit", "1", "--out", folder.path().string()});
+  REQUIRE(o.code == 0);
+  for (const Json& m : json_of(folder / "results.json").at("models")) {
+    CAPTURE(m.at("id").get<std::string>());
+    const auto held = m.at("memory").at("resident_bytes").get<std::size_t>();
+    REQUIRE(m.at("memory").at("process_rss_growth_bytes").is_number());
+    const auto grown = m.at("memory").at("process_rss_growth_bytes").get<std::size_t>();
+    CHECK(grown >= held);
+    CHECK(grown < held + 1000000);  // the ends of the last pages of some 70 buffers, and what the allocator keeps
+  }
+}
+#endif
+
+TEST_CASE("four_models: every id, and the options that change models") {
+  const Folder folder;
+  const std::string all = "fp32,int8_scratch,int8_bnb,nf4_bnb,nf4_f32,nf4_int8,int8,fp4,bf16";
+  Outcome o = run(folder, {"--limit", "6", "--models", all, "--out", folder.path().string()});
+  REQUIRE(o.code == 0);
+  Json results = json_of(folder / "results.json");
+  CHECK(results.at("models").size() == 9);
+  CHECK(too_wide(o.out) == "");
+  const auto plan = [&](const char* id) { return model_of(results, id).at("linear_layers").at(0).at("plan").get<std::string>(); };
+  CHECK(holds(plan("fp32"), "f32 weights (packed), f32 compute"));
+  CHECK(holds(plan("int8_scratch"), "int8 weights (packed), int8 compute"));
+  CHECK(holds(plan("int8_bnb"), "llm_int8 weights (packed), int8 compute"));
+  CHECK(holds(plan("nf4_f32"), "nf4 weights (packed), f32 compute"));
+  CHECK(holds(plan("nf4_int8"), "nf4 weights (packed), int8 compute"));
+  CHECK(holds(plan("fp4"), "fp4 weights (packed)"));
+  CHECK(holds(plan("bf16"), "bf16 weights (packed), bf16 compute"));
+  CHECK_FALSE(model_of(results, "int8").contains("paper"));
+  const auto held = [&](const char* id) { return model_of(results, id).at("memory").at("resident_bytes").get<std::size_t>(); };
+  const std::size_t nf4_held = held("nf4_f32");
+
+  // A scale per 256 elements instead of per 64: 3,145,728 * (4 / 64 - 4 / 256) bytes fewer, with plain scales in both cases.
+  o = run(folder, {"--limit", "6", "--models", "nf4_f32,nf4_bnb", "--nf4-block", "256", "--no-double-quant", "--compute", "f32",
+                   "--out", folder.path().string()});
+  REQUIRE(o.code == 0);
+  results = json_of(folder / "results.json");
+  CHECK(holds(plan("nf4_bnb"), "nf4 weights (packed), f32 compute"));
+  CHECK(model_of(results, "nf4_bnb").at("performance").at("confusion") ==
+        model_of(results, "nf4_f32").at("performance").at("confusion"));
+  CHECK_FALSE(model_of(results, "nf4_bnb").at("performance").contains("mcnemar"));
+  const std::size_t fewer = 3145728 * 4 / 64 - 3145728 * 4 / 256;
+  CHECK(nf4_held - held("nf4_f32") >= fewer);
+  CHECK(nf4_held - held("nf4_f32") < fewer + fewer / 4);  // and no codes of double quantization, and less padding
+
+  // Without outliers LLM.int8() computes something else; per call or per row, groups and single rows agree.
+  std::vector<std::string> logits;
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{}, {"--outliers", "per-call"}, {"--int8-threshold", "0"}, {"--int8-threshold", "1.5"}}) {
+    std::vector<std::string> arguments = {"--limit", "12", "--models", "int8_bnb", "--out", folder.path().string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    o = run(folder, arguments);
+    REQUIRE(o.code == 0);
+    results = json_of(folder / "results.json");
+    CHECK(model_of(results, "int8_bnb").at("performance").at("same_bits_one_by_one_and_batched") == true);
+    logits.push_back(lowbit::io::read_text(folder / "predictions.csv"));
+  }
+  CHECK(logits[2] != logits[3]);
+}
+
+TEST_CASE("four_models: threads change no bit of the logits") {
+  const Folder folder;
+  std::vector<std::string> csv;
+  for (const char* threads : {"1", "3"}) {
+    REQUIRE(run(folder, {"--limit", "20", "--threads", threads, "--out", folder.path().string()}).code == 0);
+    csv.push_back(lowbit::io::read_text(folder / "predictions.csv"));
+  }
+  CHECK(csv[0] == csv[1]);
+}
+
+TEST_CASE("four_models: other models and files of the same form") {
+  const Folder folder;
+  const fs::path model = copy_of_mini(folder);
+  replace_in(model / "config.json", "\"Sci/Tech\"", "\"Wissenschaft\"");
+  replace_in(model / "config.json", "\"World\"", "\"W\xC3\xA4lt <&>\"");
+  put_file(folder / "rows.csv", "class,title,description\n4,Moon probe wakes,\"After \"\"two\"\" years\"\n1,Talks go on,\n");
+  const Outcome o =
+      run(folder, {"--model", model.string(), "--data", (folder / "rows.csv").string(), "--out", (folder / "out").string()});
+  REQUIRE(o.code == 0);
+  CHECK(holds(o.out, "int8_scratch is left out"));
+  CHECK(holds(o.out, "Wissenschaft"));
+  const Json results = json_of(folder / "out/results.json");
+  CHECK(results.at("models").size() == 3);
+  CHECK(results.at("dataset").at("rows") == 2);
+  CHECK(results.at("dataset").at("classes").at(0) == "W\xC3\xA4lt <&>");
+  CHECK(holds(lowbit::io::read_text(folder / "out/figures/confusion.svg"), "W\xC3\xA4lt &lt;&amp;&gt;"));
+  CHECK(run(folder, {"--model", mini().string(), "--qat-model", mini_twin().string(), "--limit", "2"}).code == 0);
+  CHECK(not_refused(run(folder, {"--model", model.string(), "--qat-model", mini_twin().string(), "--limit", "2"}), 1,
+                    {"gpt2-mini-ag-news-int8-qat", "classes"}) == "");
+}
+
+TEST_CASE("four_models: wrong usage is exit code 2 and one line") {
+  const Folder folder;
+  CHECK(not_refused(run(folder, {"--no-such-option"}), 2, {"--no-such-option", "--help"}) == "");
+  CHECK(not_refused(run(folder, {"--models", "fp32,fp16"}), 2, {"fp16", "nf4_bnb"}) == "");
+  CHECK(not_refused(run(folder, {"--models", "fp32,fp32"}), 2, {"twice"}) == "");
+  CHECK(not_refused(run(folder, {"--limit", "0"}), 2, {"--limit"}) == "");
+  CHECK(not_refused(run(folder, {"--limit", "many"}), 2, {"--limit", "many"}) == "");
+  CHECK(not_refused(run(folder, {"--threads", "0"}), 2, {"--threads"}) == "");
+  CHECK(not_refused(run(folder, {"--max-tokens", "0"}), 2, {"--max-tokens"}) == "");
+  CHECK(not_refused(run(folder, {"--nf4-block", "65"}), 2, {"--nf4-block", "power of two", "65"}) == "");
+  CHECK(not_refused(run(folder, {"--int8-threshold", "-1"}), 2, {"--int8-threshold"}) == "");
+  CHECK(not_refused(run(folder, {"--int8-threshold", "nan"}), 2, {"--int8-threshold"}) == "");
+  CHECK(not_refused(run(folder, {"--outliers", "some"}), 2, {"--outliers", "per-row", "some"}) == "");
+  CHECK(not_refused(run(folder, {"--compute", "fp8"}), 2, {"--compute", "bf16", "fp8"}) == "");
+  CHECK(not_refused(run(folder, {"--qat-model", mini_twin().string()}), 2, {"--qat-model", "--model"}) == "");
+  CHECK(not_refused(run(folder, {"--model", mini().string(), "--models", "int8_scratch"}), 2, {"int8_scratch", "--qat-model"}) ==
+        "");
+  const Outcome help = run(folder, {"--help"});
+  CHECK(help.code == 0);
+  for (const char* words : {"--qat-model DIR", "Examples:", "nf4_bnb", "Ctrl-C"}) CHECK(holds(help.out, words));
+}
+
+TEST_CASE("four_models: a bad model is exit code 1 and one line that names it") {
+  const Folder folder;
+  const auto with_model = [&](const fs::path& model) {
+    return run(folder, {"--model", model.string(), "--models", "fp32", "--limit", "2"});
+  };
+  CHECK(not_refused(with_model(folder / "nowhere"), 1, {"nowhere"}) == "");
+
+  fs::path model = copy_of_mini(folder);
+  fs::resize_file(model / "model.safetensors", 5000000);
+  CHECK(not_refused(with_model(model), 1, {"model.safetensors"}) == "");
+  put_file(model / "model.safetensors", "");
+  CHECK(not_refused(with_model(model), 1, {"model.safetensors"}) == "");
+  put_file(model / "model.safetensors", std::string(100, '\xFF'));
+  CHECK(not_refused(with_model(model), 1, {"model.safetensors"}) == "");
+
+  model = copy_of_mini(folder);
+  replace_in(model / "model.safetensors", "ln_f.weight", "ln_g.weight");
+  CHECK(not_refused(with_model(model), 1, {"model.safetensors", "ln_f.weight"}) == "");
+
+  model = copy_of_mini(folder);
+  replace_in(model / "config.json", "\"n_positions\": 256", "\"n_positions\": 128");
+  CHECK(not_refused(with_model(model), 1, {"wpe.weight", "128", "256"}) == "");
+  replace_in(model / "config.json", "\"n_positions\": 128", "\"n_positions\": ");
+  CHECK(not_refused(with_model(model), 1, {"config.json"}) == "");
+
+  model = copy_of_mini(folder);
+  replace_in(model / "model.safetensors", "score.weight", "scorf.weight");
+  CHECK(not_refused(with_model(model), 1, {"model", "score.weight"}) == "");
+
+  model = copy_of_mini(folder);
+  put_file(model / "vocab.json", "{\"a\": 0");
+  CHECK(not_refused(with_model(model), 1, {"vocab.json"}) == "");
+  fs::remove(model / "merges.txt");
+  CHECK(with_model(model).code == 1);
+
+  const fs::path twin = folder / "twin";
+  fs::copy(mini_twin(), twin);
+  replace_in(twin / "model.safetensors", "c_fc.weight_scale", "c_fc.weight_scalf");
+  CHECK(not_refused(run(folder, {"--model", mini().string(), "--qat-model", twin.string(), "--limit", "2"}), 1,
+                    {"twin", "c_fc.weight_scale"}) == "");
+}
+
+TEST_CASE("four_models: bad rows are exit code 1 and one line with file and line") {
+  const Folder folder;
+  const auto with_rows = [&](const std::string& rows) {
+    put_file(folder / "rows.csv", rows);
+    return run(folder, {"--data", (folder / "rows.csv").string(), "--models", "fp32"});
+  };
+  CHECK(not_refused(run(folder, {"--data", (folder / "none.csv").string()}), 1, {"none.csv"}) == "");
+  CHECK(not_refused(with_rows(""), 1, {"rows.csv", "found none"}) == "");
+  CHECK(not_refused(with_rows("1,a,b\n2,\"c,d\n"), 1, {"rows.csv", "line 2", "never closed"}) == "");
+  CHECK(not_refused(with_rows("1,a,b\n5,c,d\n"), 1, {"rows.csv", "line 2", "1 to 4", "5"}) == "");
+  CHECK(not_refused(with_rows("1,a,b\nSports,c,d\n"), 1, {"rows.csv", "line 2", "Sports"}) == "");
+  CHECK(not_refused(with_rows("1,a\n"), 1, {"rows.csv", "line 1", "3 fields"}) == "");
+  CHECK(not_refused(with_rows("1,a,b\n2,,\n"), 1, {"rows.csv", "row 2"}) == "");
+  CHECK(with_rows("1,a,b\r\n2,\xFF\xFE,d\r\n").code == 0);  // bytes that are no text are still bytes
+}
+
+TEST_CASE("four_models: output that cannot be written is found before the work, and old results stay") {
+  const Folder folder;
+  put_file(folder / "file", "not a folder");
+  Outcome o = run(folder, {"--out", (folder / "file").string()});
+  CHECK(not_refused(o, 1, {"file"}) == "");
+  CHECK(o.out.empty());
+  o = run(folder, {"--out", (folder / "file/below").string()});
+  CHECK(not_refused(o, 1, {"below"}) == "");
+  CHECK(o.out.empty());
+  fs::create_directories(folder / "out/results.json");
+  o = run(folder, {"--out", (folder / "out").string()});
+  CHECK(not_refused(o, 1, {"results.json"}) == "");
+  CHECK(o.out.empty());
+
+  put_file(folder / "kept/results.json", "old");
+  put_file(folder / "rows.csv", "9,a,b\n");
+  CHECK(run(folder, {"--data", (folder / "rows.csv").string(), "--out", (folder / "kept").string()}).code == 1);
+  CHECK(lowbit::io::read_text(folder / "kept/results.json") == "old");
+}
+
+#if defined(__linux__)
+TEST_CASE("four_models: a report that nobody can read does not cost the files") {
+  const Folder folder;
+  const Outcome o =
+      Process(folder, {"--no-synthetic", "--limit", "2", "--models", "fp32", "--out", (folder / "out").string()}, "/dev/full")
+          .wait();
+  CHECK(not_refused(o, 1, {"standard output"}) == "");
+  CHECK(json_of(folder / "out/results.json").at("dataset").at("rows_done") == 2);
+}
+#endif
+
+TEST_CASE("four_models: Ctrl-C keeps the rows that are done") {
+  const Folder folder;
+  const std::string items = lowbit::io::read_text(lowbit::testing::assets_dir() / "news_items.csv");
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += items;
+  put_file(folder / "many.csv", many);
+  // How long it takes until there are rows depends on the machine and the build.
+  for (int wait_ms = 1000;; wait_ms *= 2) {
+    Process process(folder, {"--data", (folder / "many.csv").string(), "--no-synthetic", "--out", (folder / "out").string()});
+    std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
+    process.interrupt();
+    const Outcome o = process.wait();
+    REQUIRE(o.code == 130);
+    CHECK(holds(o.out, "INTERRUPTED"));
+    const Json results = json_of(folder / "out/results.json");
+    CHECK(results.at("interrupted") == true);
+    const auto rows = results.at("dataset").at("rows_done").get<std::size_t>();
+    CHECK(csv_of(folder / "out/predictions.csv").size() == rows + 1);
+    if (rows == 0) {
+      REQUIRE(wait_ms < 60000);
+      continue;
+    }
+    CHECK(not_refused(o, 130, {"interrupted after " + std::to_string(rows) + " of 40000 rows"}) == "");
+    CHECK(rows < 40000);
+    for (const Json& m : results.at("models")) CHECK(m.at("performance").at("rows") == rows);
+    break;
+  }
+}
+
+TEST_CASE("four_models: the default run, with GPT-2 small in synthetic weights", "[.full]") {
+  const Folder folder;
+  const Outcome o = Process(folder, {"--out", (folder / "out").string()}).wait();
+  REQUIRE(o.code == 0);
+  CHECK(holds(o.out, "SYNTHETIC WEIGHTS"));
+  CHECK(too_wide(o.out) == "");
+  const Json results = json_of(folder / "out/results.json");
+  CHECK(results.at("dataset").at("rows_done") == 400);
+  const Json& synthetic = results.at("synthetic_gpt2_small");
+  const std::vector<std::pair<std::string, std::size_t>> account = {
+      {"fp32", 510354432}, {"int8_scratch", 255550464}, {"int8_bnb", 176534016}, {"nf4_bnb", 134066688}};
+  for (const auto& [id, bytes] : account) {
+    const Json& m = model_of(synthetic, id);
+    CHECK(m.at("memory").at("paper_account_bytes") == bytes);
+    CHECK(m.at("memory").at("parameters") == 124442880);
+    CHECK(m.at("latency").at("rows") == 30);
+    CHECK_FALSE(m.contains("performance"));
+  }
+}
