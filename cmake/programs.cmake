@@ -23,13 +23,8 @@ else()
 endif()
 
 # The kernels, compiled once: a file that is built with LOWBIT_KERNELS_EXTERN takes them from here instead of compiling its own.
-if(EXISTS "${PROJECT_SOURCE_DIR}/include/lowbit/kernel/targets.hpp")
-  add_library(lowbit_kernels OBJECT "${PROJECT_SOURCE_DIR}/cmake/kernels.cpp")
-  target_link_libraries(lowbit_kernels PUBLIC lowbit::lowbit PRIVATE lowbit_flags)
-else()
-  add_library(lowbit_kernels INTERFACE)
-  target_link_libraries(lowbit_kernels INTERFACE lowbit::lowbit)
-endif()
+add_library(lowbit_kernels OBJECT "${PROJECT_SOURCE_DIR}/cmake/kernels.cpp")
+target_link_libraries(lowbit_kernels PUBLIC lowbit::lowbit PRIVATE lowbit_flags)
 target_compile_definitions(lowbit_kernels INTERFACE LOWBIT_KERNELS_EXTERN)
 
 # lowbit_require(NAME...): dependencies without which the project's own programs cannot be built.
@@ -44,15 +39,8 @@ endfunction()
 
 # lowbit_add_program(NAME SOURCES file... [LIBRARIES target...] [HEADER_ONLY])
 # An executable with our warnings and all parts of lowbit.  HEADER_ONLY: as a user has it, without the shared kernels.
-# Sources that are not there yet leave the program out, and NAME is then no target.
 function(lowbit_add_program name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "HEADER_ONLY" "" "SOURCES;LIBRARIES")
-  foreach(source IN LISTS arg_SOURCES)
-    if(NOT EXISTS "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
-      message(STATUS "lowbit: ${name} left out, ${source} does not exist yet")
-      return()
-    endif()
-  endforeach()
   add_executable(${name} ${arg_SOURCES})
   target_compile_definitions(${name} PRIVATE LOWBIT_ASSETS="${PROJECT_SOURCE_DIR}/examples/assets")
   target_link_libraries(${name} PRIVATE lowbit::lowbit lowbit::eigen lowbit::io lowbit::gpt2 lowbit_flags ${arg_LIBRARIES})

@@ -59,7 +59,8 @@ Floats forward(const Linear& layer, const Floats& x, std::size_t m, lowbit::Acti
 
 TEST_CASE("a layer is the product of its weights, packed or not, with everything that follows") {
   Random random(41);
-  for (const auto& [n, k] : {std::pair<std::size_t, std::size_t>{50, 64}, {49, 96}, {7, 33}})
+  for (const auto& shape : {std::pair<std::size_t, std::size_t>{50, 64}, {49, 96}, {7, 33}}) {
+    const std::size_t n = shape.first, k = shape.second;
     for (Weights& w : one_of_every_kind(n, k, random)) {
       INFO(w.name << " " << n << " x " << k);
       const std::size_t m = 4;
@@ -100,6 +101,7 @@ TEST_CASE("a layer is the product of its weights, packed or not, with everything
         }
       }
     }
+  }
 }
 
 TEST_CASE("a layer may have no bias, and no outputs; a bias of another size is refused") {

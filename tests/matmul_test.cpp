@@ -284,7 +284,8 @@ class BackwardExecutor final : public lowbit::Executor {
 
 TEST_CASE("a row of x gives the same bits alone and in any batch", "[order]") {
   Random random(16);
-  for (const auto& [n, k] : {std::pair<std::size_t, std::size_t>{50, 192}, {49, 77}, {97, 64}}) {
+  for (const auto& shape : {std::pair<std::size_t, std::size_t>{50, 192}, {49, 77}, {97, 64}}) {
+    const std::size_t n = shape.first, k = shape.second;
     const std::size_t m = 140;  // more than the rows that share one decode
     const Floats x = random.normals(m * k);
     for (const Weights& w : one_of_every_kind(n, k, random))
