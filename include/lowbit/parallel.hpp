@@ -42,7 +42,8 @@ class Executor {
   // How many tasks run at the same time; at least 1.
   virtual std::size_t concurrency() const = 0;
   // Calls task(0) ... task(count - 1), each once, in any order, and returns when all are done.  A call from inside one of its own
-  // tasks must work (running in place is right).  Passes on an exception of a task.
+  // tasks must work (running in place is right).  Passes on an exception of a task.  A thread that waits inside run() must not take
+  // up work of another run(): products keep converted activations in memory of their thread.
   virtual void run(std::size_t count, TaskRef task) = 0;
 };
 
