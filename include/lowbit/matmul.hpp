@@ -81,7 +81,7 @@ inline MatmulPlan plan_of(const Product& p) {
   const Kernels& k = kernels();
   plan.level = k.level;
   plan.packed = p.packed != nullptr;
-  plan.native_bf16 = plan.packed && k.bf16_is_native();
+  plan.native_bf16 = plan.packed && k.native_bf16;
   require(plan.compute != Compute::int8 || element_bits(p.format) <= 8,
           [&] { return std::string("matmul: int8 compute needs int8 or 4-bit weights, found ") + format_name(p.format); });
   return plan;
@@ -206,7 +206,9 @@ inline Activations convert_activations(const Product& p, const MatmulPlan& plan,
     case Compute::int8: {
       const MatmulOptions& o = *p.options;
       const bool llm = p.format == Format::llm_int8;
-      const std::size_t block = packed ? p.packed->block : 0, blocks = packed ? padded / block : 0;
+      const std::size_t chunk = packed ? p.packed->chunk(Compute::int8) : 0, chunks = packed ? p.packed->chunks(Compute::int8) : 0;
+      const bool words = packed && kernel.int8_words;
+      const std::size_t row_bytes = words ? 2 * padded : padded;
       if (llm && o.round_activations_to_fp16) {
         ws.rounded.grow(checked_mul(m, k, "activations"));
         for (std::size_t r = 0; r < m; ++r)
@@ -217,9 +219,9 @@ inline Activations convert_activations(const Product& p, const MatmulPlan& plan,
       float threshold = llm ? o.outlier_threshold : 0.0f;
       if (o.round_activations_to_fp16) threshold = to_float(to_float16(threshold));  // bitsandbytes compares in fp16
       if (threshold > 0) find_outliers(x, m, k, stride, threshold, o.outliers, ws);
-      ws.activations.grow(checked_mul(m, padded, "activations"));
+      ws.activations.grow(checked_mul(m, row_bytes, "activations"));
       ws.scale.grow(m);
-      ws.offset.grow(checked_mul(m, blocks, "activations"));
+      ws.offset.grow(checked_mul(m, chunks, "activations"));
       for_rows([&](std::size_t r, std::size_t rows) {
         QuantizeRowsArgs q;
         q.x = x + r * stride;
@@ -227,21 +229,22 @@ inline Activations convert_activations(const Product& p, const MatmulPlan& plan,
         q.k = k;
         q.x_stride = stride;
         q.rule = llm ? QuantizeRule::llm_int8 : QuantizeRule::absmax;
-        q.permute = packed;
+        q.permute = packed && !words;
+        q.words = words;
         q.k_padded = padded;
-        q.block = block;
+        q.chunk = chunk;
         q.threshold = threshold;
         q.column_is_outlier = threshold > 0 && o.outliers == Outliers::per_call ? ws.column_is_outlier.data() : nullptr;
-        q.codes = reinterpret_cast<std::int8_t*>(ws.activations.data()) + r * padded;
+        q.codes = ws.activations.data() + r * row_bytes;
         q.scale = ws.scale.data() + r;
-        q.offset = packed ? ws.offset.data() + r * blocks : nullptr;
+        q.offset = packed ? ws.offset.data() + r * chunks : nullptr;
         kernel.quantize_rows(q);
       });
       a.data = ws.activations.data();
-      a.stride_bytes = padded;
+      a.stride_bytes = row_bytes;
       a.scale = ws.scale.data();
       a.offset = ws.offset.data();
-      a.offset_stride = blocks;
+      a.offset_stride = chunks;
       if (threshold > 0) {
         a.outlier_begin = ws.outlier_begin.data();
         a.outlier_column = ws.outlier_column.data();
@@ -269,8 +272,9 @@ inline MatmulPlan run(const Product& p) {
   const int compute = static_cast<int>(plan.compute);
 
   if (plan.packed) {
-    require(plan.compute != Compute::int8 || p.packed->block <= largest_int8_depth, [&] {
-      return "matmul: int8 sums over a depth of " + std::to_string(p.packed->block) + " could overflow; at most " +
+    const std::size_t depth = p.packed->chunk(plan.compute);
+    require(plan.compute != Compute::int8 || depth <= largest_int8_depth, [&] {
+      return "matmul: int8 sums over a depth of " + std::to_string(depth) + " could overflow; at most " +
              std::to_string(largest_int8_depth);
     });
     Workspace& caller = thread_workspace();
@@ -279,7 +283,8 @@ inline MatmulPlan run(const Product& p) {
     // Several parts per thread even out what a shared machine takes away; a part of less than about 2 M operations is not worth
     // one.
     const std::size_t work = m * p.cols * panel_cols, worth = std::max<std::size_t>(1, panels * work / (1u << 20));
-    const std::size_t parts = executor.concurrency() == 1 ? 1 : std::min({panels, executor.concurrency() * 4, worth});
+    const std::size_t together = panels_together(m), units = (panels + together - 1) / together;
+    const std::size_t parts = executor.concurrency() == 1 ? 1 : std::min({units, executor.concurrency() * 4, worth});
     executor.run(parts, [&](std::size_t i) {
       PackedGemmArgs g;
       g.w = *p.packed;
@@ -288,8 +293,8 @@ inline MatmulPlan run(const Product& p) {
       g.y = p.y.data;
       g.y_stride = p.y.stride;
       g.epilogue = epilogue;
-      g.panel_begin = panels * i / parts;
-      g.panel_end = panels * (i + 1) / parts;
+      g.panel_begin = units * i / parts * together;
+      g.panel_end = std::min(panels, units * (i + 1) / parts * together);
       Workspace& ws = thread_workspace();
       ws.gemm.grow(packed_scratch_bytes(g.w, plan.compute));
       g.scratch = ws.gemm.data();

@@ -219,9 +219,9 @@ struct OutlierRule {
   bool per_call = false;
 };
 
-// int8: exact integer sums of the blocks inside a row, then float.  Roundings: a sum to float, its product with the scale and the
-// addition to the total, once per block; row scale times format factor (and the factor itself), their product with the total; for
-// outliers one per term, and the factors.
+// int8: exact integer sums of the blocks inside a row (of 256 k where blocks of 4-bit codes are longer), then float.  Roundings: a
+// sum to float, its product with the scale and the addition to the total, once per sum; row scale times format factor (and the
+// factor itself), their product with the total; for outliers one per term, and the factors.
 inline std::vector<Bounded> expected_int8(const std::vector<float>& x, std::size_t m, const lowbit::Tensor& w, const Elements& e,
                                           const OutlierRule& rule = {}) {
   const std::size_t k = w.cols(), n = w.rows();
@@ -249,9 +249,15 @@ inline std::vector<Bounded> expected_int8(const std::vector<float>& x, std::size
       for (std::size_t i = 0; i < k; ++blocks) {
         const std::size_t first = c * k + i, block = e.block[first];
         std::int64_t exact = 0;
-        for (; i < k && e.block[c * k + i] == block; ++i) exact += q.codes[i] * e.code[c * k + i];
+        std::int64_t exact_size = 0;  // sums of parts of the block may be larger than its own
+        for (; i < k && e.block[c * k + i] == block; ++i) {
+          exact += q.codes[i] * e.code[c * k + i];
+          exact_size += std::abs(q.codes[i] * e.code[c * k + i]);
+        }
+        const bool parts = lowbit::detail::element_bits(w.format()) == 4 && i - (first - c * k) > lowbit::detail::short_sum_k;
+        if (parts) blocks += (i - (first - c * k)) / lowbit::detail::short_sum_k;
         sum += static_cast<double>(exact) * e.scale[first] * unit;
-        size += std::fabs(static_cast<double>(exact) * e.scale[first] * unit);
+        size += std::fabs(static_cast<double>(parts ? exact_size : exact) * e.scale[first] * unit);
       }
       double taken = 0, taken_size = 0;
       for (std::size_t i = 0; i < k; ++i)

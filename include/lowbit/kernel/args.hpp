@@ -42,10 +42,13 @@ enum class Element : std::uint8_t { f32, f16, bf16, int8, four_bit };
 // instructions: the correction is -128 * sum(x), one number per row and block, known when the row is quantized.
 inline constexpr std::size_t panel_cols = 48;
 inline constexpr std::size_t group_k = 8;
-constexpr int four_bit_k(int i) { return 2 * (i & 3) + (i >> 2); }             // k of nibble i
-constexpr int int8_k(int t, int j) { return 4 * (j & 1) + 2 * t + (j >> 1); }  // k of byte j of dword t
+constexpr int four_bit_k(int i) { return 2 * (i & 3) + (i >> 2); }                                     // k of nibble i
+constexpr int int8_k(int t, int j) { return 4 * (j & 1) + 2 * t + (j >> 1); }                          // k of byte j of dword t
+constexpr std::size_t int8_place(std::size_t k) { return (k >> 1 & 1) * 4 + (k & 1) * 2 + (k >> 2); }  // and its inverse: 4 t + j
 // Float sums are carried to a second level after this many k: a single running sum loses digits at K = 3072.
 inline constexpr std::size_t sum_k = 512;
+// Integer sums of 4-bit codes, likewise: |sum| <= 256 * 128 * 127 < 2^22, which a float holds beside 1.5 * 2^23.
+inline constexpr std::size_t short_sum_k = 256;
 
 constexpr std::size_t group_bytes(Element e) {
   switch (e) {
@@ -91,10 +94,17 @@ struct PackedWeights {
   float scale_factor = 1;                    // multiplies every scale (LLM.int8() stores absmax, not absmax / 127)
   const CodebookTables* codebook = nullptr;  // four_bit
 
-  constexpr std::size_t record_bytes() const { return (scaled ? panel_cols * 4 : 0) + block / group_k * group_bytes(element); }
+  constexpr std::size_t head_bytes() const { return scaled ? panel_cols * 4 : 0; }  // the scales of a record
+  constexpr std::size_t record_bytes() const { return head_bytes() + block / group_k * group_bytes(element); }
   constexpr std::size_t blocks() const { return k / block; }
   constexpr std::size_t panel_bytes() const { return blocks() * record_bytes(); }
   constexpr std::size_t panels() const { return (n + panel_cols - 1) / panel_cols; }
+  // k after which a sum is carried to the totals; a block's last chunk may be shorter.
+  constexpr std::size_t chunk(Compute c) const {
+    const std::size_t most = c != Compute::int8 ? sum_k : element == Element::four_bit ? short_sum_k : block;
+    return block < most ? block : most;
+  }
+  constexpr std::size_t chunks(Compute c) const { return blocks() * ((block + chunk(c) - 1) / chunk(c)); }
 };
 
 // ---- the canonical layout -------------------------------------------------------------------------------------------
@@ -115,12 +125,13 @@ struct CanonicalWeights {
 };
 
 // ---- activations and epilogue ---------------------------------------------------------------------------------------
-// Converted rows of x.  packed layout: depth padded to k with zeros; int8 codes permuted in eights (int8_k order).
+// Converted rows of x.  packed layout: depth padded to k with zeros; int8 codes permuted in eights (int8_k order), or as 16-bit
+// words in order where the level has no byte dot instruction (Kernels::int8_words).
 struct Activations {
   const void* data = nullptr;  // float, bfloat16 bits or int8 codes
   std::size_t stride_bytes = 0;
   const float* scale = nullptr;          // int8: value = code * scale, per row
-  const std::int32_t* offset = nullptr;  // int8, packed: -128 * sum of the codes, per row and block
+  const std::int32_t* offset = nullptr;  // int8, packed: -128 * sum of the codes, per row and chunk
   std::size_t offset_stride = 0;
   // Outliers that were taken out of the codes and are multiplied in float: row r owns [outlier_begin[r], outlier_begin[r+1]).
   const std::size_t* outlier_begin = nullptr;
@@ -147,12 +158,14 @@ struct PackedGemmArgs {
   std::uint8_t* scratch = nullptr;             // packed_scratch_bytes(), 64-byte aligned, one per thread
 };
 inline constexpr std::size_t row_block = 128;  // rows that share one decode: 128 x 768 floats are 384 KiB of a 1 MiB L2
+inline constexpr std::size_t prefetch_bytes = 8192;
+inline constexpr std::size_t any_rows = ~std::size_t{0};
 
-// Totals of a row block, then a decoded chunk of one panel in the compute type.
-inline std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) {
-  const std::size_t chunk = c == Compute::int8 ? w.block : (w.block < sum_k ? w.block : sum_k);
-  return row_block * panel_cols * 4 + chunk * panel_cols * (c == Compute::f32 ? 4 : c == Compute::bf16 ? 2 : 1);
-}
+// Panels that a kernel takes at a time for m rows: parts of parallel work are best cut there.
+constexpr std::size_t panels_together(std::size_t m) { return m == 1 ? 4 : m == 2 ? 2 : 1; }
+
+// Totals of a row block, then a decoded chunk of one panel: 4 bytes a weight at most (f32 compute).
+inline std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) { return (row_block + w.chunk(c)) * panel_cols * 4; }
 
 struct CanonicalGemmArgs {
   CanonicalWeights w;
@@ -180,13 +193,14 @@ struct QuantizeRowsArgs {
   std::size_t m = 0, k = 0, x_stride = 0;
   QuantizeRule rule = QuantizeRule::absmax;
   bool permute = false;                             // int8_k order inside eights, for the packed layout
+  bool words = false;                               // 16-bit codes, in order (Kernels::int8_words)
   std::size_t k_padded = 0;                         // codes written per row; the rest is zero
-  std::size_t block = 0;                            // block of the offsets; 0: none wanted
+  std::size_t chunk = 0;                            // k of an offset; the last of a row may have fewer
   float threshold = 0;                              // llm_int8: |x| >= threshold is an outlier; 0: none
   const std::uint8_t* column_is_outlier = nullptr;  // [k], bitsandbytes' rule over a whole call, or null: per row
-  std::int8_t* codes = nullptr;                     // (m, k_padded)
+  void* codes = nullptr;                            // (m, k_padded), int8_t or int16_t
   float* scale = nullptr;                           // [m]
-  std::int32_t* offset = nullptr;                   // (m, k_padded / block)
+  std::int32_t* offset = nullptr;                   // (m, ceil(k_padded / chunk)): -128 * sum of the codes; or null
 };
 struct Bf16RowsArgs {
   const float* x = nullptr;
@@ -233,7 +247,8 @@ struct Kernels {
   void (*attention)(const AttentionArgs&) = nullptr;
   void (*gelu)(const float* x, float* out, std::size_t n) = nullptr;
   void (*exp)(const float* x, float* out, std::size_t n) = nullptr;
-  bool (*bf16_is_native)() = nullptr;  // the level has a bf16 dot instruction
+  bool native_bf16 = false;  // the level has a bf16 dot instruction
+  bool int8_words = false;   // gemm_packed wants int8 activations as 16-bit words
 };
 
 }  // namespace detail

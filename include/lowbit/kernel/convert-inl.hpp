@@ -34,86 +34,130 @@ inline void bf16_rows(const Bf16RowsArgs& a) {
   }
 }
 
-// The largest |x|, of elements under the threshold only where there is one.  `finite` is cleared if x holds a NaN or an infinity;
-// asked of the bits, so that fast-math cannot answer.
+// The largest |x|, of elements under the threshold only where there is one.  `finite` is cleared if x holds a NaN or an infinity.
+// Absolute values are ordered as their bits are, so integers decide both, and fast-math cannot interfere.
 LOWBIT_INLINE float row_absmax(const float* x, std::size_t k, float threshold, bool& finite) {
   using S = simd;
-  const typename S::vf limit = S::set1(threshold);
-  typename S::vf m = S::zero();
-  typename S::vi bad = S::izero();
+  const typename S::vi magnitude = S::iset1(0x7FFFFFFF), limit = S::iset1(std::bit_cast<std::int32_t>(threshold));
+  typename S::vi all[4], under[4];
+  for (std::size_t j = 0; j < 4; ++j) all[j] = under[j] = S::izero();
   std::size_t i = 0;
-  for (; i + S::lanes <= k; i += S::lanes) {
-    const typename S::vf v = S::abs(S::load(x + i));
-    bad = S::ior(bad, S::isub(S::iset1(0x7F7FFFFF), S::as_int(v)));  // negative for NaN and infinity
-    m = threshold > 0 ? S::max(m, S::if_less(v, limit, v, S::zero())) : S::max(m, v);
+  const auto take = [&](std::size_t j, typename S::vi bits) LOWBIT_INLINE_LAMBDA {
+    bits = S::iand(bits, magnitude);
+    all[j] = S::imax(all[j], bits);
+    if (threshold > 0) under[j] = S::imax(under[j], S::ikeep_less(bits, limit));
+  };
+  for (; i + 4 * S::lanes <= k; i += 4 * S::lanes)
+    LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) take(j, S::iload(x + i + j * S::lanes));
+  for (; i < k; i += S::lanes) take(0, S::as_int(k - i < S::lanes ? S::load_n(x + i, k - i) : S::load(x + i)));
+  const auto largest = [](const typename S::vi* v)
+                           LOWBIT_INLINE_LAMBDA { return S::ireduce_max(S::imax(S::imax(v[0], v[1]), S::imax(v[2], v[3]))); };
+  const std::int32_t top = largest(all);
+  finite = top < 0x7F800000;
+  return std::bit_cast<float>(threshold > 0 ? largest(under) : top);
+}
+
+// The sum of 8 codes.
+inline std::int32_t sum_of_eight(const std::int8_t* q) {
+  std::uint64_t v;
+  std::memcpy(&v, q, 8);
+  v ^= 0x8080808080808080u;  // code + 128
+  v = (v & 0x00FF00FF00FF00FFu) + ((v >> 8) & 0x00FF00FF00FF00FFu);
+  return static_cast<std::int32_t>((v * 0x0001000100010001u) >> 48) - 8 * 128;
+}
+inline std::int32_t sum_of_eight(const std::int16_t* q) {
+  std::int32_t sum = 0;
+  for (std::size_t i = 0; i < 8; ++i) sum += q[i];
+  return sum;
+}
+
+// The codes of one row, its scale and its offsets, for one rule and one layout (Code: int8_t or int16_t).
+template <bool Llm, class Code>
+inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r) {
+  using S = simd;
+  using V = typename S::vf;
+  constexpr std::size_t batch = 4 * S::lanes;
+  const float* x = a.x + r * a.x_stride;
+  Code* q = static_cast<Code*>(a.codes) + r * a.k_padded;
+  const std::size_t chunks = a.offset ? (a.k_padded + a.chunk - 1) / a.chunk : 0;
+  std::int32_t* offset = a.offset + r * chunks;
+  bool finite = true;
+  const float absmax = row_absmax(x, a.k, a.threshold, finite);
+  if (!finite) {  // a row that holds a NaN or an infinity gives a row of NaN, never a plausible number
+    std::memset(q, 0, a.k_padded * sizeof(Code));
+    a.scale[r] = std::bit_cast<float>(0x7FC00000u);
+    for (std::size_t c = 0; c < chunks; ++c) offset[c] = 0;
+    return;
   }
-  float best = S::reduce_max(m);
-  finite = S::ireduce_add(S::template shift_right<31>(bad)) == 0;
-  for (; i < k; ++i) {
-    const float v = std::fabs(x[i]);
-    finite = finite && is_finite_bits(x[i]);
-    if (v > best && (threshold <= 0 || v < threshold)) best = v;
+  // llm_int8: two roundings, as bitsandbytes.  absmax: the code is round(x / scale) with one true division, see below.
+  const float scale = quotient(absmax, 127.0f);
+  a.scale[r] = scale;
+  const bool empty = Llm ? absmax < 0x1p-120f : scale == 0.0f;  // llm_int8: where 127 / absmax could overflow
+  const bool divide = !Llm && scale < 0x1p-120f;                // where 1 / scale could, and where scale has lost digits
+  const float inverse = empty ? 0.0f : Llm ? rounded(127.0f * quotient(1.0f, absmax)) : divide ? 0.0f : quotient(1.0f, scale);
+  const V vinverse = S::set1(inverse), vscale = S::set1(scale), limit = S::set1(127.0f), threshold = S::set1(a.threshold);
+  // Codes of `batch` values at from, written to `to`; their lanes' sums.
+  const auto quantize = [&](const float* from, Code* to) LOWBIT_INLINE_LAMBDA {
+    V v[4], p[4];
+    typename S::vi code[4];
+    LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) {
+      v[j] = S::load(from + j * S::lanes);
+      if (Llm && a.threshold > 0) v[j] = S::if_less(S::abs(v[j]), threshold, v[j], S::zero());
+      p[j] = S::mul(v[j], vinverse);
+      code[j] = S::to_int(p[j]);
+    }
+    if constexpr (!Llm) {
+      // x * (1/scale) differs from x / scale in the last bits, which matter only near a tie: there, divide.
+      V off = S::zero();
+      LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) off = S::max(off, S::abs(S::sub(p[j], S::to_float(code[j]))));
+      if (!empty && (divide || S::any_greater(off, S::set1(0.4999f))))
+        for (std::size_t j = 0; j < 4; ++j) code[j] = S::to_int(S::max(S::min(S::div(v[j], vscale), limit), S::set1(-127.0f)));
+    }
+    S::store_codes(to, code, a.permute);
+    return S::iadd(S::iadd(code[0], code[1]), S::iadd(code[2], code[3]));
+  };
+  const bool sum_lanes = chunks != 0 && !a.column_is_outlier && (a.chunk % batch == 0 || chunks == 1);
+  typename S::vi sum = S::izero();
+  std::size_t i = 0, left = a.chunk;  // k until the chunk's end
+  for (; i + batch <= a.k; i += batch) {
+    sum = S::iadd(sum, quantize(x + i, q + i));
+    if (sum_lanes && chunks != 1 && (left -= batch) == 0) {
+      *offset++ = -128 * S::ireduce_add(sum);
+      sum = S::izero();
+      left = a.chunk;
+    }
   }
-  return best;
+  bool pending = chunks == 1 || left != a.chunk;
+  if (i < a.k_padded) {
+    pending = true;
+    float rest[batch] = {};
+    Code codes[batch];
+    std::memcpy(rest, x + i, (a.k - i) * sizeof(float));
+    sum = S::iadd(sum, quantize(rest, codes));
+    std::memcpy(q + i, codes, (a.k_padded - i) * sizeof(Code));
+  }
+  if (a.column_is_outlier)
+    for (std::size_t c = 0; c < a.k; ++c)
+      if (a.column_is_outlier[c]) q[a.permute ? c / 8 * 8 + int8_place(c % 8) : c] = 0;
+  if (sum_lanes) {
+    if (pending) *offset = -128 * S::ireduce_add(sum);
+  } else {
+    for (std::size_t c = 0; c < chunks; ++c) {
+      std::int32_t t = 0;
+      const std::size_t end = (c + 1) * a.chunk < a.k_padded ? (c + 1) * a.chunk : a.k_padded;
+      for (std::size_t g = c * a.chunk; g < end; g += 8) t += sum_of_eight(q + g);
+      offset[c] = -128 * t;
+    }
+  }
 }
 
 inline void quantize_rows(const QuantizeRowsArgs& a) {
-  using S = simd;
   const bool llm = a.rule == QuantizeRule::llm_int8;
   for (std::size_t r = 0; r < a.m; ++r) {
-    const float* x = a.x + r * a.x_stride;
-    std::int8_t* q = a.codes + r * a.k_padded;
-    bool finite = true;
-    const float absmax = row_absmax(x, a.k, a.threshold, finite);
-    if (!finite) {  // a row that holds a NaN or an infinity gives a row of NaN, never a plausible number
-      std::memset(q, 0, a.k_padded);
-      a.scale[r] = std::bit_cast<float>(0x7FC00000u);
-      if (a.offset)
-        for (std::size_t b = 0, blocks = a.k_padded / a.block; b < blocks; ++b) a.offset[r * blocks + b] = 0;
-      continue;
-    }
-    // llm_int8: two roundings, as bitsandbytes.  absmax: the code is round(x / scale) with one true division, see below.
-    const float scale = quotient(absmax, 127.0f);
-    const bool empty = llm ? absmax < 0x1p-120f : scale == 0.0f;  // llm_int8: where 127 / absmax could overflow
-    const bool divide = scale < 0x1p-120f;                        // absmax: where 1 / scale could
-    const float inverse = empty ? 0.0f : llm ? rounded(127.0f * quotient(1.0f, absmax)) : quotient(1.0f, scale);
-    const typename S::vf vinverse = S::set1(inverse), vscale = S::set1(scale), near_tie = S::set1(0.4999f), limit = S::set1(127.0f),
-                         minus_limit = S::set1(-127.0f);
-    const typename S::vf threshold = S::set1(a.threshold);
-    std::size_t i = 0;
-    for (; i + S::lanes <= a.k; i += S::lanes) {
-      typename S::vf v = S::load(x + i);
-      if (a.threshold > 0) v = S::if_less(S::abs(v), threshold, v, S::zero());
-      typename S::vf p = S::mul(v, vinverse);
-      if (!llm && !empty) {
-        // x * (1/scale) differs from x / scale in the last bits, which matter only near a tie: there, divide.
-        if (divide || S::any_greater(S::abs(S::sub(p, S::round(p))), near_tie)) p = S::div(v, vscale);
-      }
-      S::store_i8(q + i, S::to_int(S::max(S::min(p, limit), minus_limit)));
-    }
-    for (; i < a.k; ++i) {
-      const float v = a.threshold > 0 && !(std::fabs(x[i]) < a.threshold) ? 0.0f : x[i];
-      const float p = empty ? 0.0f : llm ? rounded(v * inverse) : quotient(v, scale);
-      q[i] = static_cast<std::int8_t>(std::nearbyint(p > 127.0f ? 127.0f : p < -127.0f ? -127.0f : p));
-    }
-    for (; i < a.k_padded; ++i) q[i] = 0;
-    if (a.column_is_outlier)
-      for (std::size_t c = 0; c < a.k; ++c)
-        if (a.column_is_outlier[c]) q[c] = 0;
-    a.scale[r] = scale;
-    if (a.offset)
-      for (std::size_t b = 0, blocks = a.k_padded / a.block; b < blocks; ++b) {
-        std::int32_t sum = 0;
-        for (std::size_t c = 0; c < a.block; ++c) sum += q[b * a.block + c];
-        a.offset[r * blocks + b] = -128 * sum;
-      }
-    if (a.permute)
-      for (std::size_t g = 0; g < a.k_padded; g += 8) {
-        std::int8_t t[8];
-        std::memcpy(t, q + g, 8);
-        for (int s = 0; s < 2; ++s)
-          for (int j = 0; j < 4; ++j) q[g + static_cast<std::size_t>(4 * s + j)] = t[int8_k(s, j)];
-      }
+    if (a.words)
+      llm ? quantize_row<true, std::int16_t>(a, r) : quantize_row<false, std::int16_t>(a, r);
+    else
+      llm ? quantize_row<true, std::int8_t>(a, r) : quantize_row<false, std::int8_t>(a, r);
   }
 }
 

@@ -2,6 +2,11 @@
 // The kernels of one level, in order.  Included once per instruction set, after its vocabulary, by targets.hpp only.
 #include "lowbit/kernel/math-inl.hpp"
 #include "lowbit/kernel/convert-inl.hpp"
+#include "lowbit/kernel/packed_compute-inl.hpp"
+#include "lowbit/kernel/packed_source-inl.hpp"
+#include "lowbit/kernel/packed_micro-inl.hpp"
+#include "lowbit/kernel/packed_decode-inl.hpp"
+#include "lowbit/kernel/packed_epilogue-inl.hpp"
 #include "lowbit/kernel/gemm_packed-inl.hpp"
 #include "lowbit/kernel/gemm_canonical-inl.hpp"
 #include "lowbit/kernel/table-inl.hpp"

@@ -17,8 +17,12 @@ struct simd {
   using bytes16 = __m256i;
   static constexpr std::size_t lanes = 8;
   // 4 x 24 tile: 12 accumulators, 3 weights, 1 activation: all 16 registers.
-  static constexpr std::size_t registers = 3, rows = 4;
-  static constexpr bool lookup_in_registers = false, native_bf16 = false;
+  static constexpr std::size_t vector_registers = 16, rows = 4;
+  static constexpr bool native_bf16 = false, dots_bytes = false;
+  static constexpr std::size_t lookup_rows = 2, lookup_pairs_rows = 2, lookup_bytes_rows = 2;
+
+  static LOWBIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  static LOWBIT_INLINE void prefetch_write(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_ET0); }
 
   static LOWBIT_INLINE vf zero() { return _mm256_setzero_ps(); }
   static LOWBIT_INLINE vf set1(float x) { return _mm256_set1_ps(x); }
@@ -60,6 +64,8 @@ struct simd {
   static LOWBIT_INLINE void istore(void* p, vi a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a); }
   static LOWBIT_INLINE vi iadd(vi a, vi b) { return _mm256_add_epi32(a, b); }
   static LOWBIT_INLINE vi isub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+  static LOWBIT_INLINE vi imax(vi a, vi b) { return _mm256_max_epi32(a, b); }
+  static LOWBIT_INLINE vi ikeep_less(vi a, vi limit) { return _mm256_and_si256(a, _mm256_cmpgt_epi32(limit, a)); }
   static LOWBIT_INLINE vi iand(vi a, vi b) { return _mm256_and_si256(a, b); }
   static LOWBIT_INLINE vi ior(vi a, vi b) { return _mm256_or_si256(a, b); }
   template <int N>
@@ -78,6 +84,11 @@ struct simd {
     __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4E));
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
+  }
+  static LOWBIT_INLINE std::int32_t ireduce_max(vi a) {
+    __m128i s = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    s = _mm_max_epi32(s, _mm_shuffle_epi32(s, 0x4E));
+    return _mm_cvtsi128_si32(_mm_max_epi32(s, _mm_shuffle_epi32(s, 0xB1)));
   }
 
   static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) {
@@ -99,6 +110,17 @@ struct simd {
     const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
   }
+  static LOWBIT_INLINE void store_codes(std::int8_t* p, const vi* q, bool permute) {
+    vi b = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    b = _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    if (permute)
+      b = _mm256_shuffle_epi8(b, _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15)));
+    istore(p, b);
+  }
+  static LOWBIT_INLINE void store_codes(std::int16_t* p, const vi* q, bool) {
+    istore(p, _mm256_permute4x64_epi64(_mm256_packs_epi32(q[0], q[1]), 0xD8));
+    istore(p + 16, _mm256_permute4x64_epi64(_mm256_packs_epi32(q[2], q[3]), 0xD8));
+  }
   static LOWBIT_INLINE void store_u16(std::uint16_t* p, vi a) {
     a = _mm256_and_si256(a, _mm256_set1_epi32(0xFFFF));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packus_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1)));
@@ -117,11 +139,14 @@ struct simd {
     return _mm256_shuffle_epi8(t, _mm256_and_si256(index, _mm256_set1_epi8(15)));
   }
 
-  static LOWBIT_INLINE vi dot_u8s8(vi acc, vi w, vi x) {
-    const vi even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
-    const vi odd = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16(x, 8));
-    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+  // bf16 pairs from a table of 16 floats whose low halves are zero: there is no look-up of words.
+  using pairs16 = floats16;
+  static LOWBIT_INLINE pairs16 load_pairs(const CodebookTables& t) { return load_floats16(t.bf16.data()); }
+  static LOWBIT_INLINE vi lookup_pairs(const pairs16& t, vi index) {
+    return _mm256_or_si256(_mm256_srli_epi32(as_int(lookup(t, index)), 16), as_int(lookup(t, _mm256_srli_epi32(index, 16))));
   }
+
+  static LOWBIT_INLINE vi dot_codes(vi acc, vi w, vi x) { return _mm256_add_epi32(acc, _mm256_madd_epi16(w, x)); }
   static constexpr std::size_t bytes_step = 16;
   static LOWBIT_INLINE vi dot_s8(vi acc, const std::int8_t* a, const std::int8_t* b) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a))),

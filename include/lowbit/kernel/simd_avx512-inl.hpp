@@ -15,8 +15,13 @@ struct simd {
   using bytes16 = __m512i;  // a table of 16 bytes
   static constexpr std::size_t lanes = 16;
   // 8 x 48 tile: 24 accumulators, 3 weights, 1 activation, 1 table of the 32 registers.
-  static constexpr std::size_t registers = 3, rows = 8;
-  static constexpr bool lookup_in_registers = true, native_bf16 = false;
+  static constexpr std::size_t vector_registers = 32, rows = 8;
+  static constexpr bool native_bf16 = false, dots_bytes = false;
+  // Up to this many rows 4-bit codes are looked up in registers, as floats, pairs of bfloat16 or bytes; above, decoded into memory.
+  static constexpr std::size_t lookup_rows = any_rows, lookup_pairs_rows = lookup_rows, lookup_bytes_rows = lookup_rows;
+
+  static LOWBIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  static LOWBIT_INLINE void prefetch_write(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_ET0); }
 
   static LOWBIT_INLINE vf zero() { return _mm512_setzero_ps(); }
   static LOWBIT_INLINE vf set1(float x) { return _mm512_set1_ps(x); }
@@ -49,6 +54,9 @@ struct simd {
   static LOWBIT_INLINE void istore(void* p, vi a) { _mm512_storeu_si512(p, a); }
   static LOWBIT_INLINE vi iadd(vi a, vi b) { return _mm512_add_epi32(a, b); }
   static LOWBIT_INLINE vi isub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+  static LOWBIT_INLINE vi imax(vi a, vi b) { return _mm512_max_epi32(a, b); }
+  // a where a < limit, else 0.
+  static LOWBIT_INLINE vi ikeep_less(vi a, vi limit) { return _mm512_maskz_mov_epi32(_mm512_cmplt_epi32_mask(a, limit), a); }
   static LOWBIT_INLINE vi iand(vi a, vi b) { return _mm512_and_si512(a, b); }
   static LOWBIT_INLINE vi ior(vi a, vi b) { return _mm512_or_si512(a, b); }
   template <int N>
@@ -64,6 +72,7 @@ struct simd {
   static LOWBIT_INLINE vf as_float(vi a) { return _mm512_castsi512_ps(a); }
   static LOWBIT_INLINE vi as_int(vf a) { return _mm512_castps_si512(a); }
   static LOWBIT_INLINE std::int32_t ireduce_add(vi a) { return _mm512_reduce_add_epi32(a); }
+  static LOWBIT_INLINE std::int32_t ireduce_max(vi a) { return _mm512_reduce_max_epi32(a); }
 
   static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -83,6 +92,20 @@ struct simd {
   static LOWBIT_INLINE void store_i8(std::int8_t* p, vi a) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
   }
+  // 4 * lanes codes from 4 registers, in order or in the order int8_k inside eights.
+  static LOWBIT_INLINE void store_codes(std::int8_t* p, const vi* q, bool permute) {
+    const vi in_order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    vi b = _mm512_packs_epi16(_mm512_packs_epi32(q[0], q[1]), _mm512_packs_epi32(q[2], q[3]));
+    b = _mm512_permutexvar_epi32(in_order, b);
+    if (permute)
+      b = _mm512_shuffle_epi8(b, _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15)));
+    _mm512_storeu_si512(p, b);
+  }
+  static LOWBIT_INLINE void store_codes(std::int16_t* p, const vi* q, bool) {
+    const vi in_order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi64(in_order, _mm512_packs_epi32(q[0], q[1])));
+    _mm512_storeu_si512(p + 32, _mm512_permutexvar_epi64(in_order, _mm512_packs_epi32(q[2], q[3])));
+  }
   // The low half of every dword.
   static LOWBIT_INLINE void store_u16(std::uint16_t* p, vi a) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(a));
@@ -96,15 +119,12 @@ struct simd {
     return _mm512_shuffle_epi8(t, _mm512_and_si512(index, _mm512_set1_epi8(15)));
   }
   // bf16 pairs: both words of every dword are looked up in a table of 16 words that stands twice.
-  static LOWBIT_INLINE vi load_pairs(const std::uint16_t* p) { return _mm512_loadu_si512(p); }
-  static LOWBIT_INLINE vi lookup_pairs(const vi& t, vi index) { return _mm512_permutexvar_epi16(index, t); }
+  using pairs16 = __m512i;
+  static LOWBIT_INLINE pairs16 load_pairs(const CodebookTables& t) { return _mm512_loadu_si512(t.pairs.data()); }
+  static LOWBIT_INLINE vi lookup_pairs(const pairs16& t, vi index) { return _mm512_permutexvar_epi16(index, t); }
 
-  // acc + sum over 4 bytes of w (unsigned) * x (signed), exact: pmaddubsw would saturate, so bytes are widened to words.
-  static LOWBIT_INLINE vi dot_u8s8(vi acc, vi w, vi x) {
-    const vi even = _mm512_madd_epi16(_mm512_and_si512(w, _mm512_set1_epi16(255)), _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8));
-    const vi odd = _mm512_madd_epi16(_mm512_srli_epi16(w, 8), _mm512_srai_epi16(x, 8));
-    return _mm512_add_epi32(acc, _mm512_add_epi32(even, odd));
-  }
+  // acc + the sum of the products of every dword: two of 16-bit words, or (dots_bytes) four of bytes, w unsigned and x signed.
+  static LOWBIT_INLINE vi dot_codes(vi acc, vi w, vi x) { return _mm512_add_epi32(acc, _mm512_madd_epi16(w, x)); }
   // acc + sum of bytes_step signed products in some order, exact.
   static constexpr std::size_t bytes_step = 32;
   static LOWBIT_INLINE vi dot_s8(vi acc, const std::int8_t* a, const std::int8_t* b) {

@@ -23,9 +23,21 @@ struct simd {
   using bytes16 = const std::uint8_t*;
   static constexpr std::size_t lanes = vf::size;
   // 4 x 12 tile with 4 lanes: 12 accumulators, a weight, an activation and a product of 16 registers.
-  static constexpr std::size_t registers = 48 % (3 * lanes) == 0 ? 3 : 1, rows = 4;
-  static_assert(48 % (registers * lanes) == 0, "lowbit needs vectors of 16, 32 or 64 bytes; set LOWBIT_PORTABLE or another -march");
-  static constexpr bool lookup_in_registers = false, native_bf16 = false;
+  static constexpr std::size_t vector_registers = 16, rows = 4;
+  static_assert(48 % (3 * lanes) == 0, "lowbit needs vectors of 16, 32 or 64 bytes; set LOWBIT_PORTABLE or another -march");
+  static constexpr bool native_bf16 = false, dots_bytes = false;
+  static constexpr std::size_t lookup_rows = 0, lookup_pairs_rows = 0, lookup_bytes_rows = 0;
+
+  static LOWBIT_INLINE void prefetch([[maybe_unused]] const void* p) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(p);
+#endif
+  }
+  static LOWBIT_INLINE void prefetch_write([[maybe_unused]] const void* p) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(p, 1);
+#endif
+  }
 
   template <class To, class From>
   static LOWBIT_INLINE To bits(const From& a) {  // the template argument of bitwise_cast changed after xsimd 8
@@ -93,6 +105,8 @@ struct simd {
   static LOWBIT_INLINE void istore(void* p, const vi& a) { a.store_unaligned(static_cast<std::int32_t*>(p)); }
   static LOWBIT_INLINE vi iadd(const vi& a, const vi& b) { return a + b; }
   static LOWBIT_INLINE vi isub(const vi& a, const vi& b) { return a - b; }
+  static LOWBIT_INLINE vi imax(const vi& a, const vi& b) { return xsimd::select(a > b, a, b); }
+  static LOWBIT_INLINE vi ikeep_less(const vi& a, const vi& limit) { return xsimd::select(a < limit, a, vi(0)); }
   static LOWBIT_INLINE vi iand(const vi& a, const vi& b) { return a & b; }
   static LOWBIT_INLINE vi ior(const vi& a, const vi& b) { return a | b; }
   template <int N>
@@ -111,6 +125,13 @@ struct simd {
     std::int32_t s = 0;
     for (const std::int32_t v : t) s += v;
     return s;
+  }
+  static LOWBIT_INLINE std::int32_t ireduce_max(const vi& a) {
+    std::int32_t t[lanes];
+    istore(t, a);
+    std::int32_t r = t[0];
+    for (const std::int32_t v : t) r = v > r ? v : r;
+    return r;
   }
 
   static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) {
@@ -138,6 +159,21 @@ struct simd {
     istore(t, a);
     for (std::size_t i = 0; i < lanes; ++i) p[i] = static_cast<std::int8_t>(t[i]);
   }
+  static LOWBIT_INLINE void store_codes(std::int8_t* p, const vi* q, bool permute) {
+    std::int32_t t[4 * lanes];
+    for (std::size_t j = 0; j < 4; ++j) istore(t + j * lanes, q[j]);
+    for (std::size_t i = 0; i < 4 * lanes; ++i) p[permute ? i / 8 * 8 + int8_place(i % 8) : i] = static_cast<std::int8_t>(t[i]);
+  }
+  static LOWBIT_INLINE void store_codes(std::int16_t* p, const vi* q, bool) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(q[0], q[1]));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm_packs_epi32(q[2], q[3]));
+#else
+    std::int32_t t[4 * lanes];
+    for (std::size_t j = 0; j < 4; ++j) istore(t + j * lanes, q[j]);
+    for (std::size_t i = 0; i < 4 * lanes; ++i) p[i] = static_cast<std::int16_t>(t[i]);
+#endif
+  }
   static LOWBIT_INLINE void store_u16(std::uint16_t* p, const vi& a) {
     std::int32_t t[lanes];
     istore(t, a);
@@ -159,13 +195,17 @@ struct simd {
     for (std::size_t l = 0; l < 4 * lanes; ++l) b[l] = table[b[l] & 15];
     return iload(b);
   }
+  using pairs16 = const std::uint16_t*;
+  static LOWBIT_INLINE pairs16 load_pairs(const CodebookTables& t) { return t.pairs.data(); }
+  static LOWBIT_INLINE vi lookup_pairs(pairs16 table, const vi& index) {
+    std::int32_t i[lanes];
+    istore(i, index);
+    for (std::size_t l = 0; l < lanes; ++l) i[l] = table[i[l] & 15] | static_cast<std::int32_t>(table[(i[l] >> 16) & 15]) << 16;
+    return iload(i);
+  }
 
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
-  static LOWBIT_INLINE vi dot_u8s8(const vi& acc, const vi& w, const vi& x) {
-    const __m128i even = _mm_madd_epi16(_mm_and_si128(w, _mm_set1_epi16(255)), _mm_srai_epi16(_mm_slli_epi16(x, 8), 8));
-    const __m128i odd = _mm_madd_epi16(_mm_srli_epi16(w, 8), _mm_srai_epi16(x, 8));
-    return vi(_mm_add_epi32(acc, _mm_add_epi32(even, odd)));
-  }
+  static LOWBIT_INLINE vi dot_codes(const vi& acc, const vi& w, const vi& x) { return acc + vi(_mm_madd_epi16(w, x)); }
   static constexpr std::size_t bytes_step = 16;
   static LOWBIT_INLINE vi dot_s8(const vi& acc, const std::int8_t* a, const std::int8_t* b) {
     const __m128i va = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)),
@@ -175,11 +215,8 @@ struct simd {
     return vi(_mm_add_epi32(acc, _mm_add_epi32(low, high)));
   }
 #else
-  static LOWBIT_INLINE vi dot_u8s8(vi acc, const vi& w, const vi& x) {
-    acc = acc + (w & vi(255)) * ((x << 24) >> 24);
-    acc = acc + (shift_right<8>(w) & vi(255)) * ((x << 16) >> 24);
-    acc = acc + (shift_right<16>(w) & vi(255)) * ((x << 8) >> 24);
-    return acc + shift_right<24>(w) * (x >> 24);
+  static LOWBIT_INLINE vi dot_codes(const vi& acc, const vi& w, const vi& x) {
+    return acc + ((w << 16) >> 16) * ((x << 16) >> 16) + (w >> 16) * (x >> 16);
   }
   static constexpr std::size_t bytes_step = 4 * lanes;
   static LOWBIT_INLINE vi dot_s8(vi acc, const std::int8_t* a, const std::int8_t* b) {

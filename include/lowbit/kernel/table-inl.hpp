@@ -9,15 +9,12 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-inline bool bf16_is_native() { return simd::native_bf16; }
-
 template <Level L>
 void add_f32_kernels(Kernels& k) {
-  k.gemm_packed[static_cast<int>(Compute::f32)] = &gemm_packed<ComputeF32>;
+  k.gemm_packed[static_cast<int>(Compute::f32)] = &gemm_packed_f32;
   k.gemm_canonical[static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
   k.gemm_canonical[static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
   k.gemm_canonical[static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
-  k.quantize_rows = &quantize_rows;
   k.bf16_rows = &bf16_rows;
   k.layer_norm = &layer_norm;
   k.attention = &attention;
@@ -26,12 +23,14 @@ void add_f32_kernels(Kernels& k) {
 }
 template <Level L>
 void add_int8_kernels(Kernels& k) {
-  k.gemm_packed[static_cast<int>(Compute::int8)] = &gemm_packed<ComputeInt8>;
+  k.gemm_packed[static_cast<int>(Compute::int8)] = &gemm_packed_int8;
+  k.int8_words = ComputeInt8::words;
+  k.quantize_rows = &quantize_rows;
 }
 template <Level L>
 void add_bf16_kernels(Kernels& k) {
-  k.gemm_packed[static_cast<int>(Compute::bf16)] = &gemm_packed<ComputeBf16>;
-  k.bf16_is_native = &bf16_is_native;
+  k.gemm_packed[static_cast<int>(Compute::bf16)] = &gemm_packed_bf16;
+  k.native_bf16 = simd::native_bf16;
 }
 
 template <Level L>

@@ -56,6 +56,17 @@ const Kernels* kernels_of(Level level);
 #define LOWBIT_TARGET_BEGIN(isa)
 #define LOWBIT_TARGET_END
 #endif
+// Loops over registers must be unrolled, or their arrays go to memory; the loops around them must not be.
+#if defined(__clang__)
+#define LOWBIT_UNROLL LOWBIT_PRAGMA(clang loop unroll(full))
+#define LOWBIT_NO_UNROLL LOWBIT_PRAGMA(clang loop unroll(disable))
+#elif defined(__GNUC__)
+#define LOWBIT_UNROLL LOWBIT_PRAGMA(GCC unroll 32)
+#define LOWBIT_NO_UNROLL LOWBIT_PRAGMA(GCC unroll 1)
+#else
+#define LOWBIT_UNROLL
+#define LOWBIT_NO_UNROLL
+#endif
 #define LOWBIT_ISA_AVX2 "avx2,fma,f16c"
 #define LOWBIT_ISA_AVX512 "avx2,fma,f16c,avx512f,avx512cd,avx512bw,avx512dq,avx512vl"
 #define LOWBIT_ISA_AVX512VNNI LOWBIT_ISA_AVX512 ",avx512vnni"

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// The decode prologue of packed products: weights of one panel, without their scales, as operands of a compute type.
+// Included once per instruction set, by targets.hpp only.
+#ifndef LOWBIT_ISA
+#error "included by lowbit/kernel/targets.hpp only"
+#endif
+namespace lowbit {
+namespace detail {
+inline namespace LOWBIT_ABI {
+namespace LOWBIT_ISA {
+
+// `k` weights of a panel, from the packed layout to what Direct<C> reads (4-bit: DecodedNibbles<C>).
+template <class C>
+LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codebook, const std::uint8_t* w, std::size_t k,
+                                  std::uint8_t* out) {
+  using S = simd;
+  using V = typename S::vf;
+  using I = typename S::vi;
+  const std::size_t bytes = group_bytes(element);
+  const I byte = S::iset1(255), high_half = S::iset1(static_cast<std::int32_t>(0xFFFF0000u));
+  // Two floats whose low halves are zero, as one pair.
+  const auto pair = [&](V low, V high)
+                        LOWBIT_INLINE_LAMBDA { return S::ior(S::template shift_right<16>(S::as_int(low)), S::as_int(high)); };
+  for (std::size_t g = 0; g < k / group_k; ++g, w += bytes, out += Direct<C>::bytes)
+    for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
+      const auto dword = [&](std::size_t i) LOWBIT_INLINE_LAMBDA { return S::iload(w + (i * panel_cols + c) * 4); };
+      const auto put = [&](std::size_t i, I value) LOWBIT_INLINE_LAMBDA { S::istore(out + (i * panel_cols + c) * 4, value); };
+      if constexpr (C::compute == Compute::int8) {
+        I codes[2];
+        if (element == Element::int8) {
+          codes[0] = dword(0);
+          codes[1] = dword(1);
+        } else {
+          const auto t = S::load_bytes16(codebook->bytes.data());
+          codes[0] = S::lookup_bytes(t, dword(0));
+          codes[1] = S::lookup_bytes(t, S::template shift_right<4>(dword(0)));
+        }
+        if constexpr (C::words) {
+          for (std::size_t step = 0; step < C::steps; ++step) put(step, byte_to_word(codes[step % 2], step));
+        } else {
+          put(0, codes[0]);
+          put(1, codes[1]);
+        }
+      } else if (element == Element::four_bit) {
+        const auto t = S::load_floats16(C::compute == Compute::bf16 ? codebook->bf16.data() : codebook->f32.data());
+        const I q = dword(0);
+        const V value[group_k] = {S::lookup(t, q),
+                                  S::lookup(t, S::template shift_right<4>(q)),
+                                  S::lookup(t, S::template shift_right<8>(q)),
+                                  S::lookup(t, S::template shift_right<12>(q)),
+                                  S::lookup(t, S::template shift_right<16>(q)),
+                                  S::lookup(t, S::template shift_right<20>(q)),
+                                  S::lookup(t, S::template shift_right<24>(q)),
+                                  S::lookup(t, S::template shift_right<28>(q))};
+        if constexpr (C::compute == Compute::f32) {
+          for (std::size_t i = 0; i < group_k; ++i) put(i, S::as_int(value[i]));
+        } else {
+          for (std::size_t i = 0; i < group_k / 2; ++i) put(i, pair(value[i], value[i + 4]));
+        }
+      } else {
+        V value[group_k];  // k in order
+        switch (element) {
+          case Element::f32:
+            for (std::size_t i = 0; i < group_k; ++i) value[i] = S::as_float(dword(i));
+            break;
+          case Element::f16:
+            for (std::size_t i = 0; i < group_k; ++i)
+              value[i] = S::load_f16(reinterpret_cast<const std::uint16_t*>(w) + i * panel_cols + c);
+            break;
+          case Element::bf16:
+            for (std::size_t i = 0; i < group_k / 2; ++i) {
+              value[2 * i] = S::as_float(S::template shift_left<16>(dword(i)));
+              value[2 * i + 1] = S::as_float(S::iand(dword(i), high_half));
+            }
+            break;
+          default:  // int8
+            for (std::size_t t = 0; t < 2; ++t) {
+              const I q = dword(t), bias = S::iset1(128);
+              const auto code = [&](I b) LOWBIT_INLINE_LAMBDA { return S::to_float(S::isub(S::iand(b, byte), bias)); };
+              value[2 * t] = code(q);
+              value[4 + 2 * t] = code(S::template shift_right<8>(q));
+              value[2 * t + 1] = code(S::template shift_right<16>(q));
+              value[4 + 2 * t + 1] = code(S::template shift_right<24>(q));
+            }
+            break;
+        }
+        if constexpr (C::compute == Compute::f32) {
+          for (std::size_t i = 0; i < group_k; ++i) put(i, S::as_int(value[i]));
+        } else if (element == Element::int8) {  // integers up to 128 are bfloat16 as they are
+          for (std::size_t i = 0; i < group_k / 2; ++i) put(i, pair(value[2 * i], value[2 * i + 1]));
+        } else {
+          for (std::size_t i = 0; i < group_k / 2; ++i)
+            put(i, S::ior(bf16_bits(value[2 * i]), S::template shift_left<16>(bf16_bits(value[2 * i + 1]))));
+        }
+      }
+    }
+}
+
+}  // namespace LOWBIT_ISA
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+}  // namespace lowbit

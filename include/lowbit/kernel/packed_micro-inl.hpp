@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+// The micro-kernel of packed products: a tile of R rows and V registers of columns, over all k of a panel or a chunk of it.
+// Included once per instruction set, by targets.hpp only.
+#ifndef LOWBIT_ISA
+#error "included by lowbit/kernel/targets.hpp only"
+#endif
+namespace lowbit {
+namespace detail {
+inline namespace LOWBIT_ABI {
+namespace LOWBIT_ISA {
+
+// Registers of columns of a tile with R rows: 12 sums in flight hide the latency of the dot instruction, so one row takes several
+// panels at a time and two rows half as many.  An output's own sum is the same, however many stand beside it.
+template <std::size_t R>
+inline constexpr std::size_t tile_registers = R == 1   ? 12
+                                              : R == 2 ? 6
+                                                       : 3;
+inline constexpr std::size_t panel_registers = panel_cols / simd::lanes;
+
+// Rows of the largest tile.  4-bit codes in int8: with 4 rows the totals stay in registers too, and 8 rows that store them lose
+// more than they gain by decoding half as often (800 instead of 860 Gop/s on Zen 5).
+template <class C, class Source>
+inline constexpr std::size_t tile_rows = Source::short_sums&& simd::vector_registers == 32 ? 4 : simd::rows;
+
+struct MicroArgs {
+  const std::uint8_t* w;      // first weights of the tile's columns
+  const std::uint8_t* scale;  // first scales of the tile's columns, or null
+  std::size_t record_bytes;   // from one block to the next, of w and scale
+  std::size_t panel_bytes;    // from one panel to the next, likewise
+  std::size_t blocks, block;  // block: k of a block
+  std::size_t chunk;          // k after which a sum is carried to the totals
+  const std::uint8_t* x;      // first row of the tile at the first k
+  std::size_t x_stride;
+  const std::int32_t* offset;  // int8: of the first row at the first chunk
+  std::size_t offset_stride;
+  float* total;          // [panel][R][panel_cols]
+  bool first;            // start the totals instead of adding to them
+  std::size_t prefetch;  // bytes ahead to ask for; 0: none
+  const CodebookTables* codebook;
+};
+
+// An int32 sum that starts at the bits of 1.5 * 2^23 ends as the float 1.5 * 2^23 + sum, as long as |sum| < 2^22: one exact
+// subtraction instead of a conversion.
+inline constexpr std::int32_t short_sum_bits = 0x4B400000;
+static_assert(short_sum_k * 128 * 127 < (1u << 22));
+
+template <class C, class Source, std::size_t R, std::size_t V>
+LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
+  using S = simd;
+  constexpr std::size_t panels = (V + panel_registers - 1) / panel_registers;
+  // Totals stay in registers where there is room beside the sums: a store of a whole register costs as much as two dots.
+  constexpr bool keep = 2 * R * V + (R < V ? R + 1 : V + 1) + 2 <= S::vector_registers;
+  constexpr bool int8 = C::compute == Compute::int8;
+  const auto at = [](std::size_t v) { return v / panel_registers * (R * panel_cols) + v % panel_registers * S::lanes; };
+  const auto table = Source::table(a.codebook);
+  const std::uint8_t* x = a.x;
+  const std::int32_t* offset = a.offset;
+  bool first = a.first;
+  typename S::vf total[keep ? R : 1][keep ? V : 1];
+  if constexpr (keep) {
+    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) { LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) total[r][v] = S::zero(); }
+    if (!first) {
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) total[r][v] = S::load(a.total + at(v) + r * panel_cols);
+      }
+    }
+  }
+  for (std::size_t b = 0; b < a.blocks; ++b) {
+    const std::uint8_t* w[panels];
+    LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] = a.w + p * a.panel_bytes + b * a.record_bytes;
+    for (std::size_t done = 0; done < a.block; done += a.chunk) {
+      const std::size_t groups = (a.block - done < a.chunk ? a.block - done : a.chunk) / group_k;
+      typename C::acc acc[R][V];
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+        std::int32_t start = 0;
+        if constexpr (int8) start = offset[r * a.offset_stride] + (Source::short_sums ? short_sum_bits : 0);
+        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = C::start(start);
+      }
+      LOWBIT_NO_UNROLL for (std::size_t g = 0; g < groups; ++g) {
+        if (a.prefetch != 0) {
+          LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
+            LOWBIT_UNROLL for (std::size_t line = 0; line < Source::bytes; line += 64) S::prefetch(w[p] + a.prefetch + line);
+          }
+        }
+        LOWBIT_UNROLL for (std::size_t step = 0; step < C::steps; ++step) {
+          const auto weights = [&](std::size_t v) LOWBIT_INLINE_LAMBDA {
+            return Source::get(w[v / panel_registers], step, v % panel_registers * S::lanes, table);
+          };
+          const auto activation = [&](std::size_t r)
+                                      LOWBIT_INLINE_LAMBDA { return C::broadcast(x + r * a.x_stride + Source::x_offset(step)); };
+          if constexpr (R < V) {
+            typename C::operand xv[R];
+            LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) xv[r] = activation(r);
+            LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+              const typename C::operand wv = weights(v);
+              LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][v] = C::dot(acc[r][v], wv, xv[r]);
+            }
+          } else {
+            typename C::operand wv[V];
+            LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) wv[v] = weights(v);
+            LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+              const typename C::operand xv = activation(r);
+              LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = C::dot(acc[r][v], wv[v], xv);
+            }
+          }
+        }
+        LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] += Source::bytes;
+        x += C::x_bytes;
+      }
+      LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+        const float* scale =
+            a.scale ? reinterpret_cast<const float*>(a.scale + v / panel_registers * a.panel_bytes + b * a.record_bytes) +
+                          v % panel_registers * S::lanes
+                    : nullptr;
+        const typename S::vf sv = scale ? S::load(scale) : S::set1(1.0f);
+        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+          typename S::vf sum;
+          if constexpr (Source::short_sums)
+            sum = S::sub(S::as_float(acc[r][v]), S::set1(std::bit_cast<float>(short_sum_bits)));
+          else
+            sum = C::to_float(acc[r][v]);
+          if constexpr (keep) {
+            total[r][v] = S::fma(sum, sv, total[r][v]);
+          } else {
+            float* p = a.total + at(v) + r * panel_cols;
+            S::store(p, S::fma(sum, sv, first ? S::zero() : S::load(p)));
+          }
+        }
+      }
+      first = false;
+      if constexpr (int8) ++offset;
+    }
+  }
+  if constexpr (keep) {
+    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+      LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) S::store(a.total + at(v) + r * panel_cols, total[r][v]);
+    }
+  }
+}
+
+// A tile of `rows` rows over one panel.
+template <class C, class Source, std::size_t R>
+LOWBIT_INLINE void micro_panel(MicroArgs a) {
+  constexpr std::size_t V = tile_registers<R> < panel_registers ? tile_registers<R> : panel_registers;
+  micro_kernel<C, Source, R, V>(a);
+  for (std::size_t c = V * simd::lanes; c < panel_cols; c += V * simd::lanes) {
+    a.w += V * simd::lanes * 4;
+    if (a.scale) a.scale += V * simd::lanes * 4;
+    a.total += V * simd::lanes;
+    a.prefetch = 0;
+    micro_kernel<C, Source, R, V>(a);
+  }
+}
+template <class C, class Source>
+inline void micro_rows(std::size_t rows, const MicroArgs& a) {
+  switch (rows) {
+    case 1: return micro_panel<C, Source, 1>(a);
+    case 2: return micro_panel<C, Source, 2>(a);
+    case 3: return micro_panel<C, Source, 3>(a);
+    case 4: return micro_panel<C, Source, 4>(a);
+    default: break;
+  }
+  if constexpr (tile_rows < C, Source >> 4) switch (rows) {
+      case 5: return micro_panel<C, Source, 5>(a);
+      case 6: return micro_panel<C, Source, 6>(a);
+      case 7: return micro_panel<C, Source, 7>(a);
+      default: return micro_panel<C, Source, 8>(a);
+    }
+}
+
+}  // namespace LOWBIT_ISA
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+}  // namespace lowbit
