@@ -30,5 +30,6 @@
 
 // the public operations
 #include "lowbit/parallel.hpp"
+#include "lowbit/prepared_input.hpp"
 #include "lowbit/matmul.hpp"
 #include "lowbit/linear.hpp"

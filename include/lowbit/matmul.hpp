@@ -13,13 +13,10 @@
 
 #include "lowbit/kernel/dispatch.hpp"
 #include "lowbit/parallel.hpp"
+#include "lowbit/prepared_input.hpp"
 #include "lowbit/tensor/packed_tensor.hpp"
 
 namespace lowbit {
-
-// Which columns LLM.int8() takes out of the integer product.  per_row: where this row has an outlier, so that a row's result does
-// not depend on its neighbours.  per_call: where any row of the call has one, as bitsandbytes does.
-enum class Outliers { per_row, per_call };
 
 struct MatmulOptions {
   std::span<const float> bias = {};       // [out], or empty
@@ -30,6 +27,7 @@ struct MatmulOptions {
   Outliers outliers = Outliers::per_row;
   bool round_activations_to_fp16 = false;  // LLM.int8(): quantize fp16(x), as bitsandbytes does on fp16 models
   Executor* executor = nullptr;            // default: default_executor()
+  PreparedInput* next = nullptr;           // receives the result as the input of a later product, see input_for()
 };
 
 // What a product ran as.
@@ -50,13 +48,9 @@ inline namespace LOWBIT_ABI {
 
 // Scratch that a thread keeps between calls.
 struct Workspace {
-  AlignedBuffer<std::uint8_t> activations, gemm;
-  AlignedBuffer<float> rounded, scale;
-  AlignedBuffer<std::int32_t> offset;
-  std::vector<std::size_t> outlier_begin;
-  std::vector<std::uint32_t> outlier_column;
-  std::vector<float> outlier_value;
-  std::vector<std::uint8_t> column_is_outlier;
+  InputBuffer input;
+  AlignedBuffer<float> result;  // of a product that only its successor reads
+  AlignedBuffer<std::uint8_t> gemm;
 };
 inline Workspace& thread_workspace() {
   thread_local Workspace w;
@@ -65,9 +59,10 @@ inline Workspace& thread_workspace() {
 
 // One product, whatever the layout of its weights.
 struct Product {
-  MatrixView<const float> x;
-  MatrixView<float> y;
-  std::size_t rows = 0, cols = 0;  // of the weights
+  MatrixView<const float> x;           // without data where the input is prepared
+  const InputBuffer* input = nullptr;  // prepared
+  MatrixView<float> y;                 // may lack data where only options->next is wanted
+  std::size_t rows = 0, cols = 0;      // of the weights
   Format format = Format::f32;
   const PackedWeights* packed = nullptr;
   const CanonicalWeights* canonical = nullptr;
@@ -104,240 +99,161 @@ inline void check(const Product& p) {
   require(o.residual.data == nullptr ||
               (o.residual.rows == p.y.rows && o.residual.cols == p.y.cols && o.residual.stride >= o.residual.cols),
           [&] { return "matmul: residual is " + shape_string(o.residual.rows, o.residual.cols) + shapes(); });
-  require(p.x.rows == 0 || p.x.cols == 0 || p.x.data != nullptr, [&] { return "matmul: x is null" + shapes(); });
-  require(p.y.rows == 0 || p.y.cols == 0 || p.y.data != nullptr, [&] { return "matmul: y is null" + shapes(); });
+  require(p.input || p.x.rows == 0 || p.x.cols == 0 || p.x.data != nullptr, [&] { return "matmul: x is null" + shapes(); });
+  require(o.next || p.y.rows == 0 || p.y.cols == 0 || p.y.data != nullptr, [&] { return "matmul: y is null" + shapes(); });
+  require(!o.next || o.next->cols() == p.rows,
+          [&] { return "matmul: next was made for weights of " + std::to_string(o.next->cols()) + " columns" + shapes(); });
 }
 
 // Sums of int8 products: depth * 128 * 127 must stay below 2^31.  128, because the packed layout adds 128 to its codes and takes it
 // off the sum again, and because a file may hold the code -128.
 inline constexpr std::size_t largest_int8_depth = 0x7FFFFFFFu / (128 * 127);
 
-// LLM.int8(): lists the elements that the codes leave out, row by row.  per_call: whole columns.
-inline void find_outliers(const float* x, std::size_t m, std::size_t k, std::size_t stride, float threshold, Outliers rule,
-                          Workspace& ws) {
-  ws.outlier_begin.assign(1, 0);
-  ws.outlier_column.clear();
-  ws.outlier_value.clear();
-  // Outliers are few: runs of 64 elements without one are passed over by a loop that compilers turn into vector code.
-  const std::int32_t least = std::bit_cast<std::int32_t>(threshold);
-  const auto for_each = [&](const float* row, const auto& visit) {
-    for (std::size_t c = 0; c < k; c += 64) {
-      const std::size_t n = std::min<std::size_t>(64, k - c);
-      std::int32_t any = n < 64;
-      if (n == 64)
-        for (std::size_t i = 0; i < 64; ++i) any |= (std::bit_cast<std::int32_t>(row[c + i]) & 0x7FFFFFFF) >= least;
-      if (any != 0)
-        for (std::size_t i = c; i < c + n; ++i)
-          if (std::fabs(row[i]) >= threshold) visit(i);
+// How the rows of x must stand for `p`.
+inline InputForm form_of(const Product& p, const MatmulPlan& plan) {
+  InputForm f;
+  f.compute = plan.compute;
+  f.packed = plan.packed;
+  f.k = p.cols;
+  f.k_padded = plan.packed ? p.packed->k : p.cols;
+  if (plan.compute == Compute::int8) {
+    const MatmulOptions& o = *p.options;
+    f.words = plan.packed && kernels_of(plan.level)->int8_words;
+    f.chunk = plan.packed ? p.packed->chunk(Compute::int8) : 0;
+    f.llm_int8 = p.format == Format::llm_int8;
+    if (f.llm_int8) {
+      f.fp16 = o.round_activations_to_fp16;
+      f.outliers = o.outliers;
+      f.threshold = std::max(0.0f, f.fp16 ? to_float(to_float16(o.outlier_threshold)) : o.outlier_threshold);  // as bitsandbytes
     }
-  };
-  if (rule == Outliers::per_call) {
-    ws.column_is_outlier.assign(k, 0);
-    for (std::size_t r = 0; r < m; ++r) for_each(x + r * stride, [&](std::size_t c) { ws.column_is_outlier[c] = 1; });
   }
-  for (std::size_t r = 0; r < m; ++r) {
-    const auto take = [&](std::size_t c) {
-      ws.outlier_column.push_back(static_cast<std::uint32_t>(c));
-      ws.outlier_value.push_back(x[r * stride + c]);
-    };
-    if (rule == Outliers::per_row) {
-      for_each(x + r * stride, take);
-    } else {
-      for (std::size_t c = 0; c < k; ++c)
-        if (ws.column_is_outlier[c] != 0) take(c);
-    }
-    ws.outlier_begin.push_back(ws.outlier_column.size());
-  }
+  return f;
 }
 
-// The rows of x in the form that the kernel of `plan` reads.  `padded` and `block` describe the packed layout (canonical: cols, 0).
-inline Activations convert_activations(const Product& p, const MatmulPlan& plan, Executor& executor, Workspace& ws) {
-  const Kernels& kernel = *kernels_of(plan.level);
-  const bool packed = plan.packed;
-  const std::size_t m = p.x.rows, k = p.cols, padded = packed ? p.packed->k : k;
-  const float* x = p.x.data;
-  std::size_t stride = p.x.stride;
-  Activations a;
-  // Rows in about as many parts as there are threads; a part of fewer than 8 rows is not worth a thread.
-  const std::size_t parts = std::max<std::size_t>(1, std::min(executor.concurrency(), m / 8));
-  const auto for_rows = [&](const auto& convert) {
-    executor.run(parts, [&](std::size_t i) {
-      const std::size_t begin = m * i / parts, end = m * (i + 1) / parts;
-      if (begin != end) convert(begin, end - begin);
-    });
-  };
-  switch (plan.compute) {
-    case Compute::f32:
-      if (padded != k) {
-        ws.rounded.grow(checked_mul(m, padded, "activations"));
-        for (std::size_t r = 0; r < m; ++r) {
-          std::copy_n(x + r * stride, k, ws.rounded.data() + r * padded);
-          std::fill_n(ws.rounded.data() + r * padded + k, padded - k, 0.0f);
-        }
-        x = ws.rounded.data();
-        stride = padded;
-      }
-      a.data = x;
-      a.stride_bytes = stride * sizeof(float);
-      return a;
-    case Compute::bf16: {
-      ws.activations.grow(checked_mul(checked_mul(m, padded, "activations"), 2, "activations"));
-      auto* bits = reinterpret_cast<std::uint16_t*>(ws.activations.data());
-      for_rows([&](std::size_t r, std::size_t rows) {
-        Bf16RowsArgs c;
-        c.x = x + r * stride;
-        c.m = rows;
-        c.k = k;
-        c.x_stride = stride;
-        c.k_padded = padded;
-        c.out = bits + r * padded;
-        kernel.bf16_rows(c);
-      });
-      a.data = bits;
-      a.stride_bytes = padded * 2;
-      if (!packed) {  // the canonical kernel reads floats
-        ws.rounded.grow(m * k);
-        for (std::size_t i = 0; i < m * k; ++i) ws.rounded[i] = to_float(BFloat16{bits[i]});
-        a.data = ws.rounded.data();
-        a.stride_bytes = k * sizeof(float);
-      }
-      return a;
-    }
-    case Compute::int8: {
-      const MatmulOptions& o = *p.options;
-      const bool llm = p.format == Format::llm_int8;
-      const std::size_t chunk = packed ? p.packed->chunk(Compute::int8) : 0, chunks = packed ? p.packed->chunks(Compute::int8) : 0;
-      const bool words = packed && kernel.int8_words;
-      const std::size_t row_bytes = words ? 2 * padded : padded;
-      if (llm && o.round_activations_to_fp16) {
-        ws.rounded.grow(checked_mul(m, k, "activations"));
-        for (std::size_t r = 0; r < m; ++r)
-          for (std::size_t c = 0; c < k; ++c) ws.rounded[r * k + c] = to_float(to_float16(x[r * stride + c]));
-        x = ws.rounded.data();
-        stride = k;
-      }
-      float threshold = llm ? o.outlier_threshold : 0.0f;
-      if (o.round_activations_to_fp16) threshold = to_float(to_float16(threshold));  // bitsandbytes compares in fp16
-      if (threshold > 0) find_outliers(x, m, k, stride, threshold, o.outliers, ws);
-      ws.activations.grow(checked_mul(m, row_bytes, "activations"));
-      ws.scale.grow(m);
-      ws.offset.grow(checked_mul(m, chunks, "activations"));
-      for_rows([&](std::size_t r, std::size_t rows) {
-        QuantizeRowsArgs q;
-        q.x = x + r * stride;
-        q.m = rows;
-        q.k = k;
-        q.x_stride = stride;
-        q.rule = llm ? QuantizeRule::llm_int8 : QuantizeRule::absmax;
-        q.permute = packed && !words;
-        q.words = words;
-        q.k_padded = padded;
-        q.chunk = chunk;
-        q.threshold = threshold;
-        q.column_is_outlier = threshold > 0 && o.outliers == Outliers::per_call ? ws.column_is_outlier.data() : nullptr;
-        q.codes = ws.activations.data() + r * row_bytes;
-        q.scale = ws.scale.data() + r;
-        q.offset = packed ? ws.offset.data() + r * chunks : nullptr;
-        kernel.quantize_rows(q);
-      });
-      a.data = ws.activations.data();
-      a.stride_bytes = row_bytes;
-      a.scale = ws.scale.data();
-      a.offset = ws.offset.data();
-      a.offset_stride = chunks;
-      if (threshold > 0) {
-        a.outlier_begin = ws.outlier_begin.data();
-        a.outlier_column = ws.outlier_column.data();
-        a.outlier_value = ws.outlier_value.data();
-      }
-      return a;
-    }
-  }
-  return a;
+// Panels (packed) or rows (canonical) of the weights are split among threads.  Several parts per thread even out what a shared
+// machine takes away; a part must be worth a thread.
+template <class Part>
+void run_parts(Executor& executor, std::size_t units, std::size_t worth, const Part& part) {
+  const std::size_t parts =
+      executor.concurrency() == 1 ? 1 : std::max<std::size_t>(1, std::min({units, executor.concurrency() * 4, worth}));
+  executor.run(parts, [&](std::size_t i) { part(units * i / parts, units * (i + 1) / parts); });
 }
 
 inline MatmulPlan run(const Product& p) {
   check(p);
   const MatmulPlan plan = plan_of(p);
   const std::size_t m = p.x.rows;
-  if (m == 0 || p.rows == 0) return plan;
   const MatmulOptions& o = *p.options;
-  Executor& executor = o.executor ? *o.executor : default_executor();
   const Kernels& kernel = *kernels_of(plan.level);
+  Executor& executor = o.executor ? *o.executor : default_executor();
+  Workspace& caller = thread_workspace();
+  const std::size_t depth = plan.packed ? p.packed->chunk(plan.compute) : p.cols;
+  require(plan.compute != Compute::int8 || depth <= largest_int8_depth, [&] {
+    return "matmul: int8 sums over a depth of " + std::to_string(depth) + " could overflow; at most " +
+           std::to_string(largest_int8_depth);
+  });
+  const InputForm form = form_of(p, plan);
+  require(!p.input || p.input->form == form, [&] {
+    return std::string("matmul: the input was prepared for another product (") + compute_name(p.input->form.compute) +
+           " compute; this one is " + to_string(plan) + ")";
+  });
+  if (m == 0 || p.rows == 0) return plan;
+
   EpilogueArgs epilogue;
   epilogue.bias = o.bias.empty() ? nullptr : o.bias.data();
   epilogue.residual = o.residual.data;
   epilogue.residual_stride = o.residual.stride;
   epilogue.activation = o.activation;
-  const int compute = static_cast<int>(plan.compute);
+  MatrixView<float> y = p.y;
+  InputBuffer* next = o.next ? &o.next->buffer() : nullptr;
+  // bfloat16 comes straight from the epilogue; int8 needs a row's largest value, so rows are quantized when they are complete.
+  const bool bf16_next = next && plan.packed && next->form.packed && next->form.compute == Compute::bf16;
+  if (bf16_next) {
+    start_rows<std::uint16_t>(*next, m);
+    epilogue.bf16 = reinterpret_cast<std::uint16_t*>(next->data.data());
+    epilogue.bf16_stride = next->form.k_padded;
+  } else if (next && !y.data) {
+    if (next->form.compute == Compute::f32) {
+      start_rows<float>(*next, m);
+      y = {reinterpret_cast<float*>(next->data.data()), m, p.rows, next->form.k_padded};
+    } else {
+      caller.result.grow(checked_mul(m, p.rows, "result"));
+      y = {caller.result.data(), m, p.rows};
+    }
+  }
 
+  if (!p.input) fill_input(caller.input, form, p.x, kernel, executor);
+  const Activations a = activations_of(p.input ? *p.input : caller.input);
+  const int compute = static_cast<int>(plan.compute);
   if (plan.packed) {
-    const std::size_t depth = p.packed->chunk(plan.compute);
-    require(plan.compute != Compute::int8 || depth <= largest_int8_depth, [&] {
-      return "matmul: int8 sums over a depth of " + std::to_string(depth) + " could overflow; at most " +
-             std::to_string(largest_int8_depth);
-    });
-    Workspace& caller = thread_workspace();
-    const Activations a = convert_activations(p, plan, executor, caller);
-    const std::size_t panels = p.packed->panels();
-    // Several parts per thread even out what a shared machine takes away; a part of less than about 2 M operations is not worth
-    // one.
-    const std::size_t work = m * p.cols * panel_cols, worth = std::max<std::size_t>(1, panels * work / (1u << 20));
-    const std::size_t together = panels_together(m), units = (panels + together - 1) / together;
-    const std::size_t parts = executor.concurrency() == 1 ? 1 : std::min({units, executor.concurrency() * 4, worth});
-    executor.run(parts, [&](std::size_t i) {
+    const std::size_t panels = p.packed->panels(), together = panels_together(m), units = (panels + together - 1) / together;
+    run_parts(executor, units, panels * (m * p.cols * panel_cols) / (1u << 20), [&](std::size_t begin, std::size_t end) {
       PackedGemmArgs g;
       g.w = *p.packed;
       g.x = a;
       g.m = m;
-      g.y = p.y.data;
-      g.y_stride = p.y.stride;
+      g.y = y.data;
+      g.y_stride = y.stride;
       g.epilogue = epilogue;
-      g.panel_begin = units * i / parts * together;
-      g.panel_end = std::min(panels, units * (i + 1) / parts * together);
+      g.panel_begin = begin * together;
+      g.panel_end = std::min(panels, end * together);
       Workspace& ws = thread_workspace();
       ws.gemm.grow(packed_scratch_bytes(g.w, plan.compute));
       g.scratch = ws.gemm.data();
       kernel.gemm_packed[compute](g);
     });
   } else {
-    require(plan.compute != Compute::int8 || p.cols <= largest_int8_depth, [&] {
-      return "matmul: int8 sums over a depth of " + std::to_string(p.cols) + " could overflow; at most " +
-             std::to_string(largest_int8_depth);
-    });
-    Workspace& caller = thread_workspace();
-    const Activations a = convert_activations(p, plan, executor, caller);
-    const std::size_t worth = std::max<std::size_t>(1, m * p.rows * p.cols / (1u << 18));
-    const std::size_t parts = executor.concurrency() == 1 ? 1 : std::min({p.rows, executor.concurrency() * 4, worth});
-    executor.run(parts, [&](std::size_t i) {
+    run_parts(executor, p.rows, m * p.rows * p.cols / (1u << 18), [&](std::size_t begin, std::size_t end) {
       CanonicalGemmArgs g;
       g.w = *p.canonical;
       g.x = a;
       g.m = m;
-      g.y = p.y.data;
-      g.y_stride = p.y.stride;
+      g.y = y.data;
+      g.y_stride = y.stride;
       g.epilogue = epilogue;
-      g.row_begin = p.rows * i / parts;
-      g.row_end = p.rows * (i + 1) / parts;
+      g.row_begin = begin;
+      g.row_end = end;
       Workspace& ws = thread_workspace();
       ws.gemm.grow(canonical_scratch_bytes(g.w));
       g.scratch = ws.gemm.data();
       kernel.gemm_canonical[compute](g);
     });
   }
+  if (next && !bf16_next && y.data != reinterpret_cast<float*>(next->data.data()))
+    fill_input(*next, next->form, y, kernel, executor);
   return plan;
 }
 
-template <class Weights>
-Product product_of(MatrixView<const float> x, const Weights& w, MatrixView<float> y, const MatmulOptions& options) {
+// use(product): a product with `w`, without x and y.
+template <class Use>
+auto with_weights(const Tensor& w, const MatmulOptions& options, const Use& use) {
+  const CanonicalWeights view = w.canonical();
   Product p;
-  p.x = x;
-  p.y = y;
   p.rows = w.rows();
   p.cols = w.cols();
   p.format = w.format();
   p.options = &options;
-  return p;
+  p.canonical = &view;
+  return use(p);
+}
+template <class Use>
+auto with_weights(const PackedTensor& w, const MatmulOptions& options, const Use& use) {
+  const PackedWeights view = w.view();
+  Product p;
+  p.rows = w.rows();
+  p.cols = w.cols();
+  p.format = w.format();
+  p.options = &options;
+  p.packed = &view;
+  return use(p);
+}
+template <class Weights>
+MatmulPlan multiply(MatrixView<const float> x, const Weights& w, MatrixView<float> y, const MatmulOptions& options) {
+  return with_weights(w, options, [&](Product& p) {
+    p.x = x;
+    p.y = y.data || !options.next ? y : MatrixView<float>(nullptr, x.rows, w.rows());
+    return run(p);
+  });
 }
 
 }  // namespace LOWBIT_ABI
@@ -351,16 +267,40 @@ inline namespace LOWBIT_ABI {
 // Returns what ran.  Throws InvalidArgument if shapes do not match or the format has no such compute type.
 // Thread safe; uses options.executor, or the default pool.
 inline MatmulPlan matmul(MatrixView<const float> x, const Tensor& w, MatrixView<float> y, const MatmulOptions& options = {}) {
-  detail::Product p = detail::product_of(x, w, y, options);
-  const detail::CanonicalWeights c = w.canonical();
-  p.canonical = &c;
-  return detail::run(p);
+  return detail::multiply(x, w, y, options);
 }
 inline MatmulPlan matmul(MatrixView<const float> x, const PackedTensor& w, MatrixView<float> y, const MatmulOptions& options = {}) {
-  detail::Product p = detail::product_of(x, w, y, options);
-  const detail::PackedWeights v = w.view();
-  p.packed = &v;
-  return detail::run(p);
+  return detail::multiply(x, w, y, options);
+}
+// The same on input that was prepared before: what prepare_input() or MatmulOptions::next left.  Throws InvalidArgument if it was
+// prepared for another kind of product (compute type, level, layout, depth or block size).
+template <class Weights>
+requires(std::is_base_of_v<Tensor, Weights> || std::is_same_v<Weights, PackedTensor>) inline MatmulPlan
+    matmul(const PreparedInput& x, const Weights& w, MatrixView<float> y, const MatmulOptions& options = {}) {
+  return detail::with_weights(w, options, [&](detail::Product& p) {
+    p.x = {nullptr, x.rows(), x.cols()};
+    p.input = &x.buffer();
+    p.y = y.data ? y : MatrixView<float>(nullptr, x.rows(), w.rows());
+    return detail::run(p);
+  });
+}
+// An empty input for products with `w` under these options: prepare_input() or MatmulOptions::next fill it.  Weights of the same
+// format, block size and layout share it.
+template <class Weights>
+inline PreparedInput input_for(const Weights& w, const MatmulOptions& options = {}) {
+  PreparedInput input;
+  input.buffer().form =
+      detail::with_weights(w, options, [&](detail::Product& p) { return detail::form_of(p, detail::plan_of(p)); });
+  return input;
+}
+// Fills `input` with the rows of x (m, in), converted once for all products that read it.  In f32 compute it may refer to x, which
+// must then outlive its use.  Throws InvalidArgument if the depth differs.
+inline void prepare_input(MatrixView<const float> x, PreparedInput& input, Executor& executor = default_executor()) {
+  require(x.cols == input.cols() && x.stride >= x.cols, [&] {
+    return "prepare_input: x is " + shape_string(x.rows, x.cols) + ", the input was made for a depth of " +
+           std::to_string(input.cols());
+  });
+  detail::fill_input(input.buffer(), input.buffer().form, x, detail::kernels(), executor);
 }
 // The same on contiguous memory: x holds m rows of `in`, y receives m rows of `out`.
 template <class Weights>
@@ -383,10 +323,7 @@ requires(std::is_base_of_v<Tensor, Weights> || std::is_same_v<Weights, PackedTen
 // What matmul would run, without running it.  Throws as matmul does for a compute type that the format lacks.
 template <class Weights>
 inline MatmulPlan plan_matmul(const Weights& w, const MatmulOptions& options = {}) {
-  detail::Product p = detail::product_of({}, w, {}, options);
-  const detail::PackedWeights none;
-  if constexpr (std::is_same_v<Weights, PackedTensor>) p.packed = &none;
-  return detail::plan_of(p);
+  return detail::with_weights(w, options, [](detail::Product& p) { return detail::plan_of(p); });
 }
 
 }  // namespace LOWBIT_ABI

@@ -125,6 +125,12 @@ struct CanonicalWeights {
 };
 
 // ---- activations and epilogue ---------------------------------------------------------------------------------------
+// What is taken out of the int8 codes of a row and multiplied in float.
+struct OutlierRow {
+  const std::uint32_t* column = nullptr;
+  const float* value = nullptr;
+  std::size_t count = 0;
+};
 // Converted rows of x.  packed layout: depth padded to k with zeros; int8 codes permuted in eights (int8_k order), or as 16-bit
 // words in order where the level has no byte dot instruction (Kernels::int8_words).
 struct Activations {
@@ -133,25 +139,25 @@ struct Activations {
   const float* scale = nullptr;          // int8: value = code * scale, per row
   const std::int32_t* offset = nullptr;  // int8, packed: -128 * sum of the codes, per row and chunk
   std::size_t offset_stride = 0;
-  // Outliers that were taken out of the codes and are multiplied in float: row r owns [outlier_begin[r], outlier_begin[r+1]).
-  const std::size_t* outlier_begin = nullptr;
-  const std::uint32_t* outlier_column = nullptr;
-  const float* outlier_value = nullptr;
+  const OutlierRow* outliers = nullptr;  // [m], or null
 };
 
 // y = activation(product + bias) + residual.
+// y may be float, or bfloat16 bits for a product that reads them, or both.
 struct EpilogueArgs {
   const float* bias = nullptr;      // [n]
   const float* residual = nullptr;  // (m, n)
   std::size_t residual_stride = 0;
   Activation activation = Activation::none;
+  std::uint16_t* bf16 = nullptr;  // (m, n) with this stride in elements
+  std::size_t bf16_stride = 0;
 };
 
 struct PackedGemmArgs {
   PackedWeights w;
   Activations x;
   std::size_t m = 0;
-  float* y = nullptr;
+  float* y = nullptr;  // null where only epilogue.bf16 is wanted
   std::size_t y_stride = 0;
   EpilogueArgs epilogue;
   std::size_t panel_begin = 0, panel_end = 0;  // the unit of parallel work
@@ -242,6 +248,8 @@ struct Kernels {
   void (*gemm_packed[3])(const PackedGemmArgs&) = {};        // by Compute
   void (*gemm_canonical[3])(const CanonicalGemmArgs&) = {};  // by Compute
   void (*quantize_rows)(const QuantizeRowsArgs&) = nullptr;
+  // Lists the columns with |x| >= threshold (> 0), ascending: column must hold k; returns how many there are.
+  std::size_t (*find_outliers)(const float* x, std::size_t k, float threshold, std::uint32_t* column) = nullptr;
   void (*bf16_rows)(const Bf16RowsArgs&) = nullptr;
   void (*layer_norm)(const LayerNormArgs&) = nullptr;
   void (*attention)(const AttentionArgs&) = nullptr;

@@ -57,6 +57,19 @@ LOWBIT_INLINE float row_absmax(const float* x, std::size_t k, float threshold, b
   return std::bit_cast<float>(threshold > 0 ? largest(under) : top);
 }
 
+inline std::size_t find_outliers(const float* x, std::size_t k, float threshold, std::uint32_t* column) {
+  using S = simd;
+  // as integers, so that a NaN is an outlier on every level alike (its row gives NaN in any case)
+  const typename S::vi magnitude = S::iset1(0x7FFFFFFF), least = S::iset1(std::bit_cast<std::int32_t>(threshold) - 1);
+  std::size_t found = 0;
+  for (std::size_t i = 0; i < k; i += S::lanes) {
+    const typename S::vi bits = S::iand(magnitude, S::as_int(k - i < S::lanes ? S::load_n(x + i, k - i) : S::load(x + i)));
+    for (std::uint32_t mask = S::igreater_mask(bits, least); mask != 0; mask &= mask - 1)
+      column[found++] = static_cast<std::uint32_t>(i) + static_cast<std::uint32_t>(std::countr_zero(mask));
+  }
+  return found;
+}
+
 // The sum of 8 codes.
 inline std::int32_t sum_of_eight(const std::int8_t* q) {
   std::uint64_t v;

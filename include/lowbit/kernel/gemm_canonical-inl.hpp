@@ -174,12 +174,12 @@ void gemm_canonical(const CanonicalGemmArgs& a) {
       }
       for (std::size_t r = 0; r < rows; ++r) {
         float f = out[r] * (int8 ? a.x.scale[m + r] * code_scale : code_scale);
-        if (int8 && a.x.outlier_begin)
-          for (std::size_t o = a.x.outlier_begin[m + r]; o < a.x.outlier_begin[m + r + 1]; ++o) {
-            const std::size_t k = a.x.outlier_column[o];
+        if (int8 && a.x.outliers)
+          for (std::size_t o = 0; o < a.x.outliers[m + r].count; ++o) {
+            const std::size_t k = a.x.outliers[m + r].column[o];
             const float value =
                 static_cast<float>(static_cast<const std::int8_t*>(row)[k]) * (scales[(s.phase + k) / w.block] * w.scale_factor);
-            f += a.x.outlier_value[o] * value;
+            f += a.x.outliers[m + r].value[o] * value;
           }
         if (a.epilogue.bias) f += a.epilogue.bias[n];
         if (a.epilogue.activation == Activation::gelu_tanh) f = gelu_scalar(f);

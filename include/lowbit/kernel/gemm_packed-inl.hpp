@@ -84,7 +84,7 @@ inline void run_in_place(const PackedGemmArgs& a) {
       for_tiles(rows, tile_rows<C, Source>, [&](std::size_t r, std::size_t height) LOWBIT_INLINE_LAMBDA {
         set_rows<C>(micro, a, row + r, 0, 0);
         // At many rows y comes from far: ask for its lines before the k loop.
-        for (std::size_t i = 0; i < height; ++i)
+        for (std::size_t i = 0; a.y && i < height; ++i)
           for (std::size_t c = 0; c < panel_cols; c += 16)
             simd::prefetch_write(a.y + (row + r + i) * a.y_stride + p * panel_cols + c);
         micro_rows<C, Source>(height, micro);

@@ -65,6 +65,9 @@ struct simd {
   static LOWBIT_INLINE vi iadd(vi a, vi b) { return _mm256_add_epi32(a, b); }
   static LOWBIT_INLINE vi isub(vi a, vi b) { return _mm256_sub_epi32(a, b); }
   static LOWBIT_INLINE vi imax(vi a, vi b) { return _mm256_max_epi32(a, b); }
+  static LOWBIT_INLINE std::uint32_t igreater_mask(vi a, vi b) {
+    return static_cast<std::uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b))));
+  }
   static LOWBIT_INLINE vi ikeep_less(vi a, vi limit) { return _mm256_and_si256(a, _mm256_cmpgt_epi32(limit, a)); }
   static LOWBIT_INLINE vi iand(vi a, vi b) { return _mm256_and_si256(a, b); }
   static LOWBIT_INLINE vi ior(vi a, vi b) { return _mm256_or_si256(a, b); }

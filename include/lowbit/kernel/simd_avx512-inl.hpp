@@ -55,6 +55,8 @@ struct simd {
   static LOWBIT_INLINE vi iadd(vi a, vi b) { return _mm512_add_epi32(a, b); }
   static LOWBIT_INLINE vi isub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
   static LOWBIT_INLINE vi imax(vi a, vi b) { return _mm512_max_epi32(a, b); }
+  // Bit i: a > b in lane i.
+  static LOWBIT_INLINE std::uint32_t igreater_mask(vi a, vi b) { return _mm512_cmpgt_epi32_mask(a, b); }
   // a where a < limit, else 0.
   static LOWBIT_INLINE vi ikeep_less(vi a, vi limit) { return _mm512_maskz_mov_epi32(_mm512_cmplt_epi32_mask(a, limit), a); }
   static LOWBIT_INLINE vi iand(vi a, vi b) { return _mm512_and_si512(a, b); }

@@ -106,6 +106,15 @@ struct simd {
   static LOWBIT_INLINE vi iadd(const vi& a, const vi& b) { return a + b; }
   static LOWBIT_INLINE vi isub(const vi& a, const vi& b) { return a - b; }
   static LOWBIT_INLINE vi imax(const vi& a, const vi& b) { return xsimd::select(a > b, a, b); }
+  static LOWBIT_INLINE std::uint32_t igreater_mask(const vi& a, const vi& b) {
+    if (!xsimd::any(a > b)) return 0;
+    std::int32_t s[lanes], t[lanes];
+    istore(s, a);
+    istore(t, b);
+    std::uint32_t mask = 0;
+    for (std::size_t i = 0; i < lanes; ++i) mask |= static_cast<std::uint32_t>(s[i] > t[i]) << i;
+    return mask;
+  }
   static LOWBIT_INLINE vi ikeep_less(const vi& a, const vi& limit) { return xsimd::select(a < limit, a, vi(0)); }
   static LOWBIT_INLINE vi iand(const vi& a, const vi& b) { return a & b; }
   static LOWBIT_INLINE vi ior(const vi& a, const vi& b) { return a | b; }

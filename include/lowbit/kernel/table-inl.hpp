@@ -15,6 +15,7 @@ void add_f32_kernels(Kernels& k) {
   k.gemm_canonical[static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
   k.gemm_canonical[static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
   k.gemm_canonical[static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
+  k.find_outliers = &find_outliers;
   k.bf16_rows = &bf16_rows;
   k.layer_norm = &layer_norm;
   k.attention = &attention;

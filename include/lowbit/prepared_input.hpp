@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+// The input of products in the form that kernels read it: rows rounded to bfloat16, or quantized to int8 with a scale per row.
+// matmul prepares its input by itself; who multiplies the same rows with several weights (queries, keys, values) prepares them
+// once, and a product can leave its result prepared for the next one.
+#pragma once
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/parallel.hpp"
+#include "lowbit/tensor/packed_tensor.hpp"
+
+namespace lowbit {
+
+// Which columns LLM.int8() takes out of the integer product.  per_row: where this row has an outlier, so that a row's result does
+// not depend on its neighbours.  per_call: where any row of the call has one, as bitsandbytes does.
+enum class Outliers { per_row, per_call };
+
+namespace detail {
+
+// How rows must stand in memory for a product: by compute type, level, and the layout and format of the weights.
+struct InputForm {
+  Compute compute = Compute::f32;
+  bool packed = false;  // for packed weights: padded, in the packed order
+  bool words = false;   // int8 codes as 16-bit words
+  bool llm_int8 = false;
+  bool fp16 = false;  // llm_int8: start from fp16(x)
+  Outliers outliers = Outliers::per_row;
+  float threshold = 0;  // llm_int8; 0: no outliers
+  std::size_t k = 0, k_padded = 0;
+  std::size_t chunk = 0;  // int8, packed: k of an offset
+
+  bool operator==(const InputForm&) const = default;
+  std::size_t chunks() const { return chunk == 0 ? 0 : (k_padded + chunk - 1) / chunk; }
+  std::size_t row_bytes() const {
+    const bool floats = compute == Compute::f32 || (compute == Compute::bf16 && !packed);
+    return k_padded * (floats ? 4 : compute == Compute::bf16 || words ? 2 : 1);
+  }
+};
+
+// Rows in such a form, and the memory that holds them; it is kept from one filling to the next.
+struct InputBuffer {
+  InputForm form;
+  std::size_t rows = 0;
+  const float* outside = nullptr;  // f32 compute: the caller's rows, where they can be read as they are
+  std::size_t outside_stride = 0;
+  AlignedBuffer<std::uint8_t> data;
+  AlignedBuffer<float> scale;
+  AlignedBuffer<std::int32_t> offset;
+  struct OutlierList {
+    std::vector<std::uint32_t> column;
+    std::vector<float> value;
+  };
+  std::vector<OutlierList> lists;  // one for every part of the rows
+  std::vector<OutlierRow> outliers;
+  std::vector<std::uint8_t> column_is_outlier;  // per_call
+};
+
+}  // namespace detail
+
+// Rows that products read without converting them again.  Move-only; filling it again keeps its memory.  Reading it from several
+// threads is safe.
+class PreparedInput {
+ public:
+  std::size_t rows() const { return buffer_.rows; }
+  std::size_t cols() const { return buffer_.form.k; }
+  Compute compute() const { return buffer_.form.compute; }
+  // What the operations work on.
+  detail::InputBuffer& buffer() { return buffer_; }
+  const detail::InputBuffer& buffer() const { return buffer_; }
+
+ private:
+  detail::InputBuffer buffer_;
+};
+
+namespace detail {
+inline namespace LOWBIT_ABI {
+
+inline constexpr std::size_t input_group = 16;  // rows that are made and converted while they are in cache: 16 x 768 floats, 48 KiB
+
+// Scratch of one thread: a group of rows as floats.
+inline AlignedBuffer<float>& group_scratch() {
+  thread_local AlignedBuffer<float> rows;
+  return rows;
+}
+
+// Converts rows [begin, begin + count), which stand at x.  Lists their outliers.
+inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t begin, std::size_t count, const float* x,
+                          std::size_t stride, InputBuffer::OutlierList& list) {
+  const InputForm& f = b.form;
+  std::uint8_t* out = b.data.data() + begin * f.row_bytes();
+  switch (f.compute) {
+    case Compute::f32:
+      for (std::size_t r = 0; r < count; ++r) {
+        auto* row = reinterpret_cast<float*>(out) + r * f.k_padded;
+        std::copy_n(x + r * stride, f.k, row);
+        std::fill_n(row + f.k, f.k_padded - f.k, 0.0f);
+      }
+      return;
+    case Compute::bf16: {
+      if (!f.packed) {  // the canonical kernel reads floats
+        for (std::size_t r = 0; r < count; ++r)
+          for (std::size_t c = 0; c < f.k; ++c)
+            reinterpret_cast<float*>(out)[r * f.k + c] = to_float(to_bfloat16(x[r * stride + c]));
+        return;
+      }
+      Bf16RowsArgs a;
+      a.x = x;
+      a.m = count;
+      a.k = f.k;
+      a.x_stride = stride;
+      a.k_padded = f.k_padded;
+      a.out = reinterpret_cast<std::uint16_t*>(out);
+      kernel.bf16_rows(a);
+      return;
+    }
+    case Compute::int8: {
+      AlignedBuffer<float> rounded_rows;
+      if (f.fp16) {
+        rounded_rows.reset(count * f.k);
+        for (std::size_t r = 0; r < count; ++r)
+          for (std::size_t c = 0; c < f.k; ++c) rounded_rows[r * f.k + c] = to_float(to_float16(x[r * stride + c]));
+        x = rounded_rows.data();
+        stride = f.k;
+      }
+      const bool per_call = f.threshold > 0 && f.outliers == Outliers::per_call;
+      for (std::size_t r = 0; f.threshold > 0 && r < count; ++r) {
+        const std::size_t before = list.column.size();
+        if (per_call) {
+          for (std::size_t c = 0; c < f.k; ++c)
+            if (b.column_is_outlier[c] != 0) list.column.push_back(static_cast<std::uint32_t>(c));
+        } else {
+          list.column.resize(before + f.k);
+          list.column.resize(before + kernel.find_outliers(x + r * stride, f.k, f.threshold, list.column.data() + before));
+        }
+        for (std::size_t i = before; i < list.column.size(); ++i) list.value.push_back(x[r * stride + list.column[i]]);
+        b.outliers[begin + r].count = list.column.size() - before;
+      }
+      QuantizeRowsArgs q;
+      q.x = x;
+      q.m = count;
+      q.k = f.k;
+      q.x_stride = stride;
+      q.rule = f.llm_int8 ? QuantizeRule::llm_int8 : QuantizeRule::absmax;
+      q.permute = f.packed && !f.words;
+      q.words = f.words;
+      q.k_padded = f.k_padded;
+      q.chunk = f.chunk;
+      q.threshold = f.threshold;
+      q.column_is_outlier = per_call ? b.column_is_outlier.data() : nullptr;
+      q.codes = out;
+      q.scale = b.scale.data() + begin;
+      q.offset = f.packed ? b.offset.data() + begin * f.chunks() : nullptr;
+      kernel.quantize_rows(q);
+      return;
+    }
+  }
+}
+
+// Rows in parts of at least 8: fewer are not worth a thread.  part(i, begin, end).
+template <class Part>
+void for_row_parts(std::size_t rows, Executor& executor, const Part& part) {
+  const std::size_t parts = std::max<std::size_t>(1, std::min(executor.concurrency(), rows / 8));
+  executor.run(parts, [&](std::size_t i) { part(i, rows * i / parts, rows * (i + 1) / parts); });
+}
+
+// Fills `b` with rows that `produce(begin, count, out)` makes: out (count, k) row-major.
+// They are made and converted in groups, on several threads.
+template <class Produce>
+void fill_input(InputBuffer& b, const InputForm& form, std::size_t rows, const Kernels& kernel, Executor& executor,
+                const Produce& produce) {
+  b.form = form;
+  b.rows = rows;
+  b.outside = nullptr;
+  b.data.grow(checked_mul(rows, form.row_bytes(), "activations"));
+  if (form.compute == Compute::int8) {
+    b.scale.grow(rows);
+    b.offset.grow(checked_mul(rows, form.chunks(), "activations"));
+  }
+  if (form.threshold > 0) b.outliers.assign(rows, {});
+  b.lists.resize(std::max(b.lists.size(), executor.concurrency()));
+  for_row_parts(rows, executor, [&](std::size_t part, std::size_t begin, std::size_t end) {
+    InputBuffer::OutlierList& list = b.lists[part];
+    list.column.clear();
+    list.value.clear();
+    for (std::size_t r = begin; r < end; r += input_group) {
+      const std::size_t count = std::min(input_group, end - r);
+      const MatrixView<const float> x = produce(r, count);
+      convert_group(b, kernel, r, count, x.data, x.stride, list);
+    }
+    if (form.threshold > 0)  // the list has its final place now
+      for (std::size_t r = begin, at = 0; r < end; ++r) {
+        b.outliers[r].column = list.column.data() + at;
+        b.outliers[r].value = list.value.data() + at;
+        at += b.outliers[r].count;
+      }
+  });
+}
+// Fills `b` with the rows of x.  f32 compute reads x itself where it can: x must then outlive the use of `b`.
+inline void fill_input(InputBuffer& b, const InputForm& form, MatrixView<const float> x, const Kernels& kernel,
+                       Executor& executor) {
+  if (form.compute == Compute::f32 && form.k == form.k_padded) {
+    b.form = form;
+    b.rows = x.rows;
+    b.outside = x.data;
+    b.outside_stride = x.stride;
+    return;
+  }
+  if (form.threshold > 0 && form.outliers == Outliers::per_call) {
+    b.column_is_outlier.assign(form.k, 0);
+    std::vector<std::uint32_t> columns(form.k);
+    std::vector<float> rounded_row(form.fp16 ? form.k : 0);
+    for (std::size_t r = 0; r < x.rows; ++r) {
+      const float* row = x.row(r);
+      if (form.fp16) {
+        for (std::size_t c = 0; c < form.k; ++c) rounded_row[c] = to_float(to_float16(row[c]));
+        row = rounded_row.data();
+      }
+      columns.resize(form.k);
+      columns.resize(kernel.find_outliers(row, form.k, form.threshold, columns.data()));
+      for (const std::uint32_t c : columns) b.column_is_outlier[c] = 1;
+    }
+  }
+  fill_input(b, form, x.rows, kernel, executor,
+             [&](std::size_t begin, std::size_t count) { return MatrixView<const float>(x.row(begin), count, x.cols, x.stride); });
+}
+
+// Rows that an epilogue writes itself, as bfloat16 or float: room for them, with zeros behind their ends.
+template <class T>
+void start_rows(InputBuffer& b, std::size_t rows) {
+  b.rows = rows;
+  b.outside = nullptr;
+  b.data.grow(checked_mul(rows, b.form.row_bytes(), "activations"));
+  for (std::size_t r = 0; r < rows && b.form.k != b.form.k_padded; ++r)
+    std::fill_n(reinterpret_cast<T*>(b.data.data()) + r * b.form.k_padded + b.form.k, b.form.k_padded - b.form.k, T{});
+}
+
+// What a kernel reads.
+inline Activations activations_of(const InputBuffer& b) {
+  Activations a;
+  a.data = b.outside ? static_cast<const void*>(b.outside) : b.data.data();
+  a.stride_bytes = b.outside ? b.outside_stride * sizeof(float) : b.form.row_bytes();
+  if (b.form.compute == Compute::int8) {
+    a.scale = b.scale.data();
+    a.offset = b.offset.data();
+    a.offset_stride = b.form.chunks();
+    if (b.form.threshold > 0) a.outliers = b.outliers.data();
+  }
+  return a;
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+}  // namespace lowbit
