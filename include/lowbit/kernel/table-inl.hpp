@@ -15,6 +15,7 @@ void add_f32_kernels(Kernels& k) {
   k.gemm_canonical[static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
   k.gemm_canonical[static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
   k.gemm_canonical[static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
+  k.quantize_rows = &quantize_rows;
   k.find_outliers = &find_outliers;
   k.bf16_rows = &bf16_rows;
   k.layer_norm = &layer_norm;
@@ -26,7 +27,6 @@ template <Level L>
 void add_int8_kernels(Kernels& k) {
   k.gemm_packed[static_cast<int>(Compute::int8)] = &gemm_packed_int8;
   k.int8_words = ComputeInt8::words;
-  k.quantize_rows = &quantize_rows;
 }
 template <Level L>
 void add_bf16_kernels(Kernels& k) {
