@@ -122,7 +122,7 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r) {
     if constexpr (!Llm) {
       // x * (1/scale) differs from x / scale in the last bits, which matter only near a tie: there, divide.
       V off = S::zero();
-      LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) off = S::max(off, S::abs(S::sub(p[j], S::to_float(code[j]))));
+      LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) off = S::max_fraction(off, p[j]);
       if (!empty && (divide || S::any_greater(off, S::set1(0.4999f))))
         for (std::size_t j = 0; j < 4; ++j) code[j] = S::to_int(S::max(S::min(S::div(v[j], vscale), limit), S::set1(-127.0f)));
     }

@@ -81,7 +81,7 @@ inline void run_in_place(const PackedGemmArgs& a) {
       const std::uint8_t* panel = a.w.data + p * micro.panel_bytes;
       micro.w = panel + a.w.head_bytes();
       micro.scale = a.w.scaled ? panel : nullptr;
-      for_tiles(rows, tile_rows<C, Source>, [&](std::size_t r, std::size_t height) LOWBIT_INLINE_LAMBDA {
+      for_tiles(rows, tile_rows<C, Source>(), [&](std::size_t r, std::size_t height) LOWBIT_INLINE_LAMBDA {
         set_rows<C>(micro, a, row + r, 0, 0);
         // At many rows y comes from far: ask for its lines before the k loop.
         for (std::size_t i = 0; a.y && i < height; ++i)
@@ -95,8 +95,9 @@ inline void run_in_place(const PackedGemmArgs& a) {
 }
 
 // Weights that are decoded into memory first, a chunk of one panel at a time, for up to row_block rows.
-template <class C, class Source>
+template <class C>
 inline void run_decoded(const PackedGemmArgs& a) {
+  using Source = Direct<C>;
   const PackedWeights& w = a.w;
   float* total = reinterpret_cast<float*>(a.scratch);
   std::uint8_t* decoded = a.scratch + row_block * panel_cols * 4;
@@ -117,7 +118,7 @@ inline void run_decoded(const PackedGemmArgs& a) {
                           decoded);
           micro.scale = w.scaled ? record : nullptr;
           micro.first = chunk == 0;
-          for_tiles(rows, tile_rows<C, Source>, [&](std::size_t r, std::size_t height) LOWBIT_INLINE_LAMBDA {
+          for_tiles(rows, tile_rows<C, Source>(), [&](std::size_t r, std::size_t height) LOWBIT_INLINE_LAMBDA {
             set_rows<C>(micro, a, row + r, b * w.block + k, chunk);
             micro.total = total + r * panel_cols;
             micro_rows<C, Source>(height, micro);
@@ -128,36 +129,35 @@ inline void run_decoded(const PackedGemmArgs& a) {
   }
 }
 
-// 4-bit weights: looked up in registers for up to Most rows, decoded into memory for more.
-template <class C, class Decoded, std::size_t Most>
-inline void run_four_bit(const PackedGemmArgs& a) {
-  if constexpr (Most != 0) {
-    if (a.m <= Most) return run_in_place<C, Nibbles<C>>(a);
+// In place for as many rows as the source is worth using, decoded into memory for more.
+template <class C, class Source>
+inline void run_packed(const PackedGemmArgs& a) {
+  if constexpr (Source::rows != 0) {
+    if (a.m <= Source::rows) return run_in_place<C, Source>(a);
   }
-  if constexpr (Most != any_rows) run_decoded<C, Decoded>(a);
+  if constexpr (Source::rows != any_rows) run_decoded<C>(a);
 }
 
 inline void gemm_packed_f32(const PackedGemmArgs& a) {
   using C = ComputeF32;
-  if (a.w.element == Element::four_bit) return run_four_bit<C, DecodedNibbles<C>, simd::lookup_rows>(a);
-  if (a.w.element == Element::f32) return run_in_place<C, Direct<C>>(a);
-  run_decoded<C, Direct<C>>(a);
+  switch (a.w.element) {
+    case Element::four_bit: return run_packed<C, Nibbles<C>>(a);
+    case Element::f32: return run_packed<C, Direct<C>>(a);
+    default: return run_decoded<C>(a);
+  }
 }
 inline void gemm_packed_bf16(const PackedGemmArgs& a) {
   using C = ComputeBf16;
-  if (a.w.element == Element::four_bit) return run_four_bit<C, Direct<C>, simd::lookup_pairs_rows>(a);
-  if (a.w.element == Element::bf16) return run_in_place<C, Direct<C>>(a);
-  run_decoded<C, Direct<C>>(a);
+  switch (a.w.element) {
+    case Element::four_bit: return run_packed<C, Nibbles<C>>(a);
+    case Element::bf16: return run_packed<C, Direct<C>>(a);
+    default: return run_decoded<C>(a);
+  }
 }
 inline void gemm_packed_int8(const PackedGemmArgs& a) {
   using C = ComputeInt8;
-  if (a.w.element == Element::four_bit) return run_four_bit<C, DecodedNibbles<C>, simd::lookup_bytes_rows>(a);
-  if constexpr (C::words) {
-    if (a.m <= widened_rows) return run_in_place<C, Widened>(a);
-    run_decoded<C, Direct<C>>(a);
-  } else {
-    run_in_place<C, Direct<C>>(a);
-  }
+  if (a.w.element == Element::four_bit) return run_packed<C, Nibbles<C>>(a);
+  run_packed<C, std::conditional_t<C::words, Widened, Direct<C>>>(a);
 }
 
 }  // namespace LOWBIT_ISA

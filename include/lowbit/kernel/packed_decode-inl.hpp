@@ -9,7 +9,7 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-// `k` weights of a panel, from the packed layout to what Direct<C> reads (4-bit: DecodedNibbles<C>).
+// `k` weights of a panel, from the packed layout to what Direct<C> reads.
 template <class C>
 LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codebook, const std::uint8_t* w, std::size_t k,
                                   std::uint8_t* out) {
@@ -53,7 +53,8 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
                                   S::lookup(t, S::template shift_right<24>(q)),
                                   S::lookup(t, S::template shift_right<28>(q))};
         if constexpr (C::compute == Compute::f32) {
-          for (std::size_t i = 0; i < group_k; ++i) put(i, S::as_int(value[i]));
+          for (std::size_t i = 0; i < group_k; ++i)
+            put(static_cast<std::size_t>(four_bit_k(static_cast<int>(i))), S::as_int(value[i]));
         } else {
           for (std::size_t i = 0; i < group_k / 2; ++i) put(i, pair(value[i], value[i + 4]));
         }

@@ -9,18 +9,24 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-// Registers of columns of a tile with R rows: 12 sums in flight hide the latency of the dot instruction, so one row takes several
-// panels at a time and two rows half as many.  An output's own sum is the same, however many stand beside it.
+// Registers of columns of a tile with R rows: enough sums in flight hide the latency of the dot instruction, so one row takes
+// several panels at a time and two rows half as many.  An output's own sum is the same, however many stand beside it.
 template <std::size_t R>
 inline constexpr std::size_t tile_registers = R == 1   ? 12
                                               : R == 2 ? 6
                                                        : 3;
 inline constexpr std::size_t panel_registers = panel_cols / simd::lanes;
 
-// Rows of the largest tile.  4-bit codes in int8: with 4 rows the totals stay in registers too, and 8 rows that store them lose
-// more than they gain by decoding half as often (800 instead of 860 Gop/s on Zen 5).
+// Rows of the largest tile.  Less than the sums would allow where a product needs a register of its own (16-bit words); and for
+// 4-bit codes in int8: with 4 rows the totals stay in registers too, and 8 rows that store them lose more than they gain by
+// decoding half as often (800 instead of 860 Gop/s on Zen 5).
 template <class C, class Source>
-inline constexpr std::size_t tile_rows = Source::short_sums&& simd::vector_registers == 32 ? 4 : simd::rows;
+constexpr std::size_t tile_rows() {
+  std::size_t rows = simd::rows;
+  if (C::compute == Compute::int8 && simd::vector_registers == 16 && !simd::dots_bytes) rows = 3;
+  if (Source::short_sums && simd::vector_registers == 32) rows = 4;
+  return Source::rows < rows ? Source::rows : rows;
+}
 
 struct MicroArgs {
   const std::uint8_t* w;      // first weights of the tile's columns
@@ -86,8 +92,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
           const auto weights = [&](std::size_t v) LOWBIT_INLINE_LAMBDA {
             return Source::get(w[v / panel_registers], step, v % panel_registers * S::lanes, table);
           };
-          const auto activation = [&](std::size_t r)
-                                      LOWBIT_INLINE_LAMBDA { return C::broadcast(x + r * a.x_stride + Source::x_offset(step)); };
+          const auto activation = [&](std::size_t r) LOWBIT_INLINE_LAMBDA { return C::broadcast(x + r * a.x_stride + 4 * step); };
           if constexpr (R < V) {
             typename C::operand xv[R];
             LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) xv[r] = activation(r);
@@ -153,14 +158,16 @@ LOWBIT_INLINE void micro_panel(MicroArgs a) {
 }
 template <class C, class Source>
 inline void micro_rows(std::size_t rows, const MicroArgs& a) {
-  switch (rows) {
-    case 1: return micro_panel<C, Source, 1>(a);
-    case 2: return micro_panel<C, Source, 2>(a);
-    case 3: return micro_panel<C, Source, 3>(a);
-    case 4: return micro_panel<C, Source, 4>(a);
-    default: break;
+  constexpr std::size_t most = tile_rows<C, Source>();
+  if (rows == 1) return micro_panel<C, Source, 1>(a);
+  if (most == 2 || rows == 2) return micro_panel<C, Source, 2>(a);
+  if constexpr (most > 2) {
+    if (most == 3 || rows == 3) return micro_panel<C, Source, 3>(a);
   }
-  if constexpr (tile_rows < C, Source >> 4) switch (rows) {
+  if constexpr (most > 3) {
+    if (most == 4 || rows == 4) return micro_panel<C, Source, 4>(a);
+  }
+  if constexpr (most > 4) switch (rows) {
       case 5: return micro_panel<C, Source, 5>(a);
       case 6: return micro_panel<C, Source, 6>(a);
       case 7: return micro_panel<C, Source, 7>(a);

@@ -9,20 +9,19 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-// A source has: bytes, of a group of 8 k of one panel; get(), the operand of a step for the columns from `column` on; x_offset(),
-// where the step's activations stand in their group; short_sums: whether int8 sums run over at most short_sum_k.
+// A source has: bytes, of a group of 8 k of one panel; get(), the operand of a step for the columns from `column` on; short_sums,
+// whether int8 sums run over at most short_sum_k; rows, up to how many it is worth using.
 
 // Operands as they are: packed so, or decoded before.
 template <class C>
 struct Direct {
-  static constexpr std::size_t bytes = panel_cols * 4 * C::steps;
+  static constexpr std::size_t bytes = panel_cols * 4 * C::steps, rows = any_rows;
   static constexpr bool short_sums = false;
   struct Table {};
   static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
   static LOWBIT_INLINE typename C::operand get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return C::load(w + (step * panel_cols + column) * 4);
   }
-  static constexpr std::size_t x_offset(std::size_t step) { return 4 * step; }
 };
 
 // 4-bit codes, looked up in registers.  The word is read again for every step: the shift takes it from memory, no register is held.
@@ -31,31 +30,28 @@ struct Nibbles;
 template <>
 struct Nibbles<ComputeF32> {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 4;
+  static constexpr std::size_t bytes = panel_cols * 4, rows = S::lookup_rows;
   static constexpr bool short_sums = false;
   using Table = typename S::floats16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_floats16(t->f32.data()); }
   static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table& t) {
     const typename S::vi word = S::iload(w + column * 4);
-    switch (step) {
+    switch (step) {  // the nibble of k = step
       case 0: return S::lookup(t, word);
-      case 1: return S::lookup(t, S::template shift_right<4>(word));
-      case 2: return S::lookup(t, S::template shift_right<8>(word));
-      case 3: return S::lookup(t, S::template shift_right<12>(word));
-      case 4: return S::lookup(t, S::template shift_right<16>(word));
-      case 5: return S::lookup(t, S::template shift_right<20>(word));
-      case 6: return S::lookup(t, S::template shift_right<24>(word));
+      case 1: return S::lookup(t, S::template shift_right<16>(word));
+      case 2: return S::lookup(t, S::template shift_right<4>(word));
+      case 3: return S::lookup(t, S::template shift_right<20>(word));
+      case 4: return S::lookup(t, S::template shift_right<8>(word));
+      case 5: return S::lookup(t, S::template shift_right<24>(word));
+      case 6: return S::lookup(t, S::template shift_right<12>(word));
       default: return S::lookup(t, S::template shift_right<28>(word));
     }
-  }
-  static constexpr std::size_t x_offset(std::size_t step) {
-    return 4 * static_cast<std::size_t>(four_bit_k(static_cast<int>(step)));
   }
 };
 template <>
 struct Nibbles<ComputeBf16> {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 4;
+  static constexpr std::size_t bytes = panel_cols * 4, rows = S::lookup_pairs_rows;
   static constexpr bool short_sums = false;
   using Table = typename S::pairs16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_pairs(*t); }
@@ -68,10 +64,8 @@ struct Nibbles<ComputeBf16> {
       default: return S::lookup_pairs(t, S::template shift_right<12>(word));
     }
   }
-  static constexpr std::size_t x_offset(std::size_t step) { return 4 * step; }
 };
 // Step s of the 16-bit form: the bytes of half s & 1 of the group, even or odd ones by s >> 1 (see int8_k).
-inline constexpr std::size_t widened_rows = 4;  // up to this many rows bytes are widened in registers, above in memory
 LOWBIT_INLINE simd::vi byte_to_word(simd::vi bytes, std::size_t step) {
   return step < 2 ? simd::iand(bytes, simd::iset1(0x00FF00FF))
                   : simd::iand(simd::template shift_right<8>(bytes), simd::iset1(0x00FF00FF));
@@ -79,7 +73,7 @@ LOWBIT_INLINE simd::vi byte_to_word(simd::vi bytes, std::size_t step) {
 template <>
 struct Nibbles<ComputeInt8> {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 4;
+  static constexpr std::size_t bytes = panel_cols * 4, rows = S::lookup_bytes_rows;
   static constexpr bool short_sums = true;
   using Table = typename S::bytes16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_bytes16(t->bytes.data()); }
@@ -91,27 +85,18 @@ struct Nibbles<ComputeInt8> {
     else
       return codes;
   }
-  static constexpr std::size_t x_offset(std::size_t step) { return 4 * step; }
 };
 
 // int8 codes, widened in registers: for a few rows, where decoding them into memory first would cost more.
 struct Widened {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 8;
+  static constexpr std::size_t bytes = panel_cols * 8, rows = 4;
   static constexpr bool short_sums = false;
   struct Table {};
   static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return byte_to_word(S::iload(w + (step % 2 * panel_cols + column) * 4), step);
   }
-  static constexpr std::size_t x_offset(std::size_t step) { return 4 * step; }
-};
-
-// Decoded 4-bit codes: like Direct, in the order of their nibbles.
-template <class C>
-struct DecodedNibbles : Direct<C> {
-  static constexpr bool short_sums = Nibbles<C>::short_sums;
-  static constexpr std::size_t x_offset(std::size_t step) { return Nibbles<C>::x_offset(step); }
 };
 
 }  // namespace LOWBIT_ISA

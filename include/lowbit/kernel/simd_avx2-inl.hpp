@@ -17,7 +17,7 @@ struct simd {
   using bytes16 = __m256i;
   static constexpr std::size_t lanes = 8;
   // 4 x 24 tile: 12 accumulators, 3 weights, 1 activation: all 16 registers.
-  static constexpr std::size_t vector_registers = 16, rows = 4;
+  static constexpr std::size_t vector_registers = 16, rows = 4, sums = 12;
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr std::size_t lookup_rows = 2, lookup_pairs_rows = 2, lookup_bytes_rows = 2;
 
@@ -45,6 +45,7 @@ struct simd {
   static LOWBIT_INLINE vf pow2(vf n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
   }
+  static LOWBIT_INLINE vf max_fraction(vf most, vf a) { return max(most, abs(sub(a, round(a)))); }
   static LOWBIT_INLINE bool any_greater(vf a, vf b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0; }
   static LOWBIT_INLINE vf if_less(vf x, vf y, vf a, vf b) { return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ)); }
   static LOWBIT_INLINE float reduce_add(vf a) {
@@ -149,7 +150,15 @@ struct simd {
     return _mm256_or_si256(_mm256_srli_epi32(as_int(lookup(t, index)), 16), as_int(lookup(t, _mm256_srli_epi32(index, 16))));
   }
 
-  static LOWBIT_INLINE vi dot_codes(vi acc, vi w, vi x) { return _mm256_add_epi32(acc, _mm256_madd_epi16(w, x)); }
+  static LOWBIT_INLINE vi dot_codes(vi acc, vi w, vi x) {  // assembly for the same reason as in avx512
+#if defined(__GNUC__) || defined(__clang__)
+    vi product;
+    __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(acc), "=&x"(product) : "x"(w), "x"(x));
+    return acc;
+#else
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(w, x));
+#endif
+  }
   static constexpr std::size_t bytes_step = 16;
   static LOWBIT_INLINE vi dot_s8(vi acc, const std::int8_t* a, const std::int8_t* b) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a))),

@@ -10,7 +10,7 @@ namespace LOWBIT_ISA {
 
 struct simd : avx512::simd {
   static constexpr bool dots_bytes = true;
-  // Assembly, because g++ 12 copies and spills the accumulators of _mm512_dpbusd_epi32 (8 x 48: a fifth of the speed).
+  // Assembly for the same reason as in avx512.
   static LOWBIT_INLINE vi dot_codes(vi acc, vi w, vi x) {
 #if defined(__GNUC__) || defined(__clang__)
     __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));

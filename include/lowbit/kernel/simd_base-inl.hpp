@@ -23,7 +23,7 @@ struct simd {
   using bytes16 = const std::uint8_t*;
   static constexpr std::size_t lanes = vf::size;
   // 4 x 12 tile with 4 lanes: 12 accumulators, a weight, an activation and a product of 16 registers.
-  static constexpr std::size_t vector_registers = 16, rows = 4;
+  static constexpr std::size_t vector_registers = 16, rows = 4, sums = 6;
   static_assert(48 % (3 * lanes) == 0, "lowbit needs vectors of 16, 32 or 64 bytes; set LOWBIT_PORTABLE or another -march");
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr std::size_t lookup_rows = 0, lookup_pairs_rows = 0, lookup_bytes_rows = 0;
@@ -82,6 +82,7 @@ struct simd {
   static LOWBIT_INLINE vf to_float(const vi& a) { return xsimd::to_float(a); }
   static LOWBIT_INLINE vf round(const vf& a) { return to_float(to_int(a)); }  // |a| < 2^31
   static LOWBIT_INLINE vf pow2(const vf& n) { return as_float(shift_left<23>(to_int(n) + vi(127))); }
+  static LOWBIT_INLINE vf max_fraction(const vf& most, const vf& a) { return max(most, abs(sub(a, round(a)))); }
   static LOWBIT_INLINE bool any_greater(const vf& a, const vf& b) { return xsimd::any(a > b); }
   static LOWBIT_INLINE vf if_less(const vf& x, const vf& y, const vf& a, const vf& b) { return xsimd::select(x < y, a, b); }
   static LOWBIT_INLINE float reduce_add(const vf& a) {

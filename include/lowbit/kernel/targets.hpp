@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "lowbit/base/half.hpp"
 #include "lowbit/base/rounding.hpp"
