@@ -12,8 +12,8 @@ namespace LOWBIT_ISA {
 // steps: dot instructions per group.  x_bytes: activations of a group.
 struct ComputeF32 {
   using S = simd;
-  using acc = typename S::vf;
-  using operand = typename S::vf;
+  using acc = typename S::rf;
+  using operand = typename S::rf;
   static constexpr Compute compute = Compute::f32;
   static constexpr std::size_t steps = 8, x_bytes = 32;
   static LOWBIT_INLINE operand load(const std::uint8_t* p) { return S::load(reinterpret_cast<const float*>(p)); }
@@ -25,8 +25,8 @@ struct ComputeF32 {
 
 struct ComputeBf16 {
   using S = simd;
-  using acc = typename S::vf;
-  using operand = typename S::vi;
+  using acc = typename S::rf;
+  using operand = typename S::ri;
   static constexpr Compute compute = Compute::bf16;
   static constexpr std::size_t steps = 4, x_bytes = 16;
   static LOWBIT_INLINE operand load(const std::uint8_t* p) { return S::iload(p); }
@@ -40,8 +40,8 @@ struct ComputeBf16 {
 // An int32 sum is exact either way.
 struct ComputeInt8 {
   using S = simd;
-  using acc = typename S::vi;
-  using operand = typename S::vi;
+  using acc = typename S::ri;
+  using operand = typename S::ri;
   static constexpr Compute compute = Compute::int8;
   static constexpr bool words = !S::dots_bytes;
   static constexpr std::size_t steps = words ? 4 : 2, x_bytes = words ? 16 : 8;

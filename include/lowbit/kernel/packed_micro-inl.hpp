@@ -11,10 +11,8 @@ namespace LOWBIT_ISA {
 
 // Registers of columns of a tile with R rows: enough sums in flight hide the latency of the dot instruction, so one row takes
 // several panels at a time and two rows half as many.  An output's own sum is the same, however many stand beside it.
-template <std::size_t R>
-inline constexpr std::size_t tile_registers = R == 1   ? 12
-                                              : R == 2 ? 6
-                                                       : 3;
+template <class Source, std::size_t R>
+inline constexpr std::size_t tile_registers = R > 2 ? 3 : (Source::decodes&& simd::vector_registers == 16 ? 6 : simd::sums) / R;
 inline constexpr std::size_t panel_registers = panel_cols / simd::lanes;
 
 // Rows of the largest tile.  Less than the sums would allow where a product needs a register of its own (16-bit words); and for
@@ -62,7 +60,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   const std::uint8_t* x = a.x;
   const std::int32_t* offset = a.offset;
   bool first = a.first;
-  typename S::vf total[keep ? R : 1][keep ? V : 1];
+  typename S::rf total[keep ? R : 1][keep ? V : 1];
   if constexpr (keep) {
     LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) { LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) total[r][v] = S::zero(); }
     if (!first) {
@@ -108,6 +106,11 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
               LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = C::dot(acc[r][v], wv[v], xv);
             }
           }
+          if constexpr (S::pins_sums) {
+            LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+              LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) LOWBIT_PIN(acc[r][v]);
+            }
+          }
         }
         LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] += Source::bytes;
         x += C::x_bytes;
@@ -146,7 +149,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
 // A tile of `rows` rows over one panel.
 template <class C, class Source, std::size_t R>
 LOWBIT_INLINE void micro_panel(MicroArgs a) {
-  constexpr std::size_t V = tile_registers<R> < panel_registers ? tile_registers<R> : panel_registers;
+  constexpr std::size_t V = tile_registers<Source, R> < panel_registers ? tile_registers<Source, R> : panel_registers;
   micro_kernel<C, Source, R, V>(a);
   for (std::size_t c = V * simd::lanes; c < panel_cols; c += V * simd::lanes) {
     a.w += V * simd::lanes * 4;

@@ -10,13 +10,14 @@ inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
 // A source has: bytes, of a group of 8 k of one panel; get(), the operand of a step for the columns from `column` on; short_sums,
-// whether int8 sums run over at most short_sum_k; rows, up to how many it is worth using.
+// whether int8 sums run over at most short_sum_k; decodes, whether get() needs registers of its own; rows, up to how many it is
+// worth using.
 
 // Operands as they are: packed so, or decoded before.
 template <class C>
 struct Direct {
   static constexpr std::size_t bytes = panel_cols * 4 * C::steps, rows = any_rows;
-  static constexpr bool short_sums = false;
+  static constexpr bool short_sums = false, decodes = false;
   struct Table {};
   static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
   static LOWBIT_INLINE typename C::operand get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
@@ -31,7 +32,7 @@ template <>
 struct Nibbles<ComputeF32> {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 4, rows = S::lookup_rows;
-  static constexpr bool short_sums = false;
+  static constexpr bool short_sums = false, decodes = true;
   using Table = typename S::floats16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_floats16(t->f32.data()); }
   static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table& t) {
@@ -52,7 +53,7 @@ template <>
 struct Nibbles<ComputeBf16> {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 4, rows = S::lookup_pairs_rows;
-  static constexpr bool short_sums = false;
+  static constexpr bool short_sums = false, decodes = true;
   using Table = typename S::pairs16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_pairs(*t); }
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table& t) {
@@ -74,7 +75,7 @@ template <>
 struct Nibbles<ComputeInt8> {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 4, rows = S::lookup_bytes_rows;
-  static constexpr bool short_sums = true;
+  static constexpr bool short_sums = true, decodes = true;
   using Table = typename S::bytes16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_bytes16(t->bytes.data()); }
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table& t) {
@@ -91,7 +92,7 @@ struct Nibbles<ComputeInt8> {
 struct Widened {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 8, rows = 4;
-  static constexpr bool short_sums = false;
+  static constexpr bool short_sums = false, decodes = true;
   struct Table {};
   static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {

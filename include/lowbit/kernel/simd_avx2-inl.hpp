@@ -11,6 +11,8 @@ namespace LOWBIT_ISA {
 struct simd {
   using vf = __m256;
   using vi = __m256i;
+  using rf = vf;  // what arrays of registers are made of
+  using ri = vi;
   struct floats16 {
     __m256 low, high;
   };
@@ -19,6 +21,7 @@ struct simd {
   // 4 x 24 tile: 12 accumulators, 3 weights, 1 activation: all 16 registers.
   static constexpr std::size_t vector_registers = 16, rows = 4, sums = 12;
   static constexpr bool native_bf16 = false, dots_bytes = false;
+  static constexpr bool pins_sums = false;  // see LOWBIT_PIN
   static constexpr std::size_t lookup_rows = 2, lookup_pairs_rows = 2, lookup_bytes_rows = 2;
 
   static LOWBIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

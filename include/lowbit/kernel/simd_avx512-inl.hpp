@@ -11,12 +11,15 @@ namespace LOWBIT_ISA {
 struct simd {
   using vf = __m512;
   using vi = __m512i;
+  using rf = vf;  // what arrays of registers are made of
+  using ri = vi;
   using floats16 = __m512;  // a table of 16 floats
   using bytes16 = __m512i;  // a table of 16 bytes
   static constexpr std::size_t lanes = 16;
   // 8 x 48 tile: 24 accumulators, 3 weights, 1 activation, 1 table of the 32 registers.
   static constexpr std::size_t vector_registers = 32, rows = 8, sums = 12;
   static constexpr bool native_bf16 = false, dots_bytes = false;
+  static constexpr bool pins_sums = false;  // see LOWBIT_PIN
   // Up to this many rows 4-bit codes are looked up in registers, as floats, pairs of bfloat16 or bytes; above, decoded into memory.
   static constexpr std::size_t lookup_rows = any_rows, lookup_pairs_rows = lookup_rows, lookup_bytes_rows = lookup_rows;
 

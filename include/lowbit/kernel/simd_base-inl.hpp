@@ -19,6 +19,8 @@ struct simd {
   using vf = xsimd::batch<float, base_arch>;
   using vi = xsimd::batch<std::int32_t, base_arch>;
   using vu = xsimd::batch<std::uint32_t, base_arch>;
+  using rf = typename vf::register_type;  // what arrays of registers are made of: g++ 12 keeps arrays of batches in memory
+  using ri = typename vi::register_type;
   using floats16 = const float*;
   using bytes16 = const std::uint8_t*;
   static constexpr std::size_t lanes = vf::size;
@@ -26,6 +28,7 @@ struct simd {
   static constexpr std::size_t vector_registers = 16, rows = 4, sums = 6;
   static_assert(48 % (3 * lanes) == 0, "lowbit needs vectors of 16, 32 or 64 bytes; set LOWBIT_PORTABLE or another -march");
   static constexpr bool native_bf16 = false, dots_bytes = false;
+  static constexpr bool pins_sums = true;  // see LOWBIT_PIN
   static constexpr std::size_t lookup_rows = 0, lookup_pairs_rows = 0, lookup_bytes_rows = 0;
 
   static LOWBIT_INLINE void prefetch([[maybe_unused]] const void* p) {

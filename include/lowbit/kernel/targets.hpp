@@ -68,6 +68,15 @@ const Kernels* kernels_of(Level level);
 #define LOWBIT_UNROLL
 #define LOWBIT_NO_UNROLL
 #endif
+// Holds a register's value here, so that what makes it is not put off: compilers that load everything first and multiply later run
+// out of registers.
+#if (defined(__GNUC__) || defined(__clang__)) && LOWBIT_X86
+#define LOWBIT_PIN(a) __asm__ volatile("" : "+x"(a))
+#elif (defined(__GNUC__) || defined(__clang__)) && defined(__aarch64__)
+#define LOWBIT_PIN(a) __asm__ volatile("" : "+w"(a))
+#else
+#define LOWBIT_PIN(a)
+#endif
 #define LOWBIT_ISA_AVX2 "avx2,fma,f16c"
 #define LOWBIT_ISA_AVXVNNI LOWBIT_ISA_AVX2 ",avxvnni"
 #define LOWBIT_ISA_AVX512 "avx2,fma,f16c,avx512f,avx512cd,avx512bw,avx512dq,avx512vl"
