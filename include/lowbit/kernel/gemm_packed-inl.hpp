@@ -55,7 +55,7 @@ inline std::size_t run_wide(const PackedGemmArgs& a, MicroArgs micro) {
       micro.scale = a.w.scaled ? panel : nullptr;
       micro_kernel<C, Source, R, V>(micro);
       for (std::size_t i = 0; i < together; ++i)
-        finish_rows(a, p + i, 0, R, micro.total + i * R * panel_cols, C::compute == Compute::int8);
+        finish_rows<C::compute == Compute::int8>(a, panel + i * micro.panel_bytes, p + i, 0, R, micro.total + i * R * panel_cols);
     }
   }
   return p;
@@ -64,7 +64,6 @@ inline std::size_t run_wide(const PackedGemmArgs& a, MicroArgs micro) {
 // Weights that stand in the panel as the micro-kernel can read them.
 template <class C, class Source>
 inline void run_in_place(const PackedGemmArgs& a) {
-  constexpr bool int8 = C::compute == Compute::int8;
   MicroArgs micro = micro_args(a, a.w.chunk(C::compute));
   micro.total = reinterpret_cast<float*>(a.scratch);
   micro.first = true;
@@ -88,7 +87,7 @@ inline void run_in_place(const PackedGemmArgs& a) {
           for (std::size_t c = 0; c < panel_cols; c += 16)
             simd::prefetch_write(a.y + (row + r + i) * a.y_stride + p * panel_cols + c);
         micro_rows<C, Source>(height, micro);
-        finish_rows(a, p, row + r, height, micro.total, int8);
+        finish_rows<C::compute == Compute::int8>(a, panel, p, row + r, height, micro.total);
       });
     }
   }
@@ -124,7 +123,7 @@ inline void run_decoded(const PackedGemmArgs& a) {
             micro_rows<C, Source>(height, micro);
           });
         }
-      finish_rows(a, p, row, rows, total, C::compute == Compute::int8);
+      finish_rows<C::compute == Compute::int8>(a, panel, p, row, rows, total);
     }
   }
 }

@@ -29,48 +29,73 @@ inline void outlier_product(const std::uint8_t* panel, const OutlierRow& x, floa
   }
 }
 
-inline void finish_rows(const PackedGemmArgs& a, std::size_t panel, std::size_t row, std::size_t rows, const float* total,
-                        bool int8) {
+// Stands for a bias or a residual that is not there: x + (-0.0) is x, zeros and their signs included.
+alignas(64) inline constexpr auto nothing_to_add = [] {
+  std::array<float, panel_cols> zeros{};
+  for (float& z : zeros) z = -0.0f;
+  return zeros;
+}();
+
+// y = activation(total * scales + outliers + bias) + residual for rows [row, row + rows) of panel number `index`, which stands at
+// `panel`; total [rows][panel_cols].
+template <bool Int8, Activation A>
+LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* panel, std::size_t index, std::size_t row,
+                                 std::size_t rows, const float* total) {
   using S = simd;
   using V = typename S::vf;
-  const std::size_t column = panel * panel_cols, cols = a.w.n - column < panel_cols ? a.w.n - column : panel_cols;
-  const std::uint8_t* data = a.w.data + panel * a.w.panel_bytes();
-  const float code_scale = a.w.scale_factor * (a.w.element == Element::four_bit && int8 ? a.w.codebook->byte_scale : 1.0f);
-  const bool rescale = int8 || code_scale != 1.0f;
-  const V outlier_scale = S::set1(a.w.scale_factor);
-  for (std::size_t r = 0; r < rows; ++r) {
-    const float* t = total + r * panel_cols;
-    const V row_scale = S::set1(int8 ? a.x.scale[row + r] * code_scale : code_scale);
-    const float* residual = a.epilogue.residual ? a.epilogue.residual + (row + r) * a.epilogue.residual_stride + column : nullptr;
-    const bool outliers = int8 && a.x.outliers && a.x.outliers[row + r].count != 0;
+  const std::size_t column = index * panel_cols, cols = a.w.n - column < panel_cols ? a.w.n - column : panel_cols;
+  const bool whole = cols == panel_cols;
+  const float* bias = a.epilogue.bias ? a.epilogue.bias + column : nothing_to_add.data();
+  float tail[panel_cols];
+  if (!whole && a.epilogue.bias) {
+    std::memset(tail, 0, sizeof tail);
+    std::memcpy(tail, bias, cols * sizeof(float));
+    bias = tail;
+  }
+  const float* scale = reinterpret_cast<const float*>(panel);
+  const float code_scale = a.w.scale_factor * (Int8 && a.w.element == Element::four_bit ? a.w.codebook->byte_scale : 1.0f);
+  for (std::size_t r = 0; r < rows; ++r, total += panel_cols) {
+    const V row_scale = S::set1(Int8 ? a.x.scale[row + r] * code_scale : code_scale);
     float extra[panel_cols];
-    if (outliers) outlier_product(data + panel_cols * 4, a.x.outliers[row + r], extra);
-    for (std::size_t c = 0; c < cols; c += S::lanes) {
-      const std::size_t n = cols - c < S::lanes ? cols - c : S::lanes;
-      const bool whole = n == S::lanes;
-      V f = S::load(t + c);
-      if (rescale) f = S::mul(f, row_scale);
-      if (outliers) f = S::fma(S::mul(S::load(extra + c), outlier_scale), S::load(reinterpret_cast<const float*>(data) + c), f);
-      if (a.epilogue.bias)
-        f = S::add(f, whole ? S::load(a.epilogue.bias + column + c) : S::load_n(a.epilogue.bias + column + c, n));
-      if (a.epilogue.activation == Activation::gelu_tanh) f = gelu(f);
-      if (residual) f = S::add(f, whole ? S::load(residual + c) : S::load_n(residual + c, n));
-      if (a.y) {
-        float* y = a.y + (row + r) * a.y_stride + column + c;
-        whole ? S::store(y, f) : S::store_n(y, f, n);
+    const bool outliers = Int8 && a.x.outliers && a.x.outliers[row + r].count != 0;
+    if (outliers) outlier_product(panel + a.w.head_bytes(), a.x.outliers[row + r], extra);
+    const auto value = [&](std::size_t c) LOWBIT_INLINE_LAMBDA {
+      V f = S::mul(S::load(total + c), row_scale);
+      if (outliers) f = S::fma(S::mul(S::load(extra + c), S::set1(a.w.scale_factor)), S::load(scale + c), f);
+      f = S::add(f, S::load(bias + c));
+      return A == Activation::gelu_tanh ? gelu(f) : f;
+    };
+    const float* residual =
+        a.epilogue.residual ? a.epilogue.residual + (row + r) * a.epilogue.residual_stride + column : nothing_to_add.data();
+    float* y = a.y ? a.y + (row + r) * a.y_stride + column : nullptr;
+    std::uint16_t* bits = a.epilogue.bf16 ? a.epilogue.bf16 + (row + r) * a.epilogue.bf16_stride + column : nullptr;
+    if (whole) {
+      LOWBIT_UNROLL for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
+        const V f = S::add(value(c), S::load(residual + c));
+        if (y) S::store(y + c, f);
+        if (bits) S::store_u16(bits + c, bf16_bits(f));
       }
-      if (a.epilogue.bf16) {
-        std::uint16_t* y = a.epilogue.bf16 + (row + r) * a.epilogue.bf16_stride + column + c;
-        if (whole) {
-          S::store_u16(y, bf16_bits(f));
-        } else {
-          std::uint16_t bits[S::lanes];
-          S::store_u16(bits, bf16_bits(f));
-          std::memcpy(y, bits, n * sizeof(std::uint16_t));
+    } else {
+      for (std::size_t c = 0; c < cols; c += S::lanes) {
+        const std::size_t n = cols - c < S::lanes ? cols - c : S::lanes;
+        const V f = S::add(value(c), S::load_n(residual + c, n));
+        if (y) S::store_n(y + c, f, n);
+        if (bits) {
+          std::uint16_t t[S::lanes];
+          S::store_u16(t, bf16_bits(f));
+          std::memcpy(bits + c, t, n * sizeof(std::uint16_t));
         }
       }
     }
   }
+}
+template <bool Int8>
+inline void finish_rows(const PackedGemmArgs& a, const std::uint8_t* panel, std::size_t index, std::size_t row, std::size_t rows,
+                        const float* total) {
+  if (a.epilogue.activation == Activation::gelu_tanh)
+    finish_tile<Int8, Activation::gelu_tanh>(a, panel, index, row, rows, total);
+  else
+    finish_tile<Int8, Activation::none>(a, panel, index, row, rows, total);
 }
 
 }  // namespace LOWBIT_ISA
