@@ -30,7 +30,7 @@ constexpr const char* help =
     "\n"
     "  --quick                  few sizes, few rounds\n"
     "  --rounds=N               turns of every case [25]\n"
-    "  --slice_ms=X             length of a turn, at least one call [1.5]\n"
+    "  --slice_ms=X             length of a turn, at least one call [1]\n"
     "  --threads=1,2            numbers of threads [1,2; 1 where there is one processor]\n"
     "  --openblas_core=NAME     OpenBLAS with the kernels of another processor, e.g. SkylakeX; its cases are openblas@NAME\n"
     "  --benchmark_filter=REGEX, --benchmark_list_tests, --benchmark_out=FILE (JSON) and others: Google Benchmark's\n"
