@@ -41,6 +41,7 @@ constexpr const char* help =
 struct Options {
   bench::Plan plan;
   bench::SuiteOptions suite;
+  bool list = false, file = false;  // what Google Benchmark was told: to list, to write a file
 };
 
 // One benchmark: a case, and what its group's measurement found.
@@ -106,7 +107,6 @@ class Run {
       contenders.push_back(bench::prepare(e.what));
       e.wrong = contenders.back().wrong;
     }
-    const std::vector<bench::Contender*> none;
     std::vector<std::size_t> index;
     for (std::size_t i = 0; i < group.size(); ++i)
       if (group[i].wrong.empty()) {
@@ -161,7 +161,7 @@ class PlainNames final : public benchmark::BenchmarkReporter {
 };
 
 // Takes our own options out of argv; false if one of them has a wrong value.
-bool take_options(int& argc, char** argv, Options& o, bool& list) {
+bool take_options(int& argc, char** argv, Options& o) {
   const std::size_t processors = bench::usable_processors();
   if (processors < 2) o.suite.threads = {1};
   std::vector<char*> rest = {argv[0]};
@@ -184,7 +184,8 @@ bool take_options(int& argc, char** argv, Options& o, bool& list) {
     } else if (const char* core = value("--openblas_core")) {
       o.suite.openblas_core = core;
     } else {
-      list = list || text == "--benchmark_list_tests" || text == "--benchmark_list_tests=true";
+      o.list = o.list || text == "--benchmark_list_tests" || text == "--benchmark_list_tests=true";
+      o.file = o.file || text.rfind("--benchmark_out=", 0) == 0;
       rest.push_back(argv[i]);
     }
   }
@@ -214,8 +215,7 @@ void restart_for_openblas(const std::string& core, char** argv) {
 int run(int argc, char** argv) {
   const std::vector<char*> given(argv, argv + argc + 1);
   Options options;
-  bool list = false;
-  if (!take_options(argc, argv, options, list)) {
+  if (!take_options(argc, argv, options)) {
     std::fputs("bench_kernels: --rounds, --slice_ms and --threads want numbers from 1 on (--help explains)\n", stderr);
     return 2;
   }
@@ -231,7 +231,7 @@ int run(int argc, char** argv) {
   const std::regex pattern(spec, std::regex::extended);
   const auto chosen = [&](const std::string& name) { return std::regex_search(name, pattern) != negative; };
   const std::vector<bench::Group> groups = bench::suite(options.suite);
-  if (list) {
+  if (options.list) {
     for (const bench::Group& group : groups)
       for (const bench::Case& c : group)
         if (chosen(c.name())) std::puts(c.name().c_str());
@@ -242,7 +242,7 @@ int run(int argc, char** argv) {
   for (const auto& [key, value] : bench::circumstances()) benchmark::AddCustomContext(key, value);
   benchmark::JSONReporter json;
   PlainNames display(benchmark::CreateDefaultDisplayReporter()), file(&json);
-  benchmark::RunSpecifiedBenchmarks(&display, &file, "all");
+  benchmark::RunSpecifiedBenchmarks(&display, options.file ? &file : nullptr, "all");
   benchmark::Shutdown();
   return all.failed() ? 1 : 0;
 }

@@ -54,11 +54,27 @@ Tensor make_tensor(const std::string& format, const float* w, std::size_t n, std
   throw std::invalid_argument("no format is called " + format);
 }
 
+// Copies of a weight matrix that calls go round.  Whoever reads them shares the place where the last call ended, so that nobody
+// meets in a cache what somebody else has just read.
+template <class T>
+struct Copies {
+  std::vector<T> all;
+  std::size_t calls = 0;
+  const T& next() { return all[calls++ % all.size()]; }
+  // Until there are as many as `p` wants.
+  template <class Make>
+  void fill(const Problem& p, const Make& make) {
+    do all.push_back(make());
+    while (all.size() < copies_of(p, all.front().resident_bytes()));
+  }
+};
+
 // One weight matrix, in the forms that somebody asked for.
 struct Weights {
   std::vector<float> w;
   std::map<std::string, std::shared_ptr<const Tensor>> tensors;
-  std::map<std::string, std::shared_ptr<const PackedTensor>> packed;
+  std::map<std::pair<std::string, bool>, std::shared_ptr<Copies<PackedTensor>>> packed;  // by format, and whether cold
+  std::map<std::pair<std::string, bool>, std::shared_ptr<Copies<Tensor>>> canonical;
 };
 using Shape = std::pair<std::size_t, std::size_t>;
 std::map<Shape, Weights>& all_weights() {
@@ -75,6 +91,22 @@ std::shared_ptr<const Tensor> tensor_of(const Problem& p, const std::string& for
   auto& tensor = weights.tensors[format];
   if (!tensor) tensor = std::make_shared<const Tensor>(make_tensor(format, weights.w.data(), p.n, p.k));
   return tensor;
+}
+std::shared_ptr<Copies<PackedTensor>> packed_of(const Problem& p, const std::string& format) {
+  auto& copies = weights_of(p).packed[{format, p.cold}];
+  if (!copies) {
+    copies = std::make_shared<Copies<PackedTensor>>();
+    copies->fill(p, [&] { return PackedTensor::pack(*tensor_of(p, format)); });
+  }
+  return copies;
+}
+std::shared_ptr<Copies<Tensor>> canonical_of(const Problem& p, const std::string& format) {
+  auto& copies = weights_of(p).canonical[{format, p.cold}];
+  if (!copies) {
+    copies = std::make_shared<Copies<Tensor>>();
+    copies->fill(p, [&] { return Tensor(lowbit_test::clone(tensor_of(p, format)->parts())); });
+  }
+  return copies;
 }
 
 // In LLM.int8()'s case 1 % of the columns are outliers, as in a middle layer of a trained GPT-2 small.
@@ -130,21 +162,14 @@ Contender lowbit_product(const Case& c) {
     static_cast<void>(bias), static_cast<void>(residual);
     lowbit::matmul(x->data(), p.m, w, y->data(), options);
   };
-  if (c.format != "nf4_canonical" && PackedTensor::packable(*tensor)) {
-    auto& kept = weights_of(p).packed[c.format];
-    if (!kept) kept = std::make_shared<const PackedTensor>(PackedTensor::pack(*tensor));
-    std::vector<std::shared_ptr<const PackedTensor>> copies = {kept};
-    while (copies.size() < copies_of(p, kept->resident_bytes()))
-      copies.push_back(std::make_shared<const PackedTensor>(PackedTensor::pack(*tensor)));
-    contender.bytes = static_cast<double>(kept->resident_bytes());
-    contender.ways.push_back({"packed", [=](std::size_t i) { multiply(*copies[i % copies.size()]); }});
-  } else {
-    std::vector<std::shared_ptr<const Tensor>> copies = {tensor};
-    while (copies.size() < copies_of(p, tensor->resident_bytes()))
-      copies.push_back(std::make_shared<const Tensor>(lowbit_test::clone(tensor->parts())));
-    contender.bytes = static_cast<double>(tensor->resident_bytes());
-    contender.ways.push_back({"canonical", [=](std::size_t i) { multiply(*copies[i % copies.size()]); }});
-  }
+  const auto add = [&](const char* label, const auto& copies) {
+    contender.bytes = static_cast<double>(copies->all.front().resident_bytes());
+    contender.ways.push_back({label, [=](std::size_t) { multiply(copies->next()); }});
+  };
+  if (c.format != "nf4_canonical" && PackedTensor::packable(*tensor))
+    add("packed", packed_of(p, c.format));
+  else
+    add("canonical", canonical_of(p, c.format));
 
   Oracle oracle{p.m, p.n, p.k, {}, {}, lowbit_test::product_roundings(p.k, tensor->block_size()), {}};
   oracle.x = [&](std::size_t r, std::span<double> out) {

@@ -25,7 +25,7 @@ struct Case {
 // means nothing.
 Contender prepare(const Case& c);
 
-// Lets go of the operands of other shapes than these cases'.
+// Lets go of the operands of other shapes than these cases', and of copies that keep weights cold.
 void forget_operands_except(const std::vector<Case>& cases);
 
 }  // namespace bench

@@ -55,7 +55,7 @@ class Builder {
         main_products();
       }
       problem_.threads = options_.threads.front();
-      if (options_.quick || problem_.threads != 1) continue;
+      if (options_.quick || problem_.threads != 1 || cold) continue;
       if (first && (m == 1 || m == 8 || m == 52)) variants();
       forced_levels();
     }
