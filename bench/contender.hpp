@@ -33,6 +33,7 @@ struct Contender {
   std::size_t threads = 1;
   std::function<void()> enter = [] {};  // before every turn: number of threads, level
   std::vector<Way> ways;                // where there are several, the fastest counts
+  std::size_t lap = 1;                  // calls until the first copy of the weights has its turn again
   double operations = 0;                // per call
   double bytes = 0;                     // per call: of the weights with their scales; of a limit: what it reads
   std::string wrong;                    // what the check found, empty if the result is right

@@ -23,6 +23,7 @@ Contender product(const Operands& o) {
   c.bytes = static_cast<double>(n * k) * sizeof(float);
   const auto copies = std::make_shared<std::vector<Matrix>>(copies_of(o.problem, static_cast<std::size_t>(n * k) * sizeof(float)),
                                                             Eigen::Map<const Matrix>(o.w, n, k));
+  c.lap = copies->size();
   if (m == 1)
     c.ways.push_back({"vector", [=](std::size_t i) {
                         Eigen::Map<Vector>(o.y, n).noalias() = (*copies)[i % copies->size()] * Eigen::Map<const Vector>(o.x, k);

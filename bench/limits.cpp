@@ -142,6 +142,7 @@ Contender read_limit(Memory where, const Problem& p) {
   const std::size_t range = where == Memory::l3 ? std::size_t{8} << 20 : dram_bytes;
   const int times = where == Memory::l2 ? 16 : 1;
   c.bytes = static_cast<double>(piece * p.threads) * times;
+  if (where == Memory::dram) c.lap = range / (piece * p.threads);
   const auto start = [=](std::size_t call, std::size_t task) {
     if (where != Memory::l2) return memory() + (call * p.threads + task) * piece % range;
     static std::atomic<std::size_t> threads = 0;

@@ -87,7 +87,7 @@ struct Product {
 // `plain`: the layout of the weights as they come.
 template <class Chosen>
 Way way(const char* label, const Chosen& chosen, const Description& d, Layout plain, const Operands& o, const memory::dims& w_dims,
-        double& bytes) {
+        Contender& c) {
   auto p = std::make_shared<Product>();
   p->primitive = dnnl::primitive(chosen);
   const dnnl::engine& engine = cpu();
@@ -100,8 +100,9 @@ Way way(const char* label, const Chosen& chosen, const Description& d, Layout pl
   memory given({w_dims, codes ? Kind::s8 : Kind::f32, plain}, engine,
                codes ? static_cast<void*>(const_cast<std::int8_t*>(o.w_codes)) : const_cast<float*>(o.w));
   const memory::desc liked = chosen.weights_desc();
-  bytes = static_cast<double>(liked.get_size());
-  for (std::size_t copy = 0; copy < copies_of(o.problem, liked.get_size()); ++copy) {
+  c.bytes = static_cast<double>(liked.get_size());
+  c.lap = copies_of(o.problem, liked.get_size());
+  for (std::size_t copy = 0; copy < c.lap; ++copy) {
     memory w(liked, engine);
     p->convert(given, w);
     p->arguments.push_back({{DNNL_ARG_SRC, x}, {DNNL_ARG_WEIGHTS, w}, {DNNL_ARG_DST, y}});
@@ -133,8 +134,8 @@ Contender product(Type type, const Operands& o) {
   c.enter = [threads = c.threads] { set_threads(threads); };
   c.enter();  // a primitive is made for as many threads as there are
   const dnnl::primitive_attr a = attributes(d, o.w_scales);
-  c.ways.push_back(way("matmul", matmul(d, a, cpu()), d, Layout::ba, o, {k, n}, c.bytes));
-  c.ways.push_back(way("inner_product", inner_product(d, a, cpu()), d, Layout::ab, o, {n, k}, c.bytes));
+  c.ways.push_back(way("matmul", matmul(d, a, cpu()), d, Layout::ba, o, {k, n}, c));
+  c.ways.push_back(way("inner_product", inner_product(d, a, cpu()), d, Layout::ab, o, {n, k}, c));
   return c;
 }
 

@@ -25,6 +25,7 @@ Contender product(const Operands& o) {
   const std::size_t size = o.problem.n * o.problem.k, copies = copies_of(o.problem, size * sizeof(float));
   c.bytes = static_cast<double>(size * sizeof(float));
   c.enter = [threads = c.threads] { openblas_set_num_threads(static_cast<int>(threads)); };
+  c.lap = copies;
   std::vector<float> w;
   for (std::size_t i = 0; i < copies; ++i) w.insert(w.end(), o.w, o.w + size);
   const int m = static_cast<int>(o.problem.m), n = static_cast<int>(o.problem.n), k = static_cast<int>(o.problem.k);

@@ -164,6 +164,7 @@ Contender lowbit_product(const Case& c) {
   };
   const auto add = [&](const char* label, const auto& copies) {
     contender.bytes = static_cast<double>(copies->all.front().resident_bytes());
+    contender.lap = copies->all.size();
     contender.ways.push_back({label, [=](std::size_t) { multiply(copies->next()); }});
   };
   if (c.format != "nf4_canonical" && PackedTensor::packable(*tensor))
