@@ -41,8 +41,7 @@ long interruptions() {
   return 0;
 #endif
 }
-constexpr double longest_lap = 5e-3;       // seconds
-constexpr double longest_retaken = 10e-3;  // seconds; on a busy machine longer ones are nearly always interrupted
+constexpr double longest_lap = 5e-3;  // seconds
 
 struct Runner {
   std::size_t contender;
@@ -56,7 +55,7 @@ struct Runner {
   // A lap to come back into the caches (weights that are cold by design: to have their page tables back) and to wake the threads,
   // then the timed calls.  These are taken again where the system let somebody else run in between, which would say nothing
   // about us.
-  double turn() {
+  double turn(double retake) {
     owner->enter();
     const auto arrival = Clock::now();
     for (std::size_t i = 0; i < owner->lap && (i == 0 || seconds_since(arrival) < longest_lap); ++i) call();
@@ -67,7 +66,7 @@ struct Runner {
       for (std::size_t i = 0; i < repeats; ++i) call();
       seconds = seconds_since(start) / static_cast<double>(repeats);
       shortest = std::min(shortest, seconds);
-      if (interruptions() == before || shortest * static_cast<double>(repeats) > longest_retaken) break;
+      if (interruptions() == before || shortest * static_cast<double>(repeats) > retake) break;
     }
     if (owner->threads > 1) wait_for_quiet();
     return seconds;
@@ -88,15 +87,15 @@ std::vector<Measured> measure_in_turn(const std::vector<const Contender*>& conte
     for (const Way& way : contenders[c]->ways) runners.push_back({c, contenders[c], &way});
   for (Runner& r : runners) {
     const double slice = r.owner->lap > 1 ? 3 * plan.slice : plan.slice;
-    double once = r.turn();
-    while (once * static_cast<double>(r.repeats) < slice / 4) r.repeats *= 2, once = r.turn();
+    double once = r.turn(plan.retake);
+    while (once * static_cast<double>(r.repeats) < slice / 4) r.repeats *= 2, once = r.turn(plan.retake);
     r.repeats = std::max<std::size_t>(1, static_cast<std::size_t>(slice / once + 0.5));
   }
   std::mt19937 order(1);  // another order in every round: nobody always follows the same neighbour
   const auto start = Clock::now();
   for (std::size_t round = 0; round < plan.rounds && (round < 7 || seconds_since(start) < plan.group_seconds); ++round) {
     std::shuffle(runners.begin(), runners.end(), order);
-    for (Runner& r : runners) r.times.push_back(r.turn());
+    for (Runner& r : runners) r.times.push_back(r.turn(plan.retake));
   }
   std::vector<Measured> results(contenders.size());
   for (const Runner& r : runners) {

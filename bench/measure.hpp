@@ -12,6 +12,7 @@ namespace bench {
 struct Plan {
   std::size_t rounds = 25;    // how often everybody has a turn
   double slice = 1e-3;        // seconds of a turn, at least one call
+  double retake = 10e-3;      // seconds; longer turns are kept even if they were interrupted, as nearly all are on a busy machine
   double group_seconds = 20;  // a group that has taken as long has no further round, but for the first seven
 };
 

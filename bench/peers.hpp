@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,25 @@ std::string version();
 enum class Type { f32, bf16, u8s8 };
 // Weights in the layout that it likes best and activations in the right type, both before the time starts.  Does not check.
 Contender product(Type type, const Operands& o);
+
+// The f32 products of a model's linear layers, one after the other, each on weights of its own in the layout that it likes best at
+// `usual_rows` rows.
+class Sequence {
+ public:
+  struct Layer {
+    std::size_t n = 0, k = 0;
+    const float* w = nullptr;  // copied
+  };
+  Sequence(const std::vector<Layer>& layers, std::size_t usual_rows, std::size_t threads);
+  // All of them on m rows; what each makes is overwritten by the next of its shape.
+  Contender at(std::size_t m) const;
+  // y (m, n) of a layer, x (m, k): for checks.
+  void product(std::size_t way, std::size_t layer, std::size_t m, const float* x, float* y) const;
+
+ private:
+  struct Shared;
+  std::shared_ptr<Shared> shared_;
+};
 }  // namespace onednn
 
 namespace openblas {
