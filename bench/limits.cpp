@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+#include "limits.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+
+#include "executors.hpp"
+#include "lowbit/kernel/dispatch.hpp"
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#include <immintrin.h>
+#endif
+
+namespace bench {
+
+namespace {
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+
+#define BENCH_TARGET(isa) __attribute__((target(isa), noinline))
+
+// ---- arithmetic: 12 independent sums cover a latency of up to 6 cycles at two instructions a cycle.  In assembly, so that no
+// compiler keeps an accumulator in memory.
+#define BENCH_TWELVE(op, r)                                                                                                     \
+  op " %%" r "13, %%" r "12, %%" r "0\n\t" op " %%" r "13, %%" r "12, %%" r "1\n\t" op " %%" r "13, %%" r "12, %%" r "2\n\t" op \
+     " %%" r "13, %%" r "12, %%" r "3\n\t" op " %%" r "13, %%" r "12, %%" r "4\n\t" op " %%" r "13, %%" r "12, %%" r "5\n\t" op \
+     " %%" r "13, %%" r "12, %%" r "6\n\t" op " %%" r "13, %%" r "12, %%" r "7\n\t" op " %%" r "13, %%" r "12, %%" r "8\n\t" op \
+     " %%" r "13, %%" r "12, %%" r "9\n\t" op " %%" r "13, %%" r "12, %%" r "10\n\t" op " %%" r "13, %%" r "12, %%" r "11\n\t"
+#define BENCH_REGISTERS \
+  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "cc"
+#define BENCH_ARITHMETIC(name, isa, op, r)                                                                                   \
+  BENCH_TARGET(isa) void name(std::size_t times) {                                                                           \
+    __asm__ volatile("1:\n\t" BENCH_TWELVE(op, r) BENCH_TWELVE(op, r) "dec %0\n\tjnz 1b" : "+r"(times) : : BENCH_REGISTERS); \
+  }
+constexpr double instructions_per_turn = 24;
+
+BENCH_ARITHMETIC(fma_avx2, "avx2,fma", "vfmadd231ps", "ymm")
+BENCH_ARITHMETIC(fma_avx512, "avx512f", "vfmadd231ps", "zmm")
+BENCH_ARITHMETIC(dot_int8, "avx512f", "vpdpbusd", "zmm")
+BENCH_ARITHMETIC(dot_bf16, "avx512f", "vdpbf16ps", "zmm")
+
+struct Loop {
+  void (*run)(std::size_t) = nullptr;
+  double operations = 0;  // per instruction
+};
+Loop loop_of(Arithmetic what) {
+  const lowbit::Level level = lowbit::active_level();
+  switch (what) {
+    case Arithmetic::f32:
+      if (level >= lowbit::Level::avx512) return {fma_avx512, 32};
+      return level >= lowbit::Level::avx2 ? Loop{fma_avx2, 16} : Loop{};
+    case Arithmetic::bf16: return level >= lowbit::Level::avx512bf16 ? Loop{dot_bf16, 64} : Loop{};
+    case Arithmetic::int8: return level >= lowbit::Level::avx512vnni ? Loop{dot_int8, 128} : Loop{};
+  }
+  return {};
+}
+
+// ---- reading: 512 bytes a turn from each of several streams, asked for some way ahead.
+using Reader = void (*)(const char*, std::size_t);
+#define BENCH_READER(name, isa, move, r, step)                                                                                  \
+  template <int Streams, int Ahead>                                                                                             \
+  BENCH_TARGET(isa)                                                                                                             \
+  void name(const char* data, std::size_t bytes) {                                                                              \
+    const std::size_t part = bytes / Streams / 512 * 512;                                                                       \
+    for (std::size_t i = 0; i < part; i += 512)                                                                                 \
+      for (int s = 0; s < Streams; ++s) {                                                                                       \
+        const char* at = data + static_cast<std::size_t>(s) * part + i;                                                         \
+        if (Ahead != 0)                                                                                                         \
+          for (int line = 0; line < 512; line += 64) _mm_prefetch(at + Ahead + line, _MM_HINT_T0);                              \
+        for (int half = 0; half < 512; half += 8 * step)                                                                        \
+          __asm__ volatile(move " (%0), %%" r "0\n\t" move " %c1(%0), %%" r "1\n\t" move " 2*%c1(%0), %%" r "2\n\t" move        \
+                                " 3*%c1(%0), %%" r "3\n\t" move " 4*%c1(%0), %%" r "4\n\t" move " 5*%c1(%0), %%" r "5\n\t" move \
+                                " 6*%c1(%0), %%" r "6\n\t" move " 7*%c1(%0), %%" r "7"                                          \
+                           :                                                                                                    \
+                           : "r"(at + half), "i"(step)                                                                          \
+                           : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "memory");                         \
+      }                                                                                                                         \
+  }
+BENCH_READER(read_16, "sse2", "movaps", "xmm", 16)
+BENCH_READER(read_32, "avx2", "vmovaps", "ymm", 32)
+BENCH_READER(read_64, "avx512f", "vmovaps", "zmm", 64)
+
+struct Pattern {
+  const char* label;
+  Reader by_16, by_32, by_64;
+};
+#define BENCH_PATTERN(label, streams, ahead) \
+  Pattern { label, read_16<streams, ahead>, read_32<streams, ahead>, read_64<streams, ahead> }
+const std::array patterns = {BENCH_PATTERN("plain loads", 1, 0),
+                             BENCH_PATTERN("prefetch 2 KiB ahead", 1, 2048),
+                             BENCH_PATTERN("prefetch 6 KiB ahead", 1, 6144),
+                             BENCH_PATTERN("prefetch 10 KiB ahead", 1, 10240),
+                             BENCH_PATTERN("2 streams", 2, 0),
+                             BENCH_PATTERN("2 streams, prefetch 6 KiB ahead", 2, 6144),
+                             BENCH_PATTERN("4 streams, prefetch 4 KiB ahead", 4, 4096)};
+Reader reader_of(const Pattern& p) {
+  const lowbit::Level level = lowbit::active_level();
+  return level >= lowbit::Level::avx512 ? p.by_64 : level >= lowbit::Level::avx2 ? p.by_32 : p.by_16;
+}
+
+constexpr std::size_t dram_bytes = std::size_t{256} << 20, slack = std::size_t{2} << 20;  // slack: for what is asked for ahead
+
+// Written once, so that every page is there.
+const char* memory() {
+  static const std::unique_ptr<char, void (*)(void*)> all = [] {
+    std::unique_ptr<char, void (*)(void*)> p(static_cast<char*>(std::aligned_alloc(std::size_t{2} << 20, dram_bytes + slack)),
+                                             std::free);
+    std::fill_n(p.get(), dram_bytes + slack, char{1});
+    return p;
+  }();
+  return all.get();
+}
+
+#endif
+
+}  // namespace
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+
+Contender arithmetic_limit(Arithmetic what, const Problem& p) {
+  Contender c;
+  c.threads = p.threads;
+  c.operations = p.operations();
+  const Loop loop = loop_of(what);
+  if (loop.run == nullptr) return c;
+  const double share = c.operations / static_cast<double>(p.threads) / loop.operations / instructions_per_turn;
+  const std::size_t turns = static_cast<std::size_t>(share) + 1;
+  c.operations = static_cast<double>(turns * p.threads) * instructions_per_turn * loop.operations;
+  c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, [&](std::size_t) { loop.run(turns); }); }});
+  return c;
+}
+
+Contender read_limit(Memory where, const Problem& p) {
+  Contender c;
+  c.threads = p.threads;
+  // What a thread reads in a call, and how far the calls go before they come back.
+  const std::size_t piece = where == Memory::l2 ? std::size_t{512} << 10 : std::size_t{4} << 20;
+  const std::size_t range = where == Memory::l3 ? std::size_t{8} << 20 : dram_bytes;
+  const int times = where == Memory::l2 ? 16 : 1;
+  c.bytes = static_cast<double>(piece * p.threads) * times;
+  if (where == Memory::dram) c.lap = range / (piece * p.threads);
+  const auto start = [=](std::size_t call, std::size_t task) {
+    if (where != Memory::l2) return memory() + (call * p.threads + task) * piece % range;
+    static std::atomic<std::size_t> threads = 0;
+    thread_local const std::size_t mine = threads++;  // a task may come to any thread, and an L2 belongs to one
+    return memory() + mine * piece % range;
+  };
+  for (const Pattern& pattern : patterns)
+    c.ways.push_back({pattern.label, [=, read = reader_of(pattern)](std::size_t call) {
+                        executor(p.threads).run(p.threads, [&](std::size_t task) {
+                          for (int i = 0; i < times; ++i) read(start(call, task), piece);
+                        });
+                      }});
+  return c;
+}
+
+#else
+
+Contender arithmetic_limit(Arithmetic, const Problem&) { return {}; }
+Contender read_limit(Memory, const Problem&) { return {}; }
+
+#endif
+
+}  // namespace bench

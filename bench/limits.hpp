@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// The limits of the machine as contenders: arithmetic in registers, and reading.  x86-64 alone; elsewhere none have a way.
+#pragma once
+#include "contender.hpp"
+
+namespace bench {
+
+enum class Arithmetic { f32, bf16, int8 };
+// As many operations as `p` has, on registers alone, with the widest instruction of the active level: FMA, vdpbf16ps, vpdpbusd.
+// Levels without one of the last two have no such limit.
+Contender arithmetic_limit(Arithmetic what, const Problem& p);
+
+enum class Memory { l2, l3, dram };
+// Reads as fast as it can, in several patterns.  Each thread has its own half of the L2, all share 8 MiB in the L3 or 256 MiB
+// in DRAM, read piece by piece.
+Contender read_limit(Memory where, const Problem& p);
+
+}  // namespace bench

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+#include "measure.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <random>
+#include <thread>
+
+#if defined(__linux__)
+#include <sys/resource.h>
+#endif
+
+namespace bench {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Thread pools keep their threads awake for a while after the last task (OpenBLAS: 20 ms), where they would take the processor
+// from whoever is next.  Waits until nobody in this process works.
+void wait_for_quiet() {
+  using namespace std::chrono_literals;
+  for (int i = 0; i < 400; ++i) {
+    const std::clock_t used = std::clock();
+    const auto start = Clock::now();
+    std::this_thread::sleep_for(200us);
+    if (static_cast<double>(std::clock() - used) / CLOCKS_PER_SEC < 0.25 * seconds_since(start)) return;
+  }
+}
+
+// How often the system has taken the processor from a thread of ours.
+long interruptions() {
+#if defined(__linux__)
+  ::rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
+#else
+  return 0;
+#endif
+}
+constexpr double longest_lap = 5e-3;  // seconds
+
+struct Runner {
+  std::size_t contender;
+  const Contender* owner;
+  const Way* way;
+  std::size_t repeats = 1, calls = 0;
+  std::vector<double> times = {};
+  double shortest = 1e9;  // seconds of a call so far
+
+  void call() { way->call(calls++); }
+  // A lap to come back into the caches (weights that are cold by design: to have their page tables back) and to wake the threads,
+  // then the timed calls.  These are taken again where the system let somebody else run in between, which would say nothing
+  // about us.
+  double turn(double retake) {
+    owner->enter();
+    const auto arrival = Clock::now();
+    for (std::size_t i = 0; i < owner->lap && (i == 0 || seconds_since(arrival) < longest_lap); ++i) call();
+    double seconds = 0;
+    for (int tries = 0; tries < 8; ++tries) {
+      const long before = interruptions();
+      const auto start = Clock::now();
+      for (std::size_t i = 0; i < repeats; ++i) call();
+      seconds = seconds_since(start) / static_cast<double>(repeats);
+      shortest = std::min(shortest, seconds);
+      if (interruptions() == before || shortest * static_cast<double>(repeats) > retake) break;
+    }
+    if (owner->threads > 1) wait_for_quiet();
+    return seconds;
+  }
+};
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+}  // namespace
+
+std::vector<Measured> measure_in_turn(const std::vector<const Contender*>& contenders, const Plan& plan) {
+  std::vector<Runner> runners;
+  for (std::size_t c = 0; c < contenders.size(); ++c)
+    for (const Way& way : contenders[c]->ways) runners.push_back({c, contenders[c], &way});
+  for (Runner& r : runners) {
+    const double slice = r.owner->lap > 1 ? 3 * plan.slice : plan.slice;
+    double once = r.turn(plan.retake);
+    while (once * static_cast<double>(r.repeats) < slice / 4) r.repeats *= 2, once = r.turn(plan.retake);
+    r.repeats = std::max<std::size_t>(1, static_cast<std::size_t>(slice / once + 0.5));
+  }
+  std::mt19937 order(1);  // another order in every round: nobody always follows the same neighbour
+  const auto start = Clock::now();
+  for (std::size_t round = 0; round < plan.rounds && (round < 7 || seconds_since(start) < plan.group_seconds); ++round) {
+    std::shuffle(runners.begin(), runners.end(), order);
+    for (Runner& r : runners) r.times.push_back(r.turn(plan.retake));
+  }
+  std::vector<Measured> results(contenders.size());
+  for (const Runner& r : runners) {
+    const double t = median(r.times);
+    Measured& best = results[r.contender];
+    if (best.seconds == 0 || t < best.seconds) best = {t, r.way->label};
+  }
+  return results;
+}
+
+}  // namespace bench

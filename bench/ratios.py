@@ -1,0 +1,442 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Ratios from the JSON of bench_kernels and bench_model.
+
+  ratios.py kernels.json [model.json] [more.json ...]         prints the page as Markdown
+  ratios.py ... --write docs/performance.md                   writes it
+  ratios.py ... --check bench/targets.json                    says which targets are missed; exit code 1 if any is
+
+A ratio never mixes runs: each file is taken by itself.  The first one of bench_kernels fills the tables; further ones add rows for
+the peers that only they have (OpenBLAS with another core).  Exit codes: 0 done, 1 a target is missed, 2 wrong usage.
+"""
+import argparse
+import json
+import re
+import statistics
+import sys
+
+LAYERS = ["2304x768", "768x768", "3072x768", "768x3072"]
+ROWS = [2, 4, 8, 16, 32, 52, 128, 512]
+NAME = re.compile(r"^(?P<key>[^/]+/[^/]+/[^/]+)/(?P<shape>\d+x\d+)x(?P<m>\d+)/t(?P<t>\d+)(?P<rest>(/(hot|cold))?(/\w+)?)$")
+
+
+class Run:
+    """The cases of one run of bench_kernels: by name, seconds, operations and bytes a second."""
+
+    def __init__(self, data, path):
+        self.context, self.path, self.cases = data["context"], path, {}
+        found = {}
+        for b in data["benchmarks"]:
+            if b.get("run_type", "iteration") == "iteration" and not b.get("error_occurred") and not b.get("skipped"):
+                found.setdefault(b["name"], []).append(b)
+        for name, times in found.items():
+            times.sort(key=lambda b: b["real_time"])
+            b = times[len(times) // 2]
+            unit = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}[b["time_unit"]]
+            self.cases[name] = {"seconds": b["real_time"] * unit, "rate": b.get("GFLOP/s", 0.0), "bytes": b.get("GB/s", 0.0),
+                                "label": b.get("label", "")}
+
+    def keys(self):
+        return {m["key"] for m in map(NAME.match, self.cases) if m}
+
+    def get(self, name, quantity):
+        case = self.cases.get(name)
+        return case[quantity] if case and case[quantity] else None
+
+    def layers(self, key, m, t, rest, quantity):
+        """One value per layer shape, or None if one is missing."""
+        values = [self.get(f"{key}/{shape}x{m}/t{t}{rest}", quantity) for shape in LAYERS]
+        return None if None in values else values
+
+    def pooled(self, ours, against, m, t=1, t_against=None, rest=""):
+        """(pooled ratio, ratio per shape): total time of `against` over that of `ours`, for the same operations."""
+        a = self.layers(ours, m, t, rest, "seconds")
+        b = self.layers(against, m, t_against or t, rest, "seconds")
+        return None if a is None or b is None else (sum(b) / sum(a), [y / x for x, y in zip(a, b)])
+
+    def rate(self, key, m, t=1, rest=""):
+        """Pooled GFLOP/s."""
+        seconds = self.layers(key, m, t, rest, "seconds")
+        rates = self.layers(key, m, t, rest, "rate")
+        return None if seconds is None or rates is None else sum(s * r for s, r in zip(seconds, rates)) / sum(seconds)
+
+    def bandwidth(self, key, t, rest):
+        """Pooled GB/s of weights."""
+        seconds, rates = self.layers(key, 1, t, rest, "seconds"), self.layers(key, 1, t, rest, "bytes")
+        return None if seconds is None or rates is None else sum(s * r for s, r in zip(seconds, rates)) / sum(seconds)
+
+    def best_compute(self, key, t, rest):
+        """Of a key without a compute type, the one with the largest bandwidth."""
+        if key.count("/") == 2:
+            return key
+        found = [(self.bandwidth(f"{key}/{c}", t, rest), f"{key}/{c}") for c in ("f32", "bf16", "int8")]
+        return max([f for f in found if f[0]], default=(0, key))[1]
+
+    def read_limits(self, where, rest, t):
+        """GB/s per shape: what the loops reached, raised to what any kernel or peer of the same group did."""
+        limits = []
+        for shape in LAYERS:
+            tail = f"/{shape}x1/t{t}{rest}"
+            if self.get(f"limit/{where}/read{tail}", "bytes") is None:
+                return None
+            limits.append(max(c["bytes"] for n, c in self.cases.items() if n.endswith(tail)
+                              and (where == "dram" or n.startswith("limit/"))))
+        return limits
+
+    def share_of_dram(self, key, t=1):
+        """(pooled share, share per shape) of the DRAM read limit, cold."""
+        limits = self.read_limits("dram", "/cold", t)
+        seconds, rates = self.layers(key, 1, t, "/cold", "seconds"), self.layers(key, 1, t, "/cold", "bytes")
+        if limits is None or seconds is None or rates is None:
+            return None
+        least = sum(s * r / limit for s, r, limit in zip(seconds, rates, limits))
+        return least / sum(seconds), [r / limit for r, limit in zip(rates, limits)]
+
+    def l2(self, t=1):
+        """Median over the groups of what the loops read from the L2, GB/s."""
+        values = self.layers("limit/l2/read", 1, t, "/hot", "bytes")
+        return None if values is None else statistics.median(values)
+
+
+# ---- targets ---------------------------------------------------------------------------------------------------------------------
+class Check:
+    def __init__(self):
+        self.done, self.missed, self.absent = 0, [], []
+
+    def least(self, what, found, wanted):
+        if found is None:
+            self.absent.append(what)
+            return
+        self.done += 1
+        if found < wanted:
+            self.missed.append(f"{what}: {found:.3f}, wanted {wanted:.3f}")
+
+    def pooled(self, what, found, wanted, single):
+        """A pooled figure, and no single shape below `single` of its target."""
+        if found is None:
+            self.absent.append(what)
+            return
+        self.least(what, found[0], wanted)
+        for shape, value in zip(LAYERS, found[1]):
+            if value < single * wanted:
+                self.missed.append(f"{what}, {shape} alone: {value:.3f}, wanted {single * wanted:.3f}")
+
+
+def check_kernels(run, targets, check):
+    single = targets["single_shape"]
+    for row in targets["pooled"]:
+        for m, wanted in row["wanted"].items():
+            check.pooled(f"{row['what']}, M = {m}", run.pooled(row["ours"], row["against"], m), wanted, single)
+
+    one = targets["one_row"]
+    l2 = run.l2()
+    for kernel in one["kernels"]:
+        key = run.best_compute(kernel["ours"], 1, "/cold")
+        check.pooled(f"{kernel['what']}, M = 1 cold, share of the DRAM limit", run.share_of_dram(key), kernel["cold"], single)
+        if l2 is None:
+            check.absent.append(f"{kernel['what']}, M = 1 hot")
+            continue
+        key = run.best_compute(kernel["ours"], 1, "/hot")
+        check.least(f"{kernel['what']}, M = 1 hot, GB/s", run.bandwidth(key, 1, "/hot"), kernel["hot"] * min(1, l2 / one["l2"]))
+
+    threads = targets["threads"]
+    for key in threads["ours"]:
+        for m in threads["rows"]:
+            check.pooled(f"{key}, M = {m}, 2 threads against 1", run.pooled(key, key, m, 2, 1), threads["wanted"], single)
+
+    for ours, against in beside(targets["beside"]):
+        a, b = run.get(ours, "rate"), run.get(against, "rate")
+        check.least(f"{ours} against {against}", a / b if a and b else None, targets["beside"]["wanted"])
+
+    for row in targets["levels"]:
+        for m in row["rows"]:
+            rest = "/hot" if m == "1" else ""
+            check.pooled(f"{row['what']}, M = {m}", run.pooled(row["ours"], row["against"], m, rest=rest), row["wanted"], single)
+
+
+def beside(t):
+    """Pairs of names: a variant and the plain case of its size."""
+    for variant, plain in t["variants"]["formats"].items():
+        for compute in t["variants"]["compute"]:
+            for size in t["variants"]["sizes"]:
+                yield f"lowbit/{variant}/{compute}/{size}", f"lowbit/{plain}/{compute}/{size}"
+    for ours, plain in t["pairs"].items():
+        for size in t["variants"]["sizes"]:
+            yield f"{ours}/{size}", f"{plain}/{size}"
+    for epilogue in t["epilogues"]["names"]:
+        for ours in t["epilogues"]["ours"]:
+            for size in t["epilogues"]["sizes"]:
+                yield f"{ours}/{size}/{epilogue}", f"{ours}/{size}"
+    for odd, plain in t["sizes"]["pairs"].items():
+        for ours in t["sizes"]["ours"]:
+            yield f"{ours}/{odd}", f"{ours}/{plain}"
+
+
+def check_model(model, targets, check):
+    runs = {r["threads"]: r for r in model["runs"]} if model else {}
+    for t in targets["threads"]:
+        where = f"GPT-2 small, {t} thread{'s' if t > 1 else ''}"
+        run = runs.get(t)
+        models = {m["id"]: m for m in run["models"]} if run else {}
+        products = run and run["products"].get("mean_ms")
+        fp32 = models.get("fp32")
+        check.least(f"{where}: time of the 48 oneDNN products over FP32's", products / fp32["mean_ms"] if products and fp32 else None,
+                    1 / targets["fp32_over_products"])
+        for name, wanted in targets["faster_than_fp32"].items():
+            m = models.get(name)
+            check.least(f"{where}: {name} faster than FP32", fp32["mean_ms"] / m["mean_ms"] if m and fp32 else None, wanted)
+            check.least(f"{where}: {name}, share of time in products", 1 - m["rest_share"] if m else None,
+                        1 - targets["rest_share"])
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------------------
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
+
+
+def show(value, form="{:.2f}"):
+    return "-" if value is None else form.format(value)
+
+
+def against_peers(run, others, t):
+    """Our products against their counterparts, by M."""
+    rows = []
+
+    def row(what, source, ours, against):
+        cells = [source.pooled(ours, against, m, t) for m in ROWS]
+        if any(cells):
+            rows.append([what] + [show(c[0] if c else None) for c in cells])
+
+    row("dense f32 / oneDNN f32", run, "lowbit/f32/f32", "onednn/f32/f32")
+    row("dense bf16 / oneDNN bf16", run, "lowbit/bf16/bf16", "onednn/bf16/bf16")
+    row("f16 weights / oneDNN f32", run, "lowbit/f16/f32", "onednn/f32/f32")
+    row("INT8 / oneDNN u8s8", run, "lowbit/int8/int8", "onednn/int8/int8")
+    row("INT8 / oneDNN f32", run, "lowbit/int8/int8", "onednn/f32/f32")
+    row("NF4 f32 / oneDNN f32", run, "lowbit/nf4/f32", "onednn/f32/f32")
+    row("NF4 bf16 / oneDNN bf16", run, "lowbit/nf4/bf16", "onednn/bf16/bf16")
+    row("NF4 bf16 / oneDNN f32", run, "lowbit/nf4/bf16", "onednn/f32/f32")
+    row("NF4 int8 / oneDNN f32", run, "lowbit/nf4/int8", "onednn/f32/f32")
+    for source in [run] + others:
+        for key in sorted(k for k in source.keys() if k.startswith("openblas")):
+            row(f"dense f32 / OpenBLAS ({source.context.get('openblas_core', '?')})", source, "lowbit/f32/f32", key)
+    row("dense f32 / Eigen", run, "lowbit/f32/f32", "eigen/f32/f32")
+    return table(["M ="] + [str(m) for m in ROWS], rows)
+
+
+def rates(run, t):
+    """GFLOP/s and share of the arithmetic limit, by M."""
+    limits = {}
+    for compute in ("f32", "bf16", "int8"):
+        tail = f"/t{t}"
+        reached = [c["rate"] for n, c in run.cases.items()
+                   if n.endswith(tail) and (n.startswith(f"limit/{compute}/") or NAME.match(n) and f"/{compute}/" in n
+                                            and n.split("/")[2] == compute)]
+        limits[compute] = max(reached, default=None)
+    rows = []
+    for key in sorted(run.keys(), key=lambda k: (k.split("/")[2], k)):
+        impl, _, compute = key.split("/")
+        if impl == "limit" or "@" in impl and not impl.startswith("openblas"):
+            continue
+        cells = [run.rate(key, m, t) for m in ROWS]
+        if all(c is None for c in cells):
+            continue
+        limit = limits.get(compute)
+        rows.append([key] + [show(c, "{:.0f}") + (f" ({100 * c / limit:.0f} %)" if c and limit else "") for c in cells])
+    return table(["GFLOP/s (share of the limit); M ="] + [str(m) for m in ROWS], rows)
+
+
+def one_row(run, t):
+    rows = []
+    for key in sorted(run.keys(), key=lambda k: (k.split("/")[2], k)):
+        if key.startswith("limit") or "@" in key.split("/")[0] and not key.startswith("openblas"):
+            continue
+        cold, share, hot = run.bandwidth(key, t, "/cold"), run.share_of_dram(key, t), run.bandwidth(key, t, "/hot")
+        if cold is None and hot is None:
+            continue
+        rows.append([key, show(cold, "{:.1f}"), show(share[0] if share else None), show(min(share[1]) if share else None),
+                     show(hot, "{:.1f}")])
+    return table(["M = 1", "cold, GB/s", "share of the DRAM limit", "worst shape", "hot, GB/s"], rows)
+
+
+def limits_table(run):
+    rows = []
+    for t in (1, 2):
+        for what, key, quantity, form in (("f32 FMA", "limit/f32/registers", "rate", "{:.0f} GFLOP/s"),
+                                          ("vdpbf16ps", "limit/bf16/registers", "rate", "{:.0f} GFLOP/s"),
+                                          ("vpdpbusd", "limit/int8/registers", "rate", "{:.0f} Gop/s"),
+                                          ("L2 read", "limit/l2/read", "bytes", "{:.0f} GB/s"),
+                                          ("L3 read", "limit/l3/read", "bytes", "{:.0f} GB/s"),
+                                          ("DRAM read", "limit/dram/read", "bytes", "{:.1f} GB/s")):
+            cases = [(c[quantity], c["label"]) for n, c in run.cases.items() if n.startswith(key + "/") and f"/t{t}" in n]
+            if not cases:
+                continue
+            best = max(cases)
+            # Not below what anybody reached; kernels of other caches and arithmetic do not count.
+            compute = key.split("/")[1]
+            if quantity == "rate":
+                reached = max(c["rate"] for n, c in run.cases.items()
+                              if f"/t{t}" in n and n.split("/")[2] == compute and "@" not in n.split("/")[0]) \
+                    if any(f"/t{t}" in n and n.split("/")[2] == compute for n in run.cases) else 0
+            else:
+                reached = max((c["bytes"] for n, c in run.cases.items() if f"/t{t}/cold" in n), default=0) \
+                    if compute == "dram" else 0
+            rows.append([what, str(t), form.format(statistics.median(c[0] for c in cases)), form.format(max(best[0], reached)),
+                         best[1]])
+    return table(["limit", "threads", "median of the groups", "best, raised to what any product reached", "pattern"], rows)
+
+
+def scaling(run):
+    rows = []
+    for key in sorted(run.keys()):
+        if key.startswith("limit") or "@" in key:
+            continue
+        cells = [run.pooled(key, key, m, 2, 1) for m in ROWS]
+        if any(cells):
+            rows.append([key] + [show(c[0] if c else None) for c in cells])
+    return table(["2 threads / 1; M ="] + [str(m) for m in ROWS], rows)
+
+
+def variants_table(run, targets):
+    rows = {}
+    for ours, against in beside(targets["beside"]):
+        a, b = run.get(ours, "rate"), run.get(against, "rate")
+        m, n = NAME.match(ours), NAME.match(against)
+        if a is None or b is None or m is None or n is None:
+            continue
+        epilogue = m["rest"].split("/")[-1] if m["rest"].split("/")[-1] not in ("", "hot", "cold") else ""
+        size = f"{m['shape']}" if m["shape"] != "2304x768" else ""
+        what = " ".join(x for x in (m["key"].removeprefix("lowbit/"), size, epilogue) if x)
+        beside_what = " ".join(x for x in (n["key"].removeprefix("lowbit/"), n["shape"] if size else "") if x)
+        rows.setdefault((what, beside_what), {})[m["m"]] = a / b
+    return table(["case", "beside", "M = 1", "8", "52"],
+                 [[what, plain] + [show(v.get(m)) for m in ("1", "8", "52")] for (what, plain), v in rows.items()])
+
+
+def levels_table(run):
+    rows = []
+    for level in ("avx2", "base"):
+        for key in sorted(k for k in run.keys() if k.startswith(f"lowbit@{level}/")):
+            cells = [run.pooled(key, f"lowbit@{level}/f32/f32", m, rest="/hot" if m == 1 else "") for m in [1] + ROWS]
+            rows.append([key] + [show(c[0] if c else None) for c in cells])
+    return table(["against f32 of the level; M ="] + [str(m) for m in [1] + ROWS], rows)
+
+
+def model_section(model):
+    out = [f"\n## Whole GPT-2 small\n\n{model['weights']}; {model['rows']} rows one at a time, {model['mean_tokens']:.1f} tokens on "
+           f"average, every row {model['repeats']} times, the models in turn; a row counts with its median.\n"]
+    for run in model["runs"]:
+        fp32 = next((m["mean_ms"] for m in run["models"] if m["id"] == "fp32"), None)
+        rows = []
+        if run["products"]:
+            p = run["products"]
+            rows.append([p["name"], f"{p['mean_ms']:.2f}", f"{p['median_ms']:.2f}", show(fp32 and fp32 / p["mean_ms"]), "-"])
+        for m in run["models"]:
+            rows.append([m["id"], f"{m['mean_ms']:.2f}", f"{m['median_ms']:.2f}", show(fp32 and fp32 / m["mean_ms"]),
+                         f"{100 * m['rest_share']:.1f} %"])
+        out.append(f"\n{run['threads']} thread{'s' if run['threads'] > 1 else ''}:\n\n" +
+                   table(["", "mean, ms", "median, ms", "times as fast as FP32", "outside the products"], rows))
+        operators = [o["operator"] for o in run["models"][0]["breakdown"]] if run["models"] else []
+        rows = [[m["id"]] + [f"{o['ms']:.2f}" for o in m["breakdown"]] + [f"{m['sum_ms']:.2f}", f"{m['whole_ms']:.2f}"]
+                for m in run["models"]]
+        out.append(f"\nBy operator, ms at {run['breakdown_tokens']} tokens, each timed on its own over all layers:\n\n" +
+                   table([""] + operators + ["sum", "the whole pass"], rows))
+    return "".join(out)
+
+
+def page(run, others, model, targets, check):
+    c = (run.context if run else model["context"])
+    out = ["# Performance\n\nWritten by `bench/ratios.py` from one run of `bench_kernels` and one of `bench_model`; `bench/README.md` "
+           "says how to repeat it.\n\n"]
+    out.append(f"{c.get('processor')}, {c.get('processors')} processors used; level `{c.get('level')}`; {c.get('compiler')}, "
+               f"`{c.get('flags')}`; oneDNN {c.get('onednn')}, OpenBLAS {c.get('openblas')} (core {c.get('openblas_core')}), Eigen "
+               f"{c.get('eigen')}; {c.get('date')}.\n\n"
+               "lowbit is built without `-march` and chooses its kernels at run time. Its activations go in as floats and results come "
+               "out as floats: conversions are inside its time, and outside oneDNN's, whose weights are also re-laid beforehand. Eigen "
+               "is compiled with `-march=native`. Members of a group (one N x K x M) are timed in turn, and the median over the "
+               "rounds counts. Pooled: total operations over total time of the four layer shapes of GPT-2 small. Every result was "
+               "checked against a reference in double before it was timed.\n")
+    if run:
+        for t in (1, 2):
+            body = against_peers(run, others if t == 1 else [], t)
+            if body.count("\n") > 2:
+                out.append(f"\n## Against the peers, {t} thread{'s' if t > 1 else ''}\n\nTimes as fast, pooled.\n\n{body}")
+        for t in (1, 2):
+            body = rates(run, t)
+            if body.count("\n") > 2:
+                out.append(f"\n### Rates, {t} thread{'s' if t > 1 else ''}\n\n{body}")
+        for t in (1, 2):
+            body = one_row(run, t)
+            if body.count("\n") > 2:
+                out.append(f"\n## One row, {t} thread{'s' if t > 1 else ''}\n\nGB/s of weights with their scales. Cold: calls go round "
+                           f"copies of 96 MiB or more. The DRAM limit is the best of several access patterns in the same group, "
+                           f"raised to what any product in it reached.\n\n{body}")
+        for title, body in (("Limits of the machine", limits_table(run)), ("Two threads", scaling(run)),
+                            ("Variants beside the plain case of the same size", variants_table(run, targets)),
+                            ("Other levels, forced", levels_table(run))):
+            if body.count("\n") > 2:
+                out.append(f"\n## {title}\n\n{body}")
+    if model:
+        out.append(model_section(model))
+    out.append(f"\n## Targets\n\n{check.done} compared, {len(check.missed)} missed, {len(check.absent)} not measured.\n")
+    if check.missed:
+        out.append("\n" + "".join(f"- {line}\n" for line in check.missed))
+    return "".join(out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", metavar="FILE.json")
+    parser.add_argument("--check", metavar="TARGETS.json", help="exit with 1 where a target is missed or was not measured")
+    parser.add_argument("--partial", action="store_true", help="with --check: what was not measured is no failure")
+    parser.add_argument("--write", metavar="FILE.md", help="write the page there")
+    args = parser.parse_args()
+
+    runs, model = [], None
+    for path in args.files:
+        try:
+            with open(path, encoding="utf-8") as file:
+                data = json.load(file)
+        except (OSError, ValueError) as error:
+            parser.error(f"{path}: {error}")
+        if "benchmarks" in data:
+            runs.append(Run(data, path))
+        elif "runs" in data:
+            model = data
+        else:
+            parser.error(f"{path}: neither of bench_kernels nor of bench_model")
+    path = args.check or __file__.rsplit("ratios.py", 1)[0] + "targets.json"
+    with open(path, encoding="utf-8") as file:
+        targets = json.load(file)
+    contexts = [r.context for r in runs] + ([model["context"]] if model else [])
+    check = Check()
+    if runs:
+        check_kernels(runs[0], targets, check)
+    elif not args.partial:
+        check.absent.append("everything of bench_kernels")
+    if model or not args.partial:
+        check_model(model, targets["model"], check)
+    text = page(runs[0] if runs else None, runs[1:], model, targets, check)
+    if args.write:
+        with open(args.write, "w", encoding="utf-8") as file:
+            file.write(text)
+    if not args.check:
+        if not args.write:
+            sys.stdout.write(text)
+        return 0
+
+    for context in contexts:
+        if context.get("level") != targets["level"]:
+            print(f"ratios.py: the targets are for level {targets['level']}; this was a run at {context.get('level')}", file=sys.stderr)
+            return 2
+    for line in check.missed:
+        print("missed:", line)
+    if not args.partial:
+        for line in check.absent:
+            print("not measured:", line)
+    print(f"{check.done} compared, {len(check.missed)} missed, {len(check.absent)} not measured")
+    return 1 if check.missed or (check.absent and not args.partial) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
