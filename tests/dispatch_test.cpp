@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <iterator>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -25,10 +26,11 @@ using lowbit_test::unsaid;
 TEST_CASE("levels have names, and names are levels", "[dispatch]") {
   std::vector<std::string> names;
   for (const Level level : lowbit::all_levels) names.emplace_back(lowbit::level_name(level));
-  CHECK(names == std::vector<std::string>{"base", "avx2", "avx512", "avx512vnni", "avx512bf16"});
+  CHECK(names == std::vector<std::string>{"base", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"});
   const auto available = lowbit::available_levels();
   CHECK(std::is_sorted(available.begin(), available.end()));
-  CHECK(available.back() <= lowbit::cpu_level());
+  CHECK(std::all_of(available.begin(), available.end(), lowbit::cpu_supports));
+  CHECK(available.back() == lowbit::cpu_level());
   for (const Level level : lowbit::all_levels) {
     const bool has = std::find(available.begin(), available.end(), level) != available.end();
     if (has)
@@ -52,7 +54,7 @@ TEST_CASE("a level that is set runs, one that is missing is refused and changes 
     CHECK(lowbit::matmul(&one, 1, w, &y).level == level);
     CHECK(y == 1);
     for (const Level other : lowbit::all_levels)
-      if (other > lowbit::cpu_level()) {
+      if (!lowbit::cpu_supports(other)) {
         CHECK(unsaid<InvalidArgument>([&] { lowbit::set_level(other); }, {lowbit::level_name(other)}) == "");
         CHECK(lowbit::active_level() == level);
       }
@@ -82,9 +84,9 @@ TEST_CASE("every level of this build has all its kernels", "[dispatch]") {
 
 #if defined(__linux__) && LOWBIT_X86
 
-TEST_CASE("the processor's level is what the kernel reports of it", "[dispatch]") {
+TEST_CASE("the processor's levels are what the kernel reports of it", "[dispatch]") {
 #if defined(LOWBIT_PORTABLE)
-  CHECK(lowbit::cpu_level() == Level::base);
+  for (const Level level : lowbit::all_levels) CHECK(lowbit::cpu_supports(level) == (level == Level::base));
 #else
   std::ifstream info("/proc/cpuinfo");
   std::string line, flags;
@@ -95,12 +97,22 @@ TEST_CASE("the processor's level is what the kernel reports of it", "[dispatch]"
     return std::all_of(names.begin(), names.end(),
                        [&](const char* n) { return flags.find(" " + std::string(n) + " ") != flags.npos; });
   };
-  Level want = Level::base;
-  if (has({"avx", "avx2", "fma", "f16c"})) want = Level::avx2;
-  if (want == Level::avx2 && has({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"})) want = Level::avx512;
-  if (want == Level::avx512 && has({"avx512_vnni"})) want = Level::avx512vnni;
-  if (want == Level::avx512vnni && has({"avx512_bf16"})) want = Level::avx512bf16;
-  CHECK(lowbit::cpu_level() == want);
+  std::vector<Level> want = {Level::base};
+  const bool avx2 = has({"avx", "avx2", "fma", "f16c"});
+  const bool avx512 = avx2 && has({"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"});
+  const bool avx512vnni = avx512 && has({"avx512_vnni"});
+  if (avx2) want.push_back(Level::avx2);
+  if (avx2 && has({"avx_vnni"})) want.push_back(Level::avxvnni);
+  if (avx512) want.push_back(Level::avx512);
+  if (avx512vnni) want.push_back(Level::avx512vnni);
+  if (avx512vnni && has({"avx512_bf16"})) want.push_back(Level::avx512bf16);
+  std::vector<Level> found;
+  std::copy_if(lowbit::all_levels.begin(), lowbit::all_levels.end(), std::back_inserter(found), lowbit::cpu_supports);
+  CHECK(found == want);
+  CHECK(lowbit::cpu_level() == want.back());
+  // What is available is that, from the level on that the compiler's flags guarantee.
+  std::erase_if(want, [](Level l) { return l < lowbit::all_levels[static_cast<std::size_t>(LOWBIT_BASELINE)]; });
+  CHECK(lowbit::available_levels() == want);
 #endif
 }
 

@@ -4,11 +4,11 @@
 #include "sides.hpp"
 
 int main() {
-  const Report plain = check_plain(), native = check_native();
-  std::printf("plain: baseline %d, %zu wrong; native: baseline %d, %zu wrong\n", plain.baseline, plain.wrong, native.baseline,
-              native.wrong);
+  const Report first = LOWBIT_ODR_NAME(FIRST)(), second = LOWBIT_ODR_NAME(SECOND)();
+  std::printf("first: baseline %d, %zu wrong; second: baseline %d, %zu wrong\n", first.baseline, first.wrong, second.baseline,
+              second.wrong);
   // Right numbers do not show a merge: on this machine both can run either code.
-  const bool merged = plain.baseline != native.baseline && plain.matmul == native.matmul;
+  const bool merged = first.baseline != second.baseline && first.matmul == second.matmul;
   if (merged) std::puts("the linker merged code that was compiled with different flags");
-  return plain.wrong == 0 && native.wrong == 0 && !merged ? 0 : 1;
+  return first.wrong == 0 && second.wrong == 0 && !merged ? 0 : 1;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Compiled twice, with different flags: SIDE names the function that this copy defines.  All numbers are small integers and all
-// weights -1, 0 or 1, which NF4 holds exactly, so the product must equal the one worked out with integers below, bit for bit.
+// Compiled several times, with different flags: SIDE names the function that this copy defines.  All numbers are small integers and
+// all weights -1, 0 or 1, which NF4 holds exactly, so the product must equal the one worked out with integers below, bit for bit.
 #include <lowbit/lowbit.hpp>
 
 #include <cstddef>
@@ -44,8 +44,6 @@ std::size_t wrong_elements(std::size_t m, std::size_t out, std::size_t in, std::
 
 }  // namespace
 
-#define LOWBIT_ODR_NAME_(side) check_##side
-#define LOWBIT_ODR_NAME(side) LOWBIT_ODR_NAME_(side)
 Report LOWBIT_ODR_NAME(SIDE)() {
   using Matmul = lowbit::MatmulPlan (*)(lowbit::MatrixView<const float>, const lowbit::Tensor&, lowbit::MatrixView<float>,
                                         const lowbit::MatmulOptions&);

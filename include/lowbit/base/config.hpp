@@ -38,22 +38,26 @@
 #define LOWBIT_EXCEPTIONS 0
 #endif
 
-// The level that the flags of the including file guarantee, and the name that goes into every mangled name whose code depends
-// on them.  Two files of one program that were compiled with different flags then never share a kernel.
-//   0 none   1 avx2   2 avx512   3 avx512vnni   4 avx512bf16
+// The highest level that the flags of the including file guarantee, in the order of kernel/level.hpp, and the name that goes into
+// every mangled name whose code depends on them.  Two files of one program that were compiled with different flags then never share
+// a kernel.
+//   0 none   1 avx2   2 avxvnni   3 avx512   4 avx512vnni   5 avx512bf16
 // LOWBIT_PORTABLE leaves out every x86 path and keeps what other processors get (for testing on x86).
 #if defined(LOWBIT_PORTABLE) || !LOWBIT_X86
 #define LOWBIT_BASELINE 0
 #define LOWBIT_FLAGS_NAME portable
 #elif defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#define LOWBIT_BASELINE 4
+#define LOWBIT_BASELINE 5
 #define LOWBIT_FLAGS_NAME avx512bf16
 #elif defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#define LOWBIT_BASELINE 3
+#define LOWBIT_BASELINE 4
 #define LOWBIT_FLAGS_NAME avx512vnni
 #elif defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-#define LOWBIT_BASELINE 2
+#define LOWBIT_BASELINE 3
 #define LOWBIT_FLAGS_NAME avx512
+#elif defined(__AVXVNNI__) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define LOWBIT_BASELINE 2
+#define LOWBIT_FLAGS_NAME avxvnni
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define LOWBIT_BASELINE 1
 #define LOWBIT_FLAGS_NAME avx2

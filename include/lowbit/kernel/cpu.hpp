@@ -49,35 +49,45 @@ inline std::uint64_t xcr0() {
 }
 #endif
 
-inline Level detect_cpu_level() {
-  Level level = Level::base;
+// One bit per level, in the order of the enum.
+inline unsigned detect_cpu_levels() {
+  const auto with = [](Level l) { return 1u << static_cast<unsigned>(l); };
+  unsigned levels = with(Level::base);
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
   const auto bit = [](std::uint32_t word, int i) { return ((word >> i) & 1u) != 0; };
   const CpuidResult f1 = cpuid(1, 0), f7 = cpuid(7, 0), f71 = f7.eax >= 1 ? cpuid(7, 1) : CpuidResult{};
-  if (!bit(f1.ecx, 27)) return level;  // OSXSAVE
+  if (!bit(f1.ecx, 27)) return levels;  // OSXSAVE
   const std::uint64_t saved = xcr0();
   const bool ymm = (saved & 0x6) == 0x6, zmm = (saved & 0xE6) == 0xE6;
   const bool avx2 = ymm && bit(f1.ecx, 28) && bit(f7.ebx, 5) && bit(f1.ecx, 12) && bit(f1.ecx, 29);  // avx, avx2, fma, f16c
-  if (!avx2) return level;
-  level = Level::avx2;
+  if (!avx2) return levels;
+  levels |= with(Level::avx2);
+  if (bit(f71.eax, 4)) levels |= with(Level::avxvnni);
   const bool avx512 =
       zmm && bit(f7.ebx, 16) && bit(f7.ebx, 17) && bit(f7.ebx, 28) && bit(f7.ebx, 30) && bit(f7.ebx, 31);  // f dq cd bw vl
-  if (!avx512) return level;
-  level = Level::avx512;
-  if (!bit(f7.ecx, 11)) return level;  // avx512_vnni
-  level = Level::avx512vnni;
-  if (!bit(f71.eax, 5)) return level;  // avx512_bf16
-  level = Level::avx512bf16;
+  if (!avx512) return levels;
+  levels |= with(Level::avx512);
+  if (!bit(f7.ecx, 11)) return levels;  // avx512_vnni
+  levels |= with(Level::avx512vnni);
+  if (bit(f71.eax, 5)) levels |= with(Level::avx512bf16);
 #endif
-  return level;
+  return levels;
 }
 
 }  // namespace detail
 
-// The best level that this machine can run.  Thread safe; asked once.
+// Whether this machine can run a level.  Thread safe; asked once.
+inline bool cpu_supports(Level level) {
+  static const unsigned levels = detail::detect_cpu_levels();
+  return ((levels >> static_cast<unsigned>(level)) & 1u) != 0;
+}
+
+// The best level that this machine can run.  Thread safe.
 inline Level cpu_level() {
-  static const Level level = detail::detect_cpu_level();
-  return level;
+  Level best = Level::base;
+  for (const Level l : all_levels)
+    if (cpu_supports(l)) best = l;
+  return best;
 }
 
 }  // namespace lowbit

@@ -13,11 +13,11 @@
 namespace lowbit {
 inline namespace LOWBIT_ABI {
 
-// The levels that this build holds and this processor runs, ascending; never empty.
+// The levels that this build holds and this processor runs, the best one last; never empty.
 inline std::vector<Level> available_levels() {
   std::vector<Level> levels;
   for (const Level l : all_levels)
-    if (l <= cpu_level() && detail::kernels_of(l)) levels.push_back(l);
+    if (cpu_supports(l) && detail::kernels_of(l)) levels.push_back(l);
   if (levels.empty())
     raise<Error>(std::string("this file was compiled for a processor with more instructions than this one has (it has ") +
                  level_name(cpu_level()) + ")");

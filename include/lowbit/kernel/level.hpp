@@ -8,15 +8,18 @@
 
 namespace lowbit {
 
-// Every level includes the ones before it.  `base` is what the compiler may use without flags: SSE2 on x86-64, NEON on arm64.
-enum class Level { base, avx2, avx512, avx512vnni, avx512bf16 };
+// In the order of preference, which is not one of inclusion: a processor may have avxvnni and no avx512, or avx512 and no avxvnni
+// (cpu_supports() asks for each).  `base` is what the compiler may use without flags: SSE2 on x86-64, NEON on arm64.
+enum class Level { base, avx2, avxvnni, avx512, avx512vnni, avx512bf16 };
 
-inline constexpr std::array all_levels = {Level::base, Level::avx2, Level::avx512, Level::avx512vnni, Level::avx512bf16};
+inline constexpr std::array all_levels = {Level::base,   Level::avx2,       Level::avxvnni,
+                                          Level::avx512, Level::avx512vnni, Level::avx512bf16};
 
 constexpr const char* level_name(Level level) {
   switch (level) {
     case Level::base: return "base";
     case Level::avx2: return "avx2";
+    case Level::avxvnni: return "avxvnni";
     case Level::avx512: return "avx512";
     case Level::avx512vnni: return "avx512vnni";
     case Level::avx512bf16: return "avx512bf16";

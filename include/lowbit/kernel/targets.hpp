@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The only file that opens target regions: every level's vocabulary and kernels are included here, each in its own namespace.
-// Levels below what the compiler's flags guarantee are left out; the guaranteed one needs no region.
+// Levels that stand below the one that the compiler's flags guarantee (kernel/level.hpp) are left out; that one needs no region.
 //
 // LOWBIT_KERNELS_EXTERN (a program's own choice, to compile the kernels once instead of in every file) declares kernels_of() only;
 // exactly one file of the program then includes this one with LOWBIT_KERNELS_DEFINE.
@@ -57,6 +57,7 @@ const Kernels* kernels_of(Level level);
 #define LOWBIT_TARGET_END
 #endif
 #define LOWBIT_ISA_AVX2 "avx2,fma,f16c"
+#define LOWBIT_ISA_AVXVNNI LOWBIT_ISA_AVX2 ",avxvnni"
 #define LOWBIT_ISA_AVX512 "avx2,fma,f16c,avx512f,avx512cd,avx512bw,avx512dq,avx512vl"
 #define LOWBIT_ISA_AVX512VNNI LOWBIT_ISA_AVX512 ",avx512vnni"
 #define LOWBIT_ISA_AVX512BF16 LOWBIT_ISA_AVX512VNNI ",avx512bf16"
@@ -72,8 +73,8 @@ LOWBIT_QUIET_END
 #endif
 
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
-// ---- avx2 ----
-#if LOWBIT_BASELINE <= 1
+// ---- avx2 ---- (above a level that extends it, only the vocabulary is needed)
+#if LOWBIT_BASELINE <= 2
 #if LOWBIT_BASELINE < 1
 LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX2)
 #else
@@ -81,7 +82,9 @@ LOWBIT_QUIET_BEGIN
 #endif
 #define LOWBIT_ISA avx2
 #include "lowbit/kernel/simd_avx2-inl.hpp"
+#if LOWBIT_BASELINE <= 1
 #include "lowbit/kernel/kernels-inl.hpp"
+#endif
 #undef LOWBIT_ISA
 #if LOWBIT_BASELINE < 1
 LOWBIT_TARGET_END
@@ -90,32 +93,32 @@ LOWBIT_QUIET_END
 #endif
 #endif
 
-// ---- avx512 ---- (above it only the vocabulary is needed, by the levels that extend it)
+// ---- avxvnni ----
+#if LOWBIT_BASELINE <= 2
 #if LOWBIT_BASELINE < 2
-LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512)
+LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVXVNNI)
 #else
 LOWBIT_QUIET_BEGIN
 #endif
-#define LOWBIT_ISA avx512
-#include "lowbit/kernel/simd_avx512-inl.hpp"
-#if LOWBIT_BASELINE <= 2
+#define LOWBIT_ISA avxvnni
+#include "lowbit/kernel/simd_avxvnni-inl.hpp"
 #include "lowbit/kernel/kernels-inl.hpp"
-#endif
 #undef LOWBIT_ISA
 #if LOWBIT_BASELINE < 2
 LOWBIT_TARGET_END
 #else
 LOWBIT_QUIET_END
 #endif
+#endif
 
-// ---- avx512vnni ----
+// ---- avx512 ----
 #if LOWBIT_BASELINE < 3
-LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512VNNI)
+LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512)
 #else
 LOWBIT_QUIET_BEGIN
 #endif
-#define LOWBIT_ISA avx512vnni
-#include "lowbit/kernel/simd_avx512vnni-inl.hpp"
+#define LOWBIT_ISA avx512
+#include "lowbit/kernel/simd_avx512-inl.hpp"
 #if LOWBIT_BASELINE <= 3
 #include "lowbit/kernel/kernels-inl.hpp"
 #endif
@@ -126,8 +129,26 @@ LOWBIT_TARGET_END
 LOWBIT_QUIET_END
 #endif
 
-// ---- avx512bf16 ----
+// ---- avx512vnni ----
 #if LOWBIT_BASELINE < 4
+LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512VNNI)
+#else
+LOWBIT_QUIET_BEGIN
+#endif
+#define LOWBIT_ISA avx512vnni
+#include "lowbit/kernel/simd_avx512vnni-inl.hpp"
+#if LOWBIT_BASELINE <= 4
+#include "lowbit/kernel/kernels-inl.hpp"
+#endif
+#undef LOWBIT_ISA
+#if LOWBIT_BASELINE < 4
+LOWBIT_TARGET_END
+#else
+LOWBIT_QUIET_END
+#endif
+
+// ---- avx512bf16 ----
+#if LOWBIT_BASELINE < 5
 LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512BF16)
 #else
 LOWBIT_QUIET_BEGIN
@@ -136,7 +157,7 @@ LOWBIT_QUIET_BEGIN
 #include "lowbit/kernel/simd_avx512bf16-inl.hpp"
 #include "lowbit/kernel/kernels-inl.hpp"
 #undef LOWBIT_ISA
-#if LOWBIT_BASELINE < 4
+#if LOWBIT_BASELINE < 5
 LOWBIT_TARGET_END
 #else
 LOWBIT_QUIET_END
@@ -169,15 +190,30 @@ inline const Kernels* kernels_of(Level level) {
     }
 #endif
 #if LOWBIT_BASELINE <= 2
+    case Level::avxvnni: {
+      static const Kernels k = [] {
+#if LOWBIT_BASELINE <= 1
+        Kernels t = *kernels_of(Level::avx2);
+        t.level = Level::avxvnni;
+        avxvnni::add_int8_kernels<Level::avxvnni>(t);
+        return t;
+#else
+        return avxvnni::all_kernels<Level::avxvnni>();
+#endif
+      }();
+      return &k;
+    }
+#endif
+#if LOWBIT_BASELINE <= 3
     case Level::avx512: {
       static const Kernels k = avx512::all_kernels<Level::avx512>();
       return &k;
     }
 #endif
-#if LOWBIT_BASELINE <= 3
+#if LOWBIT_BASELINE <= 4
     case Level::avx512vnni: {
       static const Kernels k = [] {
-#if LOWBIT_BASELINE <= 2
+#if LOWBIT_BASELINE <= 3
         Kernels t = *kernels_of(Level::avx512);
         t.level = Level::avx512vnni;
         avx512vnni::add_int8_kernels<Level::avx512vnni>(t);
@@ -191,7 +227,7 @@ inline const Kernels* kernels_of(Level level) {
 #endif
     case Level::avx512bf16: {
       static const Kernels k = [] {
-#if LOWBIT_BASELINE <= 3
+#if LOWBIT_BASELINE <= 4
         Kernels t = *kernels_of(Level::avx512vnni);
         t.level = Level::avx512bf16;
         avx512bf16::add_bf16_kernels<Level::avx512bf16>(t);
