@@ -615,6 +615,29 @@ TEST_CASE("Model: a batch may be a part of a longer list of ids", "[model]") {
   CHECK(bits_of(tokens) == bits_of(expected));
 }
 
+TEST_CASE("Model: embedding tables of any format are read as what they decode to", "[model]") {
+  Ids ids = short_items(1)[0];
+  auto quantized = Model<DenseTensor<float>>::load(mini_folder), decoded = Model<DenseTensor<float>>::load(mini_folder);
+  const auto replace = [](const lowbit::Tensor& from, auto kind, lowbit::Tensor& as_quantized, lowbit::Tensor& as_floats) {
+    using Kind = typename decltype(kind)::type;
+    std::vector<float> values(from.size());
+    from.dequantize(values.data());
+    as_quantized = Kind::quantize(values.data(), from.rows(), from.cols());
+    as_quantized.dequantize(values.data());
+    as_floats = DenseTensor<float>::quantize(values.data(), from.rows(), from.cols());
+  };
+  const auto before = classify(decoded, ids);
+  const auto original = Model<DenseTensor<float>>::load(mini_folder);
+  replace(original.token_embedding, std::type_identity<lowbit::NF4Tensor<>>(), quantized.token_embedding, decoded.token_embedding);
+  replace(original.position_embedding, std::type_identity<Int8Tensor<>>(), quantized.position_embedding,
+          decoded.position_embedding);
+  CHECK(bits_of(classify(quantized, ids)) == bits_of(classify(decoded, ids)));
+  CHECK(bits_of(classify(decoded, ids)) != bits_of(before));
+  replace(original.token_embedding, std::type_identity<DenseTensor<lowbit::BFloat16>>(), quantized.token_embedding,
+          decoded.token_embedding);
+  CHECK(bits_of(classify(quantized, ids)) == bits_of(classify(decoded, ids)));
+}
+
 TEST_CASE("Model: a token never sees what follows it", "[model]") {
   for (const Recipe& recipe : recipes()) {
     CAPTURE(recipe.name);

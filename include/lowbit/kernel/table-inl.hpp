@@ -19,10 +19,11 @@ void add_f32_kernels(Kernels& k) {
   k.gemm_canonical[static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
   k.quantize_rows = &quantize_rows;
   k.bf16_rows = &bf16_rows;
+  k.embed_rows = &embed_rows;
   k.layer_norm = &layer_norm;
   k.attention = &attention;
   k.gelu = &gelu_array;
-  k.exp = &exp_array;
+  k.exp2 = &exp2_array;
 }
 template <Level L>
 void add_int8_kernels(Kernels& k) {

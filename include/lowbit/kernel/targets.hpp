@@ -56,6 +56,13 @@ const Kernels* kernels_of(Level level);
 #define LOWBIT_TARGET_BEGIN(isa)
 #define LOWBIT_TARGET_END
 #endif
+#if defined(__clang__)
+#define LOWBIT_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define LOWBIT_UNROLL _Pragma("GCC unroll 32")
+#else
+#define LOWBIT_UNROLL
+#endif
 #define LOWBIT_ISA_AVX2 "avx2,fma,f16c"
 #define LOWBIT_ISA_AVXVNNI LOWBIT_ISA_AVX2 ",avxvnni"
 #define LOWBIT_ISA_AVX512 "avx2,fma,f16c,avx512f,avx512cd,avx512bw,avx512dq,avx512vl"
