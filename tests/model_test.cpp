@@ -298,7 +298,7 @@ Recipe recipe(std::string name, Compute compute, Format rest = Format::f32, bool
 
 // The first four are the comparison's headline.
 std::vector<Recipe> recipes() {
-  const bool native = lowbit::detail::kernels().bf16_is_native();
+  const bool native = lowbit::detail::kernels().native_bf16;
   const Compute four_bit = native ? Compute::bf16 : Compute::int8;
   return {recipe<DenseTensor<float>>("fp32", Compute::f32),
           recipe<Int8Tensor<>>("int8_scratch", Compute::int8, Format::f32, true),
@@ -613,6 +613,29 @@ TEST_CASE("Model: a batch may be a part of a longer list of ids", "[model]") {
   expected = language_logits(m, rows[1]), second = language_logits(m, rows[2]);
   expected.insert(expected.end(), second.begin(), second.end());
   CHECK(bits_of(tokens) == bits_of(expected));
+}
+
+TEST_CASE("Model: embedding tables of any format are read as what they decode to", "[model]") {
+  Ids ids = short_items(1)[0];
+  auto quantized = Model<DenseTensor<float>>::load(mini_folder), decoded = Model<DenseTensor<float>>::load(mini_folder);
+  const auto replace = [](const lowbit::Tensor& from, auto kind, lowbit::Tensor& as_quantized, lowbit::Tensor& as_floats) {
+    using Kind = typename decltype(kind)::type;
+    std::vector<float> values(from.size());
+    from.dequantize(values.data());
+    as_quantized = Kind::quantize(values.data(), from.rows(), from.cols());
+    as_quantized.dequantize(values.data());
+    as_floats = DenseTensor<float>::quantize(values.data(), from.rows(), from.cols());
+  };
+  const auto before = classify(decoded, ids);
+  const auto original = Model<DenseTensor<float>>::load(mini_folder);
+  replace(original.token_embedding, std::type_identity<lowbit::NF4Tensor<>>(), quantized.token_embedding, decoded.token_embedding);
+  replace(original.position_embedding, std::type_identity<Int8Tensor<>>(), quantized.position_embedding,
+          decoded.position_embedding);
+  CHECK(bits_of(classify(quantized, ids)) == bits_of(classify(decoded, ids)));
+  CHECK(bits_of(classify(decoded, ids)) != bits_of(before));
+  replace(original.token_embedding, std::type_identity<DenseTensor<lowbit::BFloat16>>(), quantized.token_embedding,
+          decoded.token_embedding);
+  CHECK(bits_of(classify(quantized, ids)) == bits_of(classify(decoded, ids)));
 }
 
 TEST_CASE("Model: a token never sees what follows it", "[model]") {

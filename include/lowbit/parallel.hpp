@@ -56,7 +56,27 @@ class SerialExecutor final : public Executor {
   }
 };
 
-// A fixed number of threads, the caller among them.  run() may be called from several threads; the calls take turns.
+namespace detail {
+
+// Whether this thread is running a task of one of our executors: what it runs from there stays in its thread.
+inline bool& inside_task() {
+  thread_local bool value = false;
+  return value;
+}
+
+// Whether this thread is one of an OpenMP parallel region.  By a weak reference, so that it depends neither on the flags of the
+// including file nor on an OpenMP library: without one in the program the function is not there.
+#if defined(__ELF__) && (defined(__GNUC__) || defined(__clang__))
+__attribute__((weak, visibility("default"))) int openmp_in_parallel() __asm__("omp_in_parallel");
+inline bool inside_openmp_region() { return openmp_in_parallel != nullptr && openmp_in_parallel() != 0; }
+#else
+inline bool inside_openmp_region() { return false; }
+#endif
+
+}  // namespace detail
+
+// A fixed number of threads, the caller among them.  run() may be called from several threads; the calls take turns.  Inside a
+// task, and inside a parallel region of OpenMP, where the caller's threads are busy already, it runs in place.
 class ThreadPool final : public Executor {
  public:
   // threads: 0 means one per processor.
@@ -78,7 +98,7 @@ class ThreadPool final : public Executor {
   std::size_t concurrency() const override { return workers_.size() + 1; }
 
   void run(std::size_t count, TaskRef task) override {
-    if (count <= 1 || workers_.empty() || inside()) {  // a task that runs tasks keeps its thread: no oversubscription, no deadlock
+    if (count <= 1 || workers_.empty() || detail::inside_task() || detail::inside_openmp_region()) {
       for (std::size_t i = 0; i < count; ++i) task(i);
       return;
     }
@@ -123,10 +143,6 @@ class ThreadPool final : public Executor {
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 #endif
   }
-  static bool& inside() {
-    thread_local bool value = false;
-    return value;
-  }
   // Waits awake for a short while: a forward pass runs hundreds of small rounds, and sleeping costs more than most of them.
   template <class Condition>
   static bool spin(const Condition& met) {
@@ -148,11 +164,11 @@ class ThreadPool final : public Executor {
   }
   // Takes tasks until none is left; returns the number of the round in which that was.
   std::uint64_t take_tasks() {
-    inside() = true;
+    detail::inside_task() = true;
     for (;;) {
       const std::uint64_t word = round_.fetch_add(1, std::memory_order_acq_rel);
       if (Round::next(word) >= Round::count(word)) {
-        inside() = false;
+        detail::inside_task() = false;
         return Round::number(word);
       }
       call(Round::next(word));

@@ -34,10 +34,10 @@ inline Bounded plus(const Bounded& a, float b) {
 
 // GPT-2's GELU, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in double, in the form that does not cancel for negative x.
 inline double gelu(double x) { return x / (1 + std::exp(-2 * std::sqrt(2 / 3.14159265358979323846) * x * (1 + 0.044715 * x * x))); }
-// How far a float GELU may lie from it at x.  It is computed as x / (1 + e^v), v = -2 sqrt(2/pi) x (1 + 0.044715 x^2).  v takes 6
-// roundings (two of them of the constants), which change e^v by the factor 6 |v| u; exp adds at most 3 ulp = 6 u; that reaches the
-// denominator by the share s = e^v / (1 + e^v).  The sum and the quotient round once each.  Beyond |v| = 87 the result is tiny, and
-// may be anything below the smallest normal float.
+// How far a float GELU may lie from it at x.  It is computed as x / (1 + e^v), v = -2 sqrt(2/pi) x (1 + 0.044715 x^2).  v takes at
+// most 6 roundings (two of them of the constants), which change e^v by the factor 6 |v| u; the power adds at most 3 ulp = 6 u; that
+// reaches the denominator by the share s = e^v / (1 + e^v).  The sum and the quotient round once each.  Beyond |v| = 87 the result
+// is tiny, and may be anything below the smallest normal float.
 inline double gelu_bound(double x) {
   const double v = std::fabs(2 * std::sqrt(2 / 3.14159265358979323846) * x * (1 + 0.044715 * x * x));
   const double share = x < 0 ? 1.0 : std::exp(-std::min(v, 700.0));

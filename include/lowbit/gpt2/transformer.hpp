@@ -185,15 +185,34 @@ class Transformer {
   // out (T, C): token embedding plus position embedding.
   void embed(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, float* out) const {
     const std::size_t c = config.width;
-    thread_local std::vector<float> position;
-    position.resize(c);
-    for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
-      for (std::size_t t = offsets[r]; t < offsets[r + 1]; ++t, out += c) {
-        const auto id = static_cast<std::size_t>(ids[t]), p = t - offsets[r];
-        token_embedding.dequantize_rows(id, id + 1, out);
-        position_embedding.dequantize_rows(p, p + 1, position.data());
-        for (std::size_t i = 0; i < c; ++i) out[i] += position[i];
-      }
+    for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
+      const std::size_t tokens = offsets[r + 1] - offsets[r];
+      add_rows(token_embedding, ids.data() + offsets[r], tokens, out, false);
+      add_rows(position_embedding, nullptr, tokens, out, true);
+      out += tokens * c;
+    }
+  }
+  // out (rows, C) = or += rows of a table: those of the ids, or the first ones.
+  static void add_rows(const Tensor& table, const std::int32_t* ids, std::size_t rows, float* out, bool add) {
+    const detail::CanonicalWeights w = table.canonical();
+    if (detail::element_bits(table.format()) >= 16) {
+      detail::EmbedRowsArgs a;
+      a.table = w.codes;
+      a.element = w.element;
+      a.ids = ids;
+      a.rows = rows;
+      a.n = table.cols();
+      a.out = out;
+      a.add = add;
+      return detail::kernels().embed_rows(a);
+    }
+    thread_local std::vector<float> decoded;
+    decoded.resize(table.cols());
+    for (std::size_t r = 0; r < rows; ++r, out += table.cols()) {
+      const std::size_t id = ids ? static_cast<std::size_t>(ids[r]) : r;
+      table.dequantize_rows(id, id + 1, decoded.data());
+      for (std::size_t i = 0; i < decoded.size(); ++i) out[i] = add ? out[i] + decoded[i] : decoded[i];
+    }
   }
 
   // out (rows, C) = normalized x (rows, C).

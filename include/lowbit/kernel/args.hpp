@@ -215,6 +215,15 @@ struct Bf16RowsArgs {
 };
 
 // ---- the rest of a transformer --------------------------------------------------------------------------------------
+// out (rows, n) = rows of a dense table (f32, f16 or bf16), or += where `add` says so.
+struct EmbedRowsArgs {
+  const void* table = nullptr;  // rows of n
+  Element element = Element::f32;
+  const std::int32_t* ids = nullptr;  // [rows], or null: the first ones in order
+  std::size_t rows = 0, n = 0;
+  float* out = nullptr;
+  bool add = false;
+};
 // out = (x - mean) / sqrt(variance + epsilon) * gain + shift over rows of n.
 struct LayerNormArgs {
   const float* x = nullptr;
@@ -237,9 +246,12 @@ struct AttentionArgs {
   float scale = 1;
   float* scratch = nullptr;  // attention_scratch_floats()
 };
-inline std::size_t attention_scratch_floats(std::size_t positions, std::size_t depth) {
-  const std::size_t padded = (positions + 63) / 64 * 64;
-  return padded * (depth + 1) + 64;
+// Rows of keys and values that the kernel lays out: whole tiles of 8, and the 3 behind the last query that a tile of 4 may touch.
+constexpr std::size_t attention_rows(std::size_t positions) { return (positions + 3 + 7) / 8 * 8; }
+// Enough for registers of up to 16 floats.
+constexpr std::size_t attention_scratch_floats(std::size_t positions, std::size_t depth) {
+  const std::size_t padded = (depth + 15) / 16 * 16;
+  return attention_rows(positions) * (2 * padded + 16) + 2 * 16 * padded + 16;
 }
 
 // The entry points of one level.
@@ -251,10 +263,11 @@ struct Kernels {
   // Lists the columns with |x| >= threshold (> 0), ascending: column must hold k; returns how many there are.
   std::size_t (*find_outliers)(const float* x, std::size_t k, float threshold, std::uint32_t* column) = nullptr;
   void (*bf16_rows)(const Bf16RowsArgs&) = nullptr;
+  void (*embed_rows)(const EmbedRowsArgs&) = nullptr;
   void (*layer_norm)(const LayerNormArgs&) = nullptr;
   void (*attention)(const AttentionArgs&) = nullptr;
   void (*gelu)(const float* x, float* out, std::size_t n) = nullptr;
-  void (*exp)(const float* x, float* out, std::size_t n) = nullptr;
+  void (*exp2)(const float* x, float* out, std::size_t n) = nullptr;
   bool native_bf16 = false;  // the level has a bf16 dot instruction
   bool int8_words = false;   // gemm_packed wants int8 activations as 16-bit words
 };

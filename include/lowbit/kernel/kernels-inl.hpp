@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The kernels of one level, in order.  Included once per instruction set, after its vocabulary, by targets.hpp only.
 #include "lowbit/kernel/math-inl.hpp"
+#include "lowbit/kernel/embed-inl.hpp"
+#include "lowbit/kernel/layer_norm-inl.hpp"
+#include "lowbit/kernel/attention-inl.hpp"
 #include "lowbit/kernel/convert-inl.hpp"
 #include "lowbit/kernel/packed_compute-inl.hpp"
 #include "lowbit/kernel/packed_source-inl.hpp"

@@ -45,9 +45,6 @@ struct simd {
   static LOWBIT_INLINE vf min(vf a, vf b) { return _mm256_min_ps(a, b); }
   static LOWBIT_INLINE vf abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   static LOWBIT_INLINE vf round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static LOWBIT_INLINE vf pow2(vf n) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
-  }
   static LOWBIT_INLINE vf max_fraction(vf most, vf a) { return max(most, abs(sub(a, round(a)))); }
   static LOWBIT_INLINE bool any_greater(vf a, vf b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0; }
   static LOWBIT_INLINE vf if_less(vf x, vf y, vf a, vf b) { return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ)); }
@@ -171,6 +168,35 @@ struct simd {
     const vi high = _mm256_set1_epi32(static_cast<int>(0xFFFF0000u));
     acc = _mm256_fmadd_ps(as_float(_mm256_slli_epi32(w, 16)), as_float(_mm256_slli_epi32(x, 16)), acc);
     return _mm256_fmadd_ps(as_float(_mm256_and_si256(w, high)), as_float(_mm256_and_si256(x, high)), acc);
+  }
+
+  // ---- what the rest of a transformer needs ----
+  static LOWBIT_INLINE vf times_pow2(vf p, vf n) {
+    return as_float(_mm256_add_epi32(as_int(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
+  }
+  static LOWBIT_INLINE void load_transposed(const float* p, std::size_t stride, vf* column) {
+    vf a[8], b[8];
+    LOWBIT_UNROLL for (std::size_t i = 0; i < 8; ++i) a[i] = load(p + i * stride);
+    LOWBIT_UNROLL for (std::size_t i = 0; i < 8; i += 2) {
+      b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+      b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+    LOWBIT_UNROLL for (std::size_t i = 0; i < 8; i += 4) {
+      a[i] = pairs_low(b[i], b[i + 2]);
+      a[i + 1] = pairs_high(b[i], b[i + 2]);
+      a[i + 2] = pairs_low(b[i + 1], b[i + 3]);
+      a[i + 3] = pairs_high(b[i + 1], b[i + 3]);
+    }
+    LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) {
+      column[j] = _mm256_permute2f128_ps(a[j], a[4 + j], 0x20);
+      column[4 + j] = _mm256_permute2f128_ps(a[j], a[4 + j], 0x31);
+    }
+  }
+  static LOWBIT_INLINE vf pairs_low(vf a, vf b) {
+    return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+  }
+  static LOWBIT_INLINE vf pairs_high(vf a, vf b) {
+    return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
   }
 };
 

@@ -42,7 +42,7 @@ struct simd {
   static LOWBIT_INLINE vf min(vf a, vf b) { return _mm512_min_ps(a, b); }
   static LOWBIT_INLINE vf abs(vf a) { return _mm512_abs_ps(a); }
   static LOWBIT_INLINE vf round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static LOWBIT_INLINE vf pow2(vf n) { return _mm512_scalef_ps(_mm512_set1_ps(1.0f), n); }
+  // The largest magnitude of `most` and of a's distance to the nearest integer.
   // The largest magnitude of `most` and of a's distance to the nearest integer.
   static LOWBIT_INLINE vf max_fraction(vf most, vf a) { return _mm512_range_ps(most, _mm512_reduce_ps(a, 0), 0xB); }
   static LOWBIT_INLINE bool any_greater(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
@@ -152,6 +152,40 @@ struct simd {
     const vi high = _mm512_set1_epi32(static_cast<int>(0xFFFF0000u));
     acc = _mm512_fmadd_ps(as_float(_mm512_slli_epi32(w, 16)), as_float(_mm512_slli_epi32(x, 16)), acc);
     return _mm512_fmadd_ps(as_float(_mm512_and_si512(w, high)), as_float(_mm512_and_si512(x, high)), acc);
+  }
+
+  // ---- what the rest of a transformer needs ----
+  // p * 2^n where n is integral, and p, the result and 2^n are normal.  NaN in p stays.
+  static LOWBIT_INLINE vf times_pow2(vf p, vf n) { return _mm512_scalef_ps(p, n); }
+  // Lane i of column[j] = p[i * stride + j]: a square of lanes x lanes.
+  static LOWBIT_INLINE void load_transposed(const float* p, std::size_t stride, vf* column) {
+    vf a[16], b[16];
+    LOWBIT_UNROLL for (std::size_t i = 0; i < 16; ++i) a[i] = load(p + i * stride);
+    LOWBIT_UNROLL for (std::size_t i = 0; i < 16; i += 2) {
+      b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+      b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    // Then every 128 bits of a[4 i + j] hold column j, plus 4 per 128 bits, of the rows 4 i to 4 i + 3.
+    LOWBIT_UNROLL for (std::size_t i = 0; i < 16; i += 4) {
+      a[i] = pairs_low(b[i], b[i + 2]);
+      a[i + 1] = pairs_high(b[i], b[i + 2]);
+      a[i + 2] = pairs_low(b[i + 1], b[i + 3]);
+      a[i + 3] = pairs_high(b[i + 1], b[i + 3]);
+    }
+    LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) {
+      const vf low0 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0x44), low1 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0x44);
+      const vf high0 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0xEE), high1 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0xEE);
+      column[j] = _mm512_shuffle_f32x4(low0, low1, 0x88);
+      column[4 + j] = _mm512_shuffle_f32x4(low0, low1, 0xDD);
+      column[8 + j] = _mm512_shuffle_f32x4(high0, high1, 0x88);
+      column[12 + j] = _mm512_shuffle_f32x4(high0, high1, 0xDD);
+    }
+  }
+  static LOWBIT_INLINE vf pairs_low(vf a, vf b) {
+    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  }
+  static LOWBIT_INLINE vf pairs_high(vf a, vf b) {
+    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
   }
 };
 

@@ -84,7 +84,6 @@ struct simd {
   }
   static LOWBIT_INLINE vf to_float(const vi& a) { return xsimd::to_float(a); }
   static LOWBIT_INLINE vf round(const vf& a) { return to_float(to_int(a)); }  // |a| < 2^31
-  static LOWBIT_INLINE vf pow2(const vf& n) { return as_float(shift_left<23>(to_int(n) + vi(127))); }
   static LOWBIT_INLINE vf max_fraction(const vf& most, const vf& a) { return max(most, abs(sub(a, round(a)))); }
   static LOWBIT_INLINE bool any_greater(const vf& a, const vf& b) { return xsimd::any(a > b); }
   static LOWBIT_INLINE vf if_less(const vf& x, const vf& y, const vf& a, const vf& b) { return xsimd::select(x < y, a, b); }
@@ -243,6 +242,16 @@ struct simd {
   static LOWBIT_INLINE vf dot_bf16(const vf& acc, const vi& w, const vi& x) {
     const vi high(static_cast<std::int32_t>(0xFFFF0000u));
     return xsimd::fma(as_float(w & high), as_float(x & high), xsimd::fma(as_float(w << 16), as_float(x << 16), acc));
+  }
+
+  // ---- what the rest of a transformer needs ----
+  static LOWBIT_INLINE vf times_pow2(const vf& p, const vf& n) { return as_float(as_int(p) + shift_left<23>(to_int(n))); }
+  static LOWBIT_INLINE void load_transposed(const float* p, std::size_t stride, vf* column) {
+    for (std::size_t j = 0; j < lanes; ++j) {
+      float t[lanes];
+      for (std::size_t i = 0; i < lanes; ++i) t[i] = p[i * stride + j];
+      column[j] = load(t);
+    }
   }
 };
 

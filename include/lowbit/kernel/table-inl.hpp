@@ -18,10 +18,11 @@ void add_f32_kernels(Kernels& k) {
   k.quantize_rows = &quantize_rows;
   k.find_outliers = &find_outliers;
   k.bf16_rows = &bf16_rows;
+  k.embed_rows = &embed_rows;
   k.layer_norm = &layer_norm;
   k.attention = &attention;
   k.gelu = &gelu_array;
-  k.exp = &exp_array;
+  k.exp2 = &exp2_array;
 }
 template <Level L>
 void add_int8_kernels(Kernels& k) {
