@@ -42,19 +42,35 @@ class Linear {
   const LinearOptions& options() const { return options_; }
 
   // y (m, out) = activation(x (m, in) w^T + bias) + residual.  Returns what ran; throws as matmul does.  Thread safe.
+  // next: receives y as the input of the layer behind; y may then be without data.
   MatmulPlan forward(MatrixView<const float> x, MatrixView<float> y, Executor& executor, Activation activation = Activation::none,
-                     MatrixView<const float> residual = {}) const {
-    MatmulOptions o = matmul_options();
-    o.bias = bias_.span();
-    o.residual = residual;
-    o.activation = activation;
-    o.executor = &executor;
-    return packed() ? matmul(x, packed_, y, o) : matmul(x, canonical_, y, o);
+                     MatrixView<const float> residual = {}, PreparedInput* next = nullptr) const {
+    return multiply(x, y, executor, activation, residual, next);
+  }
+  // The same on input that stands as this layer reads it, see shape().
+  MatmulPlan forward(const PreparedInput& x, MatrixView<float> y, Executor& executor, Activation activation = Activation::none,
+                     MatrixView<const float> residual = {}, PreparedInput* next = nullptr) const {
+    return multiply(x, y, executor, activation, residual, next);
+  }
+  // Gives `input` the form that forward() reads, for prepare_input() or the layer in front to fill.  Its memory is kept.
+  void shape(PreparedInput& input) const {
+    packed() ? shape_input(input, packed_, matmul_options()) : shape_input(input, canonical_, matmul_options());
   }
   // What forward() runs.
   MatmulPlan plan() const { return packed() ? plan_matmul(packed_, matmul_options()) : plan_matmul(canonical_, matmul_options()); }
 
  private:
+  template <class X>
+  MatmulPlan multiply(const X& x, MatrixView<float> y, Executor& executor, Activation activation, MatrixView<const float> residual,
+                      PreparedInput* next) const {
+    MatmulOptions o = matmul_options();
+    o.bias = bias_.span();
+    o.residual = residual;
+    o.activation = activation;
+    o.executor = &executor;
+    o.next = next;
+    return packed() ? matmul(x, packed_, y, o) : matmul(x, canonical_, y, o);
+  }
   MatmulOptions matmul_options() const {
     MatmulOptions o;
     o.compute = options_.compute;

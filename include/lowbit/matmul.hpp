@@ -284,13 +284,18 @@ requires(std::is_base_of_v<Tensor, Weights> || std::is_same_v<Weights, PackedTen
     return detail::run(p);
   });
 }
-// An empty input for products with `w` under these options: prepare_input() or MatmulOptions::next fill it.  Weights of the same
-// format, block size and layout share it.
+// Gives `input` the form that products with `w` read under these options; prepare_input() or MatmulOptions::next fill it.  Weights
+// of the same format, depth, block size and layout share it.  Its memory is kept, its rows are not.
+template <class Weights>
+inline void shape_input(PreparedInput& input, const Weights& w, const MatmulOptions& options = {}) {
+  input.buffer().form = detail::with_weights(w, options, [](detail::Product& p) { return detail::form_of(p, detail::plan_of(p)); });
+  input.buffer().rows = 0;
+}
+// A new one.
 template <class Weights>
 inline PreparedInput input_for(const Weights& w, const MatmulOptions& options = {}) {
   PreparedInput input;
-  input.buffer().form =
-      detail::with_weights(w, options, [&](detail::Product& p) { return detail::form_of(p, detail::plan_of(p)); });
+  shape_input(input, w, options);
   return input;
 }
 // Fills `input` with the rows of x (m, in), converted once for all products that read it.  In f32 compute it may refer to x, which

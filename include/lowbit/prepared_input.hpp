@@ -37,6 +37,7 @@ struct InputForm {
   std::size_t chunk = 0;  // int8, packed: k of an offset
 
   bool operator==(const InputForm&) const = default;
+  bool needs_all_rows() const { return threshold > 0 && outliers == Outliers::per_call; }
   std::size_t chunks() const { return chunk == 0 ? 0 : (k_padded + chunk - 1) / chunk; }
   std::size_t row_bytes() const {
     const bool floats = compute == Compute::f32 || (compute == Compute::bf16 && !packed);
@@ -60,6 +61,7 @@ struct InputBuffer {
   std::vector<OutlierList> lists;  // one for every part of the rows
   std::vector<OutlierRow> outliers;
   std::vector<std::uint8_t> column_is_outlier;  // per_call
+  AlignedBuffer<float> made;                    // rows that must all be there before the first can be converted
 };
 
 }  // namespace detail
@@ -82,7 +84,7 @@ class PreparedInput {
 namespace detail {
 inline namespace LOWBIT_ABI {
 
-inline constexpr std::size_t input_group = 16;  // rows that are made and converted while they are in cache: 16 x 768 floats, 48 KiB
+inline constexpr std::size_t input_group = 8;  // rows that are made and converted while they are in cache: 8 x 768 floats, 24 KiB
 
 // Scratch of one thread: a group of rows as floats.
 inline AlignedBuffer<float>& group_scratch() {
@@ -129,7 +131,7 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
         x = rounded_rows.data();
         stride = f.k;
       }
-      const bool per_call = f.threshold > 0 && f.outliers == Outliers::per_call;
+      const bool per_call = f.needs_all_rows();
       for (std::size_t r = 0; f.threshold > 0 && r < count; ++r) {
         const std::size_t before = list.column.size();
         if (per_call) {
@@ -170,11 +172,9 @@ void for_row_parts(std::size_t rows, Executor& executor, const Part& part) {
   executor.run(parts, [&](std::size_t i) { part(i, rows * i / parts, rows * (i + 1) / parts); });
 }
 
-// Fills `b` with rows that `produce(begin, count, out)` makes: out (count, k) row-major.
-// They are made and converted in groups, on several threads.
-template <class Produce>
-void fill_input(InputBuffer& b, const InputForm& form, std::size_t rows, const Kernels& kernel, Executor& executor,
-                const Produce& produce) {
+// Fills `b` with `rows` rows in groups, on several threads: convert(begin, count, list) does one.
+template <class Convert>
+void fill_groups(InputBuffer& b, const InputForm& form, std::size_t rows, Executor& executor, const Convert& convert) {
   b.form = form;
   b.rows = rows;
   b.outside = nullptr;
@@ -189,11 +189,7 @@ void fill_input(InputBuffer& b, const InputForm& form, std::size_t rows, const K
     InputBuffer::OutlierList& list = b.lists[part];
     list.column.clear();
     list.value.clear();
-    for (std::size_t r = begin; r < end; r += input_group) {
-      const std::size_t count = std::min(input_group, end - r);
-      const MatrixView<const float> x = produce(r, count);
-      convert_group(b, kernel, r, count, x.data, x.stride, list);
-    }
+    for (std::size_t r = begin; r < end; r += input_group) convert(r, std::min(input_group, end - r), list);
     if (form.threshold > 0)  // the list has its final place now
       for (std::size_t r = begin, at = 0; r < end; ++r) {
         b.outliers[r].column = list.column.data() + at;
@@ -202,6 +198,7 @@ void fill_input(InputBuffer& b, const InputForm& form, std::size_t rows, const K
       }
   });
 }
+
 // Fills `b` with the rows of x.  f32 compute reads x itself where it can: x must then outlive the use of `b`.
 inline void fill_input(InputBuffer& b, const InputForm& form, MatrixView<const float> x, const Kernels& kernel,
                        Executor& executor) {
@@ -212,7 +209,7 @@ inline void fill_input(InputBuffer& b, const InputForm& form, MatrixView<const f
     b.outside_stride = x.stride;
     return;
   }
-  if (form.threshold > 0 && form.outliers == Outliers::per_call) {
+  if (form.needs_all_rows()) {
     b.column_is_outlier.assign(form.k, 0);
     std::vector<std::uint32_t> columns(form.k);
     std::vector<float> rounded_row(form.fp16 ? form.k : 0);
@@ -227,8 +224,29 @@ inline void fill_input(InputBuffer& b, const InputForm& form, MatrixView<const f
       for (const std::uint32_t c : columns) b.column_is_outlier[c] = 1;
     }
   }
-  fill_input(b, form, x.rows, kernel, executor,
-             [&](std::size_t begin, std::size_t count) { return MatrixView<const float>(x.row(begin), count, x.cols, x.stride); });
+  fill_groups(b, form, x.rows, executor, [&](std::size_t begin, std::size_t count, InputBuffer::OutlierList& list) {
+    convert_group(b, kernel, begin, count, x.row(begin), x.stride, list);
+  });
+}
+// Fills `b` with rows that produce(begin, count, out) makes, out (count, k) row-major: they are converted while they are in cache.
+template <class Produce>
+void fill_input(InputBuffer& b, const InputForm& form, std::size_t rows, const Kernels& kernel, Executor& executor,
+                const Produce& produce) {
+  if (form.needs_all_rows()) {
+    b.made.grow(checked_mul(rows, form.k, "activations"));
+    for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
+      produce(begin, end - begin, b.made.data() + begin * form.k);
+    });
+    return fill_input(b, form, MatrixView<const float>(b.made.data(), rows, form.k), kernel, executor);
+  }
+  fill_groups(b, form, rows, executor, [&](std::size_t begin, std::size_t count, InputBuffer::OutlierList& list) {
+    if (form.compute == Compute::f32 && form.k == form.k_padded)
+      return produce(begin, count, reinterpret_cast<float*>(b.data.data()) + begin * form.k);
+    AlignedBuffer<float>& scratch = group_scratch();
+    scratch.grow(input_group * form.k);
+    produce(begin, count, scratch.data());
+    convert_group(b, kernel, begin, count, scratch.data(), form.k, list);
+  });
 }
 
 // Rows that an epilogue writes itself, as bfloat16 or float: room for them, with zeros behind their ends.

@@ -137,6 +137,7 @@ class Transformer {
   // Activations of a call; a thread keeps its own between calls.
   struct Buffers {
     AlignedBuffer<float> x, normed, wide, attended, last;
+    PreparedInput normed_input, inner_input;
   };
   static Buffers& thread_buffers() {
     thread_local Buffers b;
@@ -165,20 +166,22 @@ class Transformer {
   void forward(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, Buffers& b, Executor& executor) const {
     const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
     b.x.grow(tokens * c);
-    b.normed.grow(tokens * c);
     b.attended.grow(tokens * c);
-    b.wide.grow(tokens * std::max(3 * c, config.inner));
+    b.wide.grow(tokens * 3 * c);
     embed(ids, offsets, b.x.data());
+    const MatrixView<float> x(b.x.data(), tokens, c), qkv(b.wide.data(), tokens, 3 * c), attended(b.attended.data(), tokens, c);
+    const MatrixView<float> no_floats;  // only the next layer reads it, as its input
     for (const Block& block : blocks) {
-      const MatrixView<float> x(b.x.data(), tokens, c), normed(b.normed.data(), tokens, c), qkv(b.wide.data(), tokens, 3 * c),
-          attended(b.attended.data(), tokens, c), inner(b.wide.data(), tokens, config.inner);
-      layer_norm(block.ln_1, x.data, tokens, normed.data, executor);
-      block.attention_in.forward(normed, qkv, executor);
+      block.attention_in.shape(b.normed_input);
+      layer_norm(block.ln_1, x.data, tokens, b.normed_input, executor);
+      block.attention_in.forward(b.normed_input, qkv, executor);
       attention(qkv.data, offsets, attended.data, executor);
       block.attention_out.forward(attended, x, executor, Activation::none, x);
-      layer_norm(block.ln_2, x.data, tokens, normed.data, executor);
-      block.mlp_in.forward(normed, inner, executor, Activation::gelu_tanh);
-      block.mlp_out.forward(inner, x, executor, Activation::none, x);
+      block.mlp_in.shape(b.normed_input);
+      block.mlp_out.shape(b.inner_input);
+      layer_norm(block.ln_2, x.data, tokens, b.normed_input, executor);
+      block.mlp_in.forward(b.normed_input, no_floats, executor, Activation::gelu_tanh, {}, &b.inner_input);
+      block.mlp_out.forward(b.inner_input, x, executor, Activation::none, x);
     }
   }
 
@@ -217,19 +220,27 @@ class Transformer {
 
   // out (rows, C) = normalized x (rows, C).
   void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, float* out, Executor& executor) const {
-    const std::size_t parts = std::max<std::size_t>(1, std::min(executor.concurrency(), rows / 16));
-    executor.run(parts, [&](std::size_t i) {
-      detail::LayerNormArgs a;
-      const std::size_t begin = rows * i / parts, end = rows * (i + 1) / parts;
-      a.x = x + begin * config.width;
-      a.out = out + begin * config.width;
-      a.gain = n.gain.data();
-      a.shift = n.shift.data();
-      a.rows = end - begin;
-      a.n = config.width;
-      a.epsilon = config.epsilon;
-      detail::kernels().layer_norm(a);
+    detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
+      layer_norm_rows(n, x + begin * config.width, end - begin, out + begin * config.width);
     });
+  }
+  // The same as the input of a linear layer.
+  void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, PreparedInput& out, Executor& executor) const {
+    detail::InputBuffer& b = out.buffer();
+    detail::fill_input(b, b.form, rows, detail::kernels(), executor, [&](std::size_t begin, std::size_t count, float* to) {
+      layer_norm_rows(n, x + begin * config.width, count, to);
+    });
+  }
+  void layer_norm_rows(const LayerNorm& n, const float* x, std::size_t rows, float* out) const {
+    detail::LayerNormArgs a;
+    a.x = x;
+    a.out = out;
+    a.gain = n.gain.data();
+    a.shift = n.shift.data();
+    a.rows = rows;
+    a.n = config.width;
+    a.epsilon = config.epsilon;
+    detail::kernels().layer_norm(a);
   }
 
   // out (T, C) from qkv (T, 3C): every head of every row on its own.
