@@ -81,7 +81,7 @@ inline MatmulPlan plan_of(const Product& p) {
   const Kernels& k = kernels();
   plan.level = k.level;
   plan.packed = p.packed != nullptr;
-  plan.native_bf16 = plan.packed && k.bf16_is_native();
+  plan.native_bf16 = (plan.packed || element_bits(p.format) == 4) && k.bf16_is_native();
   require(plan.compute != Compute::int8 || element_bits(p.format) <= 8,
           [&] { return std::string("matmul: int8 compute needs int8 or 4-bit weights, found ") + format_name(p.format); });
   return plan;
@@ -195,7 +195,7 @@ inline Activations convert_activations(const Product& p, const MatmulPlan& plan,
       });
       a.data = bits;
       a.stride_bytes = padded * 2;
-      if (!packed) {  // the canonical kernel reads floats
+      if (!packed && element_of(p.format) != Element::four_bit) {  // the canonical kernel reads floats
         ws.rounded.grow(m * k);
         for (std::size_t i = 0; i < m * k; ++i) ws.rounded[i] = to_float(BFloat16{bits[i]});
         a.data = ws.rounded.data();
@@ -296,8 +296,10 @@ inline MatmulPlan run(const Product& p) {
       kernel.gemm_packed[compute](g);
     });
   } else {
-    require(plan.compute != Compute::int8 || p.cols <= largest_int8_depth, [&] {
-      return "matmul: int8 sums over a depth of " + std::to_string(p.cols) + " could overflow; at most " +
+    // 4-bit weights are summed as integers over 8 elements only
+    const std::size_t block = p.canonical->block, depth = block == 0 ? p.cols : std::min(p.cols, block);
+    require(plan.compute != Compute::int8 || element_bits(p.format) == 4 || depth <= largest_int8_depth, [&] {
+      return "matmul: int8 sums over a depth of " + std::to_string(depth) + " could overflow; at most " +
              std::to_string(largest_int8_depth);
     });
     Workspace& caller = thread_workspace();
@@ -315,7 +317,7 @@ inline MatmulPlan run(const Product& p) {
       g.row_begin = p.rows * i / parts;
       g.row_end = p.rows * (i + 1) / parts;
       Workspace& ws = thread_workspace();
-      ws.gemm.grow(canonical_scratch_bytes(g.w));
+      ws.gemm.grow(canonical_scratch_bytes(g.w, m));
       g.scratch = ws.gemm.data();
       kernel.gemm_canonical[compute](g);
     });

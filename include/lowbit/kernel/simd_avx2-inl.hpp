@@ -132,6 +132,53 @@ struct simd {
     acc = _mm256_fmadd_ps(as_float(_mm256_slli_epi32(w, 16)), as_float(_mm256_slli_epi32(x, 16)), acc);
     return _mm256_fmadd_ps(as_float(_mm256_and_si256(w, high)), as_float(_mm256_and_si256(x, high)), acc);
   }
+
+  // ---- for rows of canonical weights ----
+  static LOWBIT_INLINE vf keep(vf a) {
+#if defined(__GNUC__) || defined(__clang__)
+    __asm__("" : "+x"(a));
+#endif
+    return a;
+  }
+  static LOWBIT_INLINE vi load_u8(const std::uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  static LOWBIT_INLINE vi load_u8_n(const std::uint8_t* p, std::size_t n) {
+    std::uint64_t bytes = 0;
+    std::memcpy(&bytes, p, n);
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes)));
+  }
+  struct floats256 {
+    const float* t;
+  };
+  static LOWBIT_INLINE floats256 load_floats256(const float* p) { return {p}; }
+  static LOWBIT_INLINE vf lookup(const floats256& table, vi index) { return _mm256_i32gather_ps(table.t, index, 4); }
+  static LOWBIT_INLINE void store_twice(float* p, vf a) {
+    _mm256_storeu_ps(p, _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)));
+    _mm256_storeu_ps(p + 8, _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7)));
+  }
+  static LOWBIT_INLINE vf spread(const float* p) {
+    const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(two), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+  }
+  struct wide {
+    __m256d low, high;
+  };
+  static LOWBIT_INLINE wide wide_zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
+  static LOWBIT_INLINE wide widen(vf a) {
+    return {_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1))};
+  }
+  static LOWBIT_INLINE wide widen(vi a) {
+    return {_mm256_cvtepi32_pd(_mm256_castsi256_si128(a)), _mm256_cvtepi32_pd(_mm256_extracti128_si256(a, 1))};
+  }
+  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
+    return {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
+  }
+  static LOWBIT_INLINE double wide_reduce(const wide& a) {
+    const __m256d s = _mm256_add_pd(a.low, a.high);
+    const __m128d t = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd(s, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(t, _mm_unpackhi_pd(t, t)));
+  }
 };
 
 }  // namespace LOWBIT_ISA

@@ -117,6 +117,67 @@ struct simd {
     acc = _mm512_fmadd_ps(as_float(_mm512_slli_epi32(w, 16)), as_float(_mm512_slli_epi32(x, 16)), acc);
     return _mm512_fmadd_ps(as_float(_mm512_and_si512(w, high)), as_float(_mm512_and_si512(x, high)), acc);
   }
+
+  // ---- for rows of canonical weights ----
+  // Keeps a value as it was rounded: g++ contracts intrinsics too.
+  static LOWBIT_INLINE vf keep(vf a) {
+#if defined(__GNUC__) || defined(__clang__)
+    __asm__("" : "+v"(a));
+#endif
+    return a;
+  }
+  // lanes bytes into dwords; n < lanes of them, zero beyond.
+  static LOWBIT_INLINE vi load_u8(const std::uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static LOWBIT_INLINE vi load_u8_n(const std::uint8_t* p, std::size_t n) {
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask(n), p));
+  }
+  // A table of 256 floats: eight look-ups among 32, and a tree of choices by the upper bits.
+  struct floats256 {
+    __m512 t[16];
+  };
+  static LOWBIT_INLINE floats256 load_floats256(const float* p) {
+    floats256 r;
+    for (int i = 0; i < 16; ++i) r.t[i] = _mm512_loadu_ps(p + 16 * i);
+    return r;
+  }
+  static LOWBIT_INLINE vf lookup(const floats256& table, vi index) {
+    const __mmask16 bit5 = _mm512_test_epi32_mask(index, _mm512_set1_epi32(32)),
+                    bit6 = _mm512_test_epi32_mask(index, _mm512_set1_epi32(64)),
+                    bit7 = _mm512_test_epi32_mask(index, _mm512_set1_epi32(128));
+    const auto among32 = [&](int i)
+                             LOWBIT_INLINE_LAMBDA { return _mm512_permutex2var_ps(table.t[2 * i], index, table.t[2 * i + 1]); };
+    const auto among64 = [&](int i) LOWBIT_INLINE_LAMBDA { return _mm512_mask_blend_ps(bit5, among32(2 * i), among32(2 * i + 1)); };
+    return _mm512_mask_blend_ps(bit7, _mm512_mask_blend_ps(bit6, among64(0), among64(1)),
+                                _mm512_mask_blend_ps(bit6, among64(2), among64(3)));
+  }
+  // Every lane twice in a row: 2 * lanes floats.
+  static LOWBIT_INLINE void store_twice(float* p, vf a) {
+    _mm512_storeu_ps(p, _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), a));
+    _mm512_storeu_ps(p + 16,
+                     _mm512_permutexvar_ps(_mm512_setr_epi32(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15), a));
+  }
+  // lanes / 4 floats, each in four lanes.
+  static LOWBIT_INLINE vf spread(const float* p) {
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
+                                 _mm512_castps128_ps512(_mm_loadu_ps(p)));
+  }
+  // Sums in double: lanes of them.
+  struct wide {
+    __m512d low, high;
+  };
+  static LOWBIT_INLINE wide wide_zero() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+  static LOWBIT_INLINE wide widen(vf a) {
+    return {_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1))};
+  }
+  static LOWBIT_INLINE wide widen(vi a) {
+    return {_mm512_cvtepi32_pd(_mm512_castsi512_si256(a)), _mm512_cvtepi32_pd(_mm512_extracti32x8_epi32(a, 1))};
+  }
+  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
+    return {_mm512_fmadd_pd(a.low, b.low, c.low), _mm512_fmadd_pd(a.high, b.high, c.high)};
+  }
+  static LOWBIT_INLINE double wide_reduce(const wide& a) { return _mm512_reduce_add_pd(_mm512_add_pd(a.low, a.high)); }
 };
 
 }  // namespace LOWBIT_ISA

@@ -18,6 +18,15 @@ struct simd : avx512::simd {
     return _mm512_dpbusd_epi32(acc, w, x);
 #endif
   }
+
+  // ---- for rows of canonical weights ----
+  // a is made unsigned by adding 128, which 128 * -b takes off again; b must not hold -128.
+  static constexpr std::size_t bytes_step = 64;
+  static LOWBIT_INLINE vi dot_s8(vi acc, const std::int8_t* a, const std::int8_t* b) {
+    const vi sign = _mm512_set1_epi8(-128), x = _mm512_loadu_si512(b);
+    acc = dot_u8s8(acc, _mm512_xor_si512(_mm512_loadu_si512(a), sign), x);
+    return dot_u8s8(acc, sign, _mm512_sub_epi8(_mm512_setzero_si512(), x));
+  }
 };
 
 }  // namespace LOWBIT_ISA

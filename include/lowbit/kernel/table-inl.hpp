@@ -15,8 +15,6 @@ template <Level L>
 void add_f32_kernels(Kernels& k) {
   k.gemm_packed[static_cast<int>(Compute::f32)] = &gemm_packed<ComputeF32>;
   k.gemm_canonical[static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
-  k.gemm_canonical[static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
-  k.gemm_canonical[static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
   k.quantize_rows = &quantize_rows;
   k.bf16_rows = &bf16_rows;
   k.layer_norm = &layer_norm;
@@ -27,10 +25,12 @@ void add_f32_kernels(Kernels& k) {
 template <Level L>
 void add_int8_kernels(Kernels& k) {
   k.gemm_packed[static_cast<int>(Compute::int8)] = &gemm_packed<ComputeInt8>;
+  k.gemm_canonical[static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
 }
 template <Level L>
 void add_bf16_kernels(Kernels& k) {
   k.gemm_packed[static_cast<int>(Compute::bf16)] = &gemm_packed<ComputeBf16>;
+  k.gemm_canonical[static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
   k.bf16_is_native = &bf16_is_native;
 }
 
