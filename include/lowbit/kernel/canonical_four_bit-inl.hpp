@@ -29,7 +29,7 @@ struct RowsF32 {
   using operand = typename S::vf;
   using total = typename S::vf;
   using scale = typename S::vf;
-  static constexpr bool pairs = byte_pairs<S>;
+  static constexpr bool pairs = byte_pairs<S>, fours = false;
   static constexpr std::size_t step = pairs ? 32 : 8 * S::lanes, operands = step / S::lanes, x_bytes = step * 4;
   struct Table {
     const std::uint64_t* pairs;
@@ -64,7 +64,7 @@ struct RowsF32 {
   static LOWBIT_INLINE operand load_x(const std::uint8_t* x, std::size_t i) {
     return S::load(reinterpret_cast<const float*>(x) + i * S::lanes);
   }
-  static LOWBIT_INLINE acc start(const std::uint8_t*) { return S::zero(); }
+  static LOWBIT_INLINE acc start() { return S::zero(); }
   static LOWBIT_INLINE acc dot(const acc& a, const operand& w, const operand& x) { return S::fma(w, x, a); }
   static LOWBIT_INLINE scale load_scale(const float* p) {
     if constexpr (byte_pairs<S>)
@@ -97,7 +97,7 @@ struct RowsBf16 {
   using operand = typename S::vi;
   using total = typename S::vf;
   using scale = typename S::vf;
-  static constexpr bool pairs = false;
+  static constexpr bool pairs = false, fours = false;
   static constexpr std::size_t step = 8 * S::lanes, operands = 4, x_bytes = step * 2;
   using Table = typename S::vi;
 
@@ -112,7 +112,7 @@ struct RowsBf16 {
     }
   }
   static LOWBIT_INLINE operand load_x(const std::uint8_t* x, std::size_t i) { return S::iload(x + i * S::lanes * 4); }
-  static LOWBIT_INLINE acc start(const std::uint8_t*) { return S::zero(); }
+  static LOWBIT_INLINE acc start() { return S::zero(); }
   static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::dot_bf16(a, w, x); }
   static LOWBIT_INLINE scale load_scale(const float* p) { return S::spread(p); }
   static LOWBIT_INLINE total zero() { return S::zero(); }
@@ -130,14 +130,13 @@ struct RowsBf16 {
 
 // ---- integer sums ----------------------------------------------------------------------------------------------------
 // Bytes looked up in registers: the low codes of all bytes, then the high ones, as unsigned operands (code + 128).  What that adds,
-// 128 times the sum of a lane's x, stands behind the step's x and starts the lane's sum.
+// 128 times the sum of a group's x, stands behind the step's x.  Groups of four rows are added up together.
 template <class S>
 struct RowsInt8 {
   using acc = typename S::vi;
   using operand = typename S::vi;
   using total = typename S::wide;
-  using scale = typename S::wide;
-  static constexpr bool pairs = false;
+  static constexpr bool pairs = false, fours = true;
   static constexpr std::size_t step = 8 * S::lanes, operands = 2, x_bytes = 12 * S::lanes;
   using Table = typename S::bytes16;
 
@@ -147,23 +146,31 @@ struct RowsInt8 {
     return S::lookup_bytes(t, i == 0 ? codes : S::template shift_right<4>(codes));
   }
   static LOWBIT_INLINE operand load_x(const std::uint8_t* x, std::size_t i) { return S::iload(x + i * S::lanes * 4); }
-  static LOWBIT_INLINE acc start(const std::uint8_t* x) { return S::iload(x + 8 * S::lanes); }
+  static LOWBIT_INLINE acc start() { return S::izero(); }
   static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::dot_u8s8(a, w, x); }
-  static LOWBIT_INLINE scale load_scale(const float* p) { return S::widen(S::spread(p)); }
   static LOWBIT_INLINE total zero() { return S::wide_zero(); }
-  static LOWBIT_INLINE total add(const total& t, acc a, const scale& s) { return S::wide_fma(S::widen(a), s, t); }
-  static LOWBIT_INLINE float finish(const total& t) { return static_cast<float>(S::wide_reduce(t)); }
+  static LOWBIT_INLINE total add(const total& t, acc a, acc b, acc c, acc d, const std::uint8_t* x, const total& scale) {
+    return S::wide_fma(S::widen(S::iadd(S::add_fours(a, b, c, d), S::iload(x + 8 * S::lanes))), scale, t);
+  }
+  static LOWBIT_INLINE total load_scale(const float* a, const float* b, const float* c, const float* d) {
+    return S::widen(S::load_fours(a, b, c, d));
+  }
+  static LOWBIT_INLINE void finish(float* out, const total& t) { S::store_row_sums(out, t); }
 
   static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
     const auto* x = static_cast<const std::int8_t*>(row);
-    for (std::size_t i = 0; i < k; ++i) {
-      const std::size_t e = i + phase, in = e % step;
-      std::uint8_t* o = out + e / step * x_bytes;
-      std::memcpy(o + (in % 2 == 0 ? 4 * S::lanes : 0) + in / 2, x + i, 1);
+    for (std::size_t i = 0; i < k;) {
+      std::uint8_t* o = out + (i + phase) / step * x_bytes;
+      const std::size_t in = (i + phase) % step;
+      std::size_t left = CanonicalPlan::group - in % CanonicalPlan::group;
+      left = left < k - i ? left : k - i;
       std::int32_t sum = 0;
-      std::memcpy(&sum, o + 8 * S::lanes + in / 8 * 4, 4);
-      sum -= 128 * x[i];
-      std::memcpy(o + 8 * S::lanes + in / 8 * 4, &sum, 4);
+      for (std::size_t j = 0; j < left; ++j) {
+        std::memcpy(o + ((in + j) % 2 == 0 ? 4 * S::lanes : 0) + (in + j) / 2, x + i + j, 1);
+        sum -= 128 * x[i + j];
+      }
+      for (std::size_t r = 0; r < 4; ++r) std::memcpy(o + 8 * S::lanes + (in / CanonicalPlan::group * 4 + r) * 4, &sum, 4);
+      i += left;
     }
   }
 };
@@ -174,7 +181,7 @@ struct RowsInt16 {
   using operand = typename S::vi;
   using total = typename S::wide;
   using scale = typename S::wide;
-  static constexpr bool pairs = true;
+  static constexpr bool pairs = true, fours = false;
   static constexpr std::size_t step = 32, operands = 16 / S::lanes, x_bytes = 64;
   using Table = const std::uint32_t*;
 
@@ -188,7 +195,7 @@ struct RowsInt16 {
   static LOWBIT_INLINE Table table(const CodebookTables&, const void* p) { return static_cast<const std::uint32_t*>(p); }
   static LOWBIT_INLINE operand get(const std::uint8_t* p, std::size_t i, Table t) { return S::lookup_pairs(t, p + i * S::lanes); }
   static LOWBIT_INLINE operand load_x(const std::uint8_t* x, std::size_t i) { return S::iload(x + i * S::lanes * 4); }
-  static LOWBIT_INLINE acc start(const std::uint8_t*) { return S::izero(); }
+  static LOWBIT_INLINE acc start() { return S::izero(); }
   static LOWBIT_INLINE acc dot(const acc& a, const operand& w, const operand& x) { return S::dot_s16(a, w, x); }
   static LOWBIT_INLINE scale load_scale(const float* p) { return S::widen(S::set1(*p)); }
   static LOWBIT_INLINE total zero() { return S::wide_zero(); }
@@ -218,30 +225,22 @@ struct FourBitTile {
   float* out;  // of row r of x and row n of weights: out[r * CanonicalPlan::batch + n]
 };
 
-LOWBIT_INLINE void prefetch_codes(const std::uint8_t* p) {
-#if defined(__GNUC__) || defined(__clang__)
-  __builtin_prefetch(p + 8192);
-#else
-  static_cast<void>(p);
-#endif
-}
-
 template <class C, std::size_t R, std::size_t M>
 LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
   constexpr std::size_t bytes = C::step / 2, groups = C::step / CanonicalPlan::group;
+  constexpr std::size_t totals = C::fours ? 1 : R;  // of a row of x
   const auto table = C::table(*t.codebook, t.pairs);
-  typename C::total total[R][M];
-  LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::zero();
+  typename C::total total[totals][M];
+  LOWBIT_UNROLL for (std::size_t r = 0; r < totals; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::zero();
   const std::uint8_t* x = t.x;
   for (std::size_t s = 0; s < t.steps; ++s, x += C::x_bytes) {
     const std::uint8_t* p[R];
     LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
       p[r] = s < t.whole ? t.codes[r] + s * bytes : t.tail[r];
-      if (bytes == 64 || s % (64 / bytes) == 0) prefetch_codes(t.codes[r] + s * bytes);
+      if (bytes == 64 || s % (64 / bytes) == 0) prefetch(t.codes[r] + s * bytes, codes_ahead);
     }
     typename C::acc acc[R][M];
-    LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][m] =
-        C::start(x + m * t.x_stride);
+    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] = C::start();
     LOWBIT_UNROLL for (std::size_t i = 0; i < C::operands; ++i) {
       typename C::operand w[R];
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) w[r] = C::get(p[r], i, table);
@@ -250,13 +249,29 @@ LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
         LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][m] = C::dot(acc[r][m], w[r], xv);
       }
     }
-    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-      const typename C::scale scale = C::load_scale(t.scales[r] + s * groups);
-      LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::add(total[r][m], acc[r][m], scale);
+    const std::size_t g = s * groups;
+    if constexpr (C::fours) {  // a single row stands for all four
+      constexpr std::size_t r1 = R == 4 ? 1 : 0, r2 = R == 4 ? 2 : 0, r3 = R == 4 ? 3 : 0;
+      const typename C::total scale = C::load_scale(t.scales[0] + g, t.scales[r1] + g, t.scales[r2] + g, t.scales[r3] + g);
+      LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[0][m] =
+          C::add(total[0][m], acc[0][m], acc[r1][m], acc[r2][m], acc[r3][m], x + m * t.x_stride, scale);
+    } else {
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+        const typename C::scale scale = C::load_scale(t.scales[r] + g);
+        LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::add(total[r][m], acc[r][m], scale);
+      }
     }
   }
-  LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m)
-      t.out[m * CanonicalPlan::batch + r] = C::finish(total[r][m]);
+  LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) {
+    float* out = t.out + m * CanonicalPlan::batch;
+    if constexpr (C::fours) {
+      float sums[4];
+      C::finish(sums, total[0][m]);
+      for (std::size_t r = 0; r < R; ++r) out[r] = sums[r];
+    } else {
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) out[r] = C::finish(total[r][m]);
+    }
+  }
 }
 
 template <class C, std::size_t R>

@@ -87,7 +87,7 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
       typename S::vi acc[R][M];
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] = S::izero();
       for (; i + S::bytes_step <= length; i += S::bytes_step) {
-        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) prefetch_codes(reinterpret_cast<const std::uint8_t*>(w(r) + i));
+        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) prefetch(w(r) + i, codes_ahead);
         LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] =
             S::dot_s8(acc[r][m], w(r) + i, x(m) + i);
       }
@@ -116,7 +116,10 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
         const std::size_t left = length - i;
         const auto load = [&](const float* p) LOWBIT_INLINE_LAMBDA { return left < S::lanes ? S::load_n(p, left) : S::load(p); };
         V wv[R];
-        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) wv[r] = load(w(r) + i);
+        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+          if (S::lanes == 16 || i % 16 == 0) prefetch(w(r) + i, codes_ahead);
+          wv[r] = load(w(r) + i);
+        }
         LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) {
           const V xv = load(x(m) + i);
           LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][m] = S::fma(wv[r], xv, acc[r][m]);

@@ -174,10 +174,19 @@ struct simd {
   static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
     return {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
   }
-  static LOWBIT_INLINE double wide_reduce(const wide& a) {
-    const __m256d s = _mm256_add_pd(a.low, a.high);
-    const __m128d t = _mm_add_pd(_mm256_castpd256_pd128(s), _mm256_extractf128_pd(s, 1));
-    return _mm_cvtsd_f64(_mm_add_sd(t, _mm_unpackhi_pd(t, t)));
+  static LOWBIT_INLINE vi add_fours(vi a, vi b, vi c, vi d) {
+    const vi ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)),
+             cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+  }
+  static LOWBIT_INLINE vf load_fours(const float* a, const float* b, const float* c, const float* d) {
+    const auto two = [](const float* p) LOWBIT_INLINE_LAMBDA { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); };
+    const __m256i abcd =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi64(two(a), two(b))), _mm_unpacklo_epi64(two(c), two(d)), 1);
+    return _mm256_permutevar8x32_ps(_mm256_castsi256_ps(abcd), _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+  }
+  static LOWBIT_INLINE void store_row_sums(float* p, const wide& a) {
+    _mm_storeu_ps(p, _mm256_cvtpd_ps(_mm256_add_pd(a.low, a.high)));
   }
 };
 
