@@ -214,15 +214,17 @@ struct RowsInt16 {
 // R rows of weights times M rows of x.
 struct FourBitTile {
   static constexpr std::size_t rows = 4;
-  const std::uint8_t* codes[rows];  // the group in which the row begins
-  const std::uint8_t* tail[rows];   // what is read in step `whole` and later
-  const float* scales[rows];        // of groups
-  std::size_t steps, whole;
+  const std::uint8_t* codes;  // the group in which the first row begins
+  std::size_t code_stride;    // bytes from row to row
+  const std::uint8_t* tail;   // null, or a copy of the last step of every row, one after the other
+  const float* scales;        // of groups
+  std::size_t scale_stride;   // floats from row to row
+  std::size_t steps;
   const std::uint8_t* x;  // prepared
   std::size_t x_stride;
   const CodebookTables* codebook;
   const void* pairs;
-  float* out;  // of row r of x and row n of weights: out[r * CanonicalPlan::batch + n]
+  float* out;  // of row m of x and row r of weights: out[m * CanonicalPlan::batch + r]
 };
 
 template <class C, std::size_t R, std::size_t M>
@@ -233,34 +235,42 @@ LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
   typename C::total total[totals][M];
   LOWBIT_UNROLL for (std::size_t r = 0; r < totals; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::zero();
   const std::uint8_t* x = t.x;
-  for (std::size_t s = 0; s < t.steps; ++s, x += C::x_bytes) {
-    const std::uint8_t* p[R];
-    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-      p[r] = s < t.whole ? t.codes[r] + s * bytes : t.tail[r];
-      if (bytes == 64 || s % (64 / bytes) == 0) prefetch(t.codes[r] + s * bytes, codes_ahead);
-    }
-    typename C::acc acc[R][M];
-    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] = C::start();
-    LOWBIT_UNROLL for (std::size_t i = 0; i < C::operands; ++i) {
-      typename C::operand w[R];
-      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) w[r] = C::get(p[r], i, table);
-      LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) {
-        const typename C::operand xv = C::load_x(x + m * t.x_stride, i);
-        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][m] = C::dot(acc[r][m], w[r], xv);
+  const float* scales = t.scales;
+  const std::size_t scale_stride = t.scale_stride, x_stride = t.x_stride;
+  const std::uint8_t* codes = t.codes;
+  const std::uint8_t* ahead = codes + codes_ahead + (R - 1) * t.code_stride;  // at least codes_ahead for every row
+  std::size_t stride = t.code_stride;
+  std::size_t left = t.steps - (t.tail ? 1 : 0);
+  for (bool tail = false;; tail = true) {
+    for (; left != 0; --left, codes += bytes, scales += groups, x += C::x_bytes, ahead += R * bytes) {
+      prefetch_lines<R * bytes>(ahead);
+      typename C::acc acc[R][M];
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] = C::start();
+      LOWBIT_UNROLL for (std::size_t i = 0; i < C::operands; ++i) {
+        typename C::operand w[R];
+        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) w[r] = C::get(codes + r * stride, i, table);
+        LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) {
+          const typename C::operand xv = C::load_x(x + m * x_stride, i);
+          LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][m] = C::dot(acc[r][m], w[r], xv);
+        }
+      }
+      if constexpr (C::fours) {  // a single row stands for all four
+        constexpr std::size_t r1 = R == 4 ? 1 : 0, r2 = R == 4 ? 2 : 0, r3 = R == 4 ? 3 : 0;
+        const typename C::total scale =
+            C::load_scale(scales, scales + r1 * scale_stride, scales + r2 * scale_stride, scales + r3 * scale_stride);
+        LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[0][m] =
+            C::add(total[0][m], acc[0][m], acc[r1][m], acc[r2][m], acc[r3][m], x + m * x_stride, scale);
+      } else {
+        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+          const typename C::scale scale = C::load_scale(scales + r * scale_stride);
+          LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::add(total[r][m], acc[r][m], scale);
+        }
       }
     }
-    const std::size_t g = s * groups;
-    if constexpr (C::fours) {  // a single row stands for all four
-      constexpr std::size_t r1 = R == 4 ? 1 : 0, r2 = R == 4 ? 2 : 0, r3 = R == 4 ? 3 : 0;
-      const typename C::total scale = C::load_scale(t.scales[0] + g, t.scales[r1] + g, t.scales[r2] + g, t.scales[r3] + g);
-      LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[0][m] =
-          C::add(total[0][m], acc[0][m], acc[r1][m], acc[r2][m], acc[r3][m], x + m * t.x_stride, scale);
-    } else {
-      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-        const typename C::scale scale = C::load_scale(t.scales[r] + g);
-        LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::add(total[r][m], acc[r][m], scale);
-      }
-    }
+    if (tail || !t.tail) break;
+    codes = t.tail;
+    stride = bytes;
+    left = 1;
   }
   LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) {
     float* out = t.out + m * CanonicalPlan::batch;
@@ -318,35 +328,32 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
       if (flat) group_scales(w, n * w.k / G, count * w.k / G, scales);
       const auto tile = [&](std::size_t first, std::size_t height) {
         FourBitTile t;
-        const std::size_t phase = (n + first) * w.k % G;
+        const std::size_t begin = (n + first) * w.k, phase = begin % G;
+        t.codes = codes + begin / G * (G / 2);
+        t.code_stride = w.k / 2;  // rows that are taken together begin at groups
         t.steps = (phase + w.k + C::step - 1) / C::step;
-        t.whole = t.steps;
         t.codebook = w.codebook;
         t.pairs = pairs;
-        std::uint8_t tail[FourBitTile::rows][bytes];
-        for (std::size_t r = 0; r < height; ++r) {
-          const std::size_t group = (n + first + r) * w.k / G;
-          t.codes[r] = codes + group * (G / 2);
-          t.tail[r] = tail[r];
-          if (flat) {
-            t.scales[r] = scales + (first + r) * (w.k / G);
-          } else {
+        t.scale_stride = flat ? w.k / G : plan.scale_slots;
+        t.scales = scales + first * t.scale_stride;
+        if (!flat)
+          for (std::size_t r = 0; r < height; ++r) {
             const std::size_t used = (phase + w.k + G - 1) / G;
             float* s = scales + (first + r) * plan.scale_slots;
-            group_scales(w, group, used, s);
+            group_scales(w, begin / G + r * (w.k / G), used, s);
             for (std::size_t g = used; g < t.steps * groups; ++g) s[g] = 0;
-            t.scales[r] = s;
           }
-        }
         // The last step may reach beyond the tensor: then it is read from a copy.
-        if (static_cast<std::size_t>(end_of_codes - t.codes[height - 1]) < t.steps * bytes) {
-          t.whole = t.steps - 1;
+        std::uint8_t tail[FourBitTile::rows * bytes];
+        t.tail = nullptr;
+        if (static_cast<std::size_t>(end_of_codes - t.codes) < (height - 1) * t.code_stride + t.steps * bytes) {
+          std::memset(tail, 0, sizeof tail);
           for (std::size_t r = 0; r < height; ++r) {
-            const std::uint8_t* p = t.codes[r] + t.whole * bytes;
+            const std::uint8_t* p = t.codes + r * t.code_stride + (t.steps - 1) * bytes;
             const auto left = static_cast<std::size_t>(end_of_codes - p);
-            std::memset(tail[r], 0, bytes);
-            std::memcpy(tail[r], p, left < bytes ? left : bytes);
+            std::memcpy(tail + r * bytes, p, left < bytes ? left : bytes);
           }
+          t.tail = tail;
         }
         const std::size_t place = phases == 1 ? 0 : phase * phases / G;
         std::uint8_t* px = x + place * plan.row_bytes;

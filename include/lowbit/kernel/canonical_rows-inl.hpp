@@ -60,6 +60,7 @@ inline const float* decode_row(const CanonicalWeights& w, std::size_t n, bool bf
 struct RowTile {
   static constexpr std::size_t rows = 4;
   const void* w[rows];          // floats, or int8 codes
+  bool in_place;                // where the tensor has them, one after the other
   const float* scales[rows];    // of the blocks that the row touches; null: none
   std::size_t k, block, phase;  // block: 0 for none; phase: elements of the first block that lie before the row
   const std::uint8_t* x;
@@ -75,6 +76,8 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
   float exact[R][M];
   LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = S::zero(),
                                                                                                       exact[r][m] = 0;
+  const auto* ahead = static_cast<const std::uint8_t*>(t.w[0]) + (t.in_place ? codes_ahead : 0);
+  const std::size_t ahead_step = t.in_place ? R * S::lanes * 4 : 0;
   std::size_t span = 0;
   for (std::size_t k = 0; k < t.k; ++span) {
     std::size_t length = t.block == 0 ? t.k : t.block - (span == 0 ? t.phase : 0);
@@ -87,7 +90,8 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
       typename S::vi acc[R][M];
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] = S::izero();
       for (; i + S::bytes_step <= length; i += S::bytes_step) {
-        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) prefetch(w(r) + i, codes_ahead);
+        prefetch_lines<R * S::bytes_step>(ahead);
+        ahead += R * S::bytes_step;
         LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] =
             S::dot_s8(acc[r][m], w(r) + i, x(m) + i);
       }
@@ -116,10 +120,9 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
         const std::size_t left = length - i;
         const auto load = [&](const float* p) LOWBIT_INLINE_LAMBDA { return left < S::lanes ? S::load_n(p, left) : S::load(p); };
         V wv[R];
-        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-          if (S::lanes == 16 || i % 16 == 0) prefetch(w(r) + i, codes_ahead);
-          wv[r] = load(w(r) + i);
-        }
+        prefetch_lines<R * S::lanes * 4>(ahead);
+        ahead += ahead_step;
+        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) wv[r] = load(w(r) + i);
         LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) {
           const V xv = load(x(m) + i);
           LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][m] = S::fma(wv[r], xv, acc[r][m]);
@@ -168,6 +171,7 @@ inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
       const std::size_t count = a.row_end - n < B ? a.row_end - n : B;
       for (std::size_t first = 0; first < count;) {
         RowTile t;
+        t.in_place = int8 || (C == Compute::f32 && w.element == Element::f32);
         t.k = w.k;
         t.block = w.block;
         t.x = static_cast<const std::uint8_t*>(a.x.data) + m * a.x.stride_bytes;

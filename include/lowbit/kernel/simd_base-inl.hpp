@@ -119,9 +119,13 @@ struct simd {
     return load(t);
   }
   static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    return vf(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
+#else
     float t[lanes];
     for (std::size_t i = 0; i < lanes; ++i) t[i] = lowbit::to_float(BFloat16{p[i]});
     return load(t);
+#endif
   }
   static LOWBIT_INLINE vi load_nibbles(const std::uint8_t* p) {
     std::int32_t t[lanes];
@@ -129,9 +133,16 @@ struct simd {
     return iload(t);
   }
   static LOWBIT_INLINE vf load_i8(const std::int8_t* p) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    std::int32_t four;
+    std::memcpy(&four, p, 4);
+    const __m128i b = _mm_cvtsi32_si128(four), w = _mm_unpacklo_epi8(b, b);
+    return vf(_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(w, w), 24)));
+#else
     float t[lanes];
     for (std::size_t i = 0; i < lanes; ++i) t[i] = static_cast<float>(p[i]);
     return load(t);
+#endif
   }
   static LOWBIT_INLINE void store_i8(std::int8_t* p, const vi& a) {
     std::int32_t t[lanes];
