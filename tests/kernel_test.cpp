@@ -648,7 +648,7 @@ TEST_CASE("panels of columns, and rows of canonical weights, are computed indepe
       c.w = w.tensor.canonical();
       c.m = m;
       c.y_stride = n;
-      AlignedBuffer<std::uint8_t> scratch(lowbit::detail::canonical_scratch_bytes(c.w));
+      AlignedBuffer<std::uint8_t> scratch(lowbit::detail::canonical_scratch_bytes(c.w, m));
       c.scratch = scratch.data();
       c.x.data = x.data();
       c.x.stride_bytes = k * sizeof(float);

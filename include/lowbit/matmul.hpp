@@ -76,7 +76,7 @@ inline MatmulPlan plan_of(const Product& p) {
   const Kernels& k = kernels();
   plan.level = k.level;
   plan.packed = p.packed != nullptr;
-  plan.native_bf16 = plan.packed && k.native_bf16;
+  plan.native_bf16 = (plan.packed || element_bits(p.format) == 4) && k.native_bf16;
   require(plan.compute != Compute::int8 || element_bits(p.format) <= 8,
           [&] { return std::string("matmul: int8 compute needs int8 or 4-bit weights, found ") + format_name(p.format); });
   return plan;
@@ -114,6 +114,7 @@ inline InputForm form_of(const Product& p, const MatmulPlan& plan) {
   InputForm f;
   f.compute = plan.compute;
   f.packed = plan.packed;
+  f.bf16_floats = !plan.packed && element_bits(p.format) != 4;
   f.k = p.cols;
   f.k_padded = plan.packed ? p.packed->k : p.cols;
   if (plan.compute == Compute::int8) {
@@ -147,7 +148,11 @@ inline MatmulPlan run(const Product& p) {
   const Kernels& kernel = *kernels_of(plan.level);
   Executor& executor = o.executor ? *o.executor : default_executor();
   Workspace& caller = thread_workspace();
-  const std::size_t depth = plan.packed ? p.packed->chunk(plan.compute) : p.cols;
+  // how far an integer sum goes; canonical 4-bit weights are summed as integers over a few elements only
+  const std::size_t depth = plan.packed                   ? p.packed->chunk(plan.compute)
+                            : p.canonical->block == 0     ? p.cols
+                            : element_bits(p.format) == 4 ? 0
+                                                          : std::min(p.cols, p.canonical->block);
   require(plan.compute != Compute::int8 || depth <= largest_int8_depth, [&] {
     return "matmul: int8 sums over a depth of " + std::to_string(depth) + " could overflow; at most " +
            std::to_string(largest_int8_depth);
@@ -214,7 +219,7 @@ inline MatmulPlan run(const Product& p) {
       g.row_begin = begin;
       g.row_end = end;
       Workspace& ws = thread_workspace();
-      ws.gemm.grow(canonical_scratch_bytes(g.w));
+      ws.gemm.grow(canonical_scratch_bytes(g.w, m));
       g.scratch = ws.gemm.data();
       kernel.gemm_canonical[compute](g);
     });

@@ -27,8 +27,9 @@ namespace detail {
 // How rows must stand in memory for a product: by compute type, level, and the layout and format of the weights.
 struct InputForm {
   Compute compute = Compute::f32;
-  bool packed = false;  // for packed weights: padded, in the packed order
-  bool words = false;   // int8 codes as 16-bit words
+  bool packed = false;       // for packed weights: padded, in the packed order
+  bool words = false;        // int8 codes as 16-bit words
+  bool bf16_floats = false;  // bf16: as floats that were rounded
   bool llm_int8 = false;
   bool fp16 = false;  // llm_int8: start from fp16(x)
   Outliers outliers = Outliers::per_row;
@@ -40,7 +41,7 @@ struct InputForm {
   bool needs_all_rows() const { return threshold > 0 && outliers == Outliers::per_call; }
   std::size_t chunks() const { return chunk == 0 ? 0 : (k_padded + chunk - 1) / chunk; }
   std::size_t row_bytes() const {
-    const bool floats = compute == Compute::f32 || (compute == Compute::bf16 && !packed);
+    const bool floats = compute == Compute::f32 || (compute == Compute::bf16 && bf16_floats);
     return k_padded * (floats ? 4 : compute == Compute::bf16 || words ? 2 : 1);
   }
 };
@@ -106,7 +107,7 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
       }
       return;
     case Compute::bf16: {
-      if (!f.packed) {  // the canonical kernel reads floats
+      if (f.bf16_floats) {
         for (std::size_t r = 0; r < count; ++r)
           for (std::size_t c = 0; c < f.k; ++c)
             reinterpret_cast<float*>(out)[r * f.k + c] = to_float(to_bfloat16(x[r * stride + c]));

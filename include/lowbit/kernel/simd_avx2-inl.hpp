@@ -198,6 +198,68 @@ struct simd {
   static LOWBIT_INLINE vf pairs_high(vf a, vf b) {
     return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
   }
+
+  // ---- for rows of canonical weights ----
+  // acc + the sum of the four products of every dword, bytes of w unsigned and of x signed, exact: pmaddubsw would saturate.
+  static LOWBIT_INLINE vi dot_u8s8(vi acc, vi w, vi x) {
+    const vi even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(255)), _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
+    const vi odd = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16(x, 8));
+    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
+  }
+  static LOWBIT_INLINE vf keep(vf a) {
+#if defined(__GNUC__) || defined(__clang__)
+    __asm__("" : "+x"(a));
+#endif
+    return a;
+  }
+  static LOWBIT_INLINE vi load_u8(const std::uint8_t* p) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+  }
+  static LOWBIT_INLINE vi load_u8_n(const std::uint8_t* p, std::size_t n) {
+    std::uint64_t bytes = 0;
+    std::memcpy(&bytes, p, n);
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(bytes)));
+  }
+  struct floats256 {
+    const float* t;
+  };
+  static LOWBIT_INLINE floats256 load_floats256(const float* p) { return {p}; }
+  static LOWBIT_INLINE vf lookup(const floats256& table, vi index) { return _mm256_i32gather_ps(table.t, index, 4); }
+  static LOWBIT_INLINE void store_twice(float* p, vf a) {
+    _mm256_storeu_ps(p, _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)));
+    _mm256_storeu_ps(p + 8, _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(4, 4, 5, 5, 6, 6, 7, 7)));
+  }
+  static LOWBIT_INLINE vf spread(const float* p) {
+    const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(two), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+  }
+  struct wide {
+    __m256d low, high;
+  };
+  static LOWBIT_INLINE wide wide_zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
+  static LOWBIT_INLINE wide widen(vf a) {
+    return {_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1))};
+  }
+  static LOWBIT_INLINE wide widen(vi a) {
+    return {_mm256_cvtepi32_pd(_mm256_castsi256_si128(a)), _mm256_cvtepi32_pd(_mm256_extracti128_si256(a, 1))};
+  }
+  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
+    return {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
+  }
+  static LOWBIT_INLINE vi add_fours(vi a, vi b, vi c, vi d) {
+    const vi ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)),
+             cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+  }
+  static LOWBIT_INLINE vf load_fours(const float* a, const float* b, const float* c, const float* d) {
+    const auto two = [](const float* p) LOWBIT_INLINE_LAMBDA { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); };
+    const __m256i abcd =
+        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi64(two(a), two(b))), _mm_unpacklo_epi64(two(c), two(d)), 1);
+    return _mm256_permutevar8x32_ps(_mm256_castsi256_ps(abcd), _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+  }
+  static LOWBIT_INLINE void store_row_sums(float* p, const wide& a) {
+    _mm_storeu_ps(p, _mm256_cvtpd_ps(_mm256_add_pd(a.low, a.high)));
+  }
 };
 
 }  // namespace LOWBIT_ISA

@@ -187,6 +187,87 @@ struct simd {
   static LOWBIT_INLINE vf pairs_high(vf a, vf b) {
     return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
   }
+
+  // ---- for rows of canonical weights ----
+  // acc + the sum of the four products of every dword, bytes of w unsigned and of x signed, exact: pmaddubsw would saturate.
+  static LOWBIT_INLINE vi dot_u8s8(vi acc, vi w, vi x) {
+    const vi even = _mm512_madd_epi16(_mm512_and_si512(w, _mm512_set1_epi16(255)), _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8));
+    const vi odd = _mm512_madd_epi16(_mm512_srli_epi16(w, 8), _mm512_srai_epi16(x, 8));
+    return _mm512_add_epi32(acc, _mm512_add_epi32(even, odd));
+  }
+  // Keeps a value as it was rounded: g++ contracts intrinsics too.
+  static LOWBIT_INLINE vf keep(vf a) {
+#if defined(__GNUC__) || defined(__clang__)
+    __asm__("" : "+v"(a));
+#endif
+    return a;
+  }
+  // lanes bytes into dwords; n < lanes of them, zero beyond.
+  static LOWBIT_INLINE vi load_u8(const std::uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static LOWBIT_INLINE vi load_u8_n(const std::uint8_t* p, std::size_t n) {
+    return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask(n), p));
+  }
+  // A table of 256 floats: eight look-ups among 32, and a tree of choices by the upper bits.
+  struct floats256 {
+    __m512 t[16];
+  };
+  static LOWBIT_INLINE floats256 load_floats256(const float* p) {
+    floats256 r;
+    for (int i = 0; i < 16; ++i) r.t[i] = _mm512_loadu_ps(p + 16 * i);
+    return r;
+  }
+  static LOWBIT_INLINE vf lookup(const floats256& table, vi index) {
+    const __mmask16 bit5 = _mm512_test_epi32_mask(index, _mm512_set1_epi32(32)),
+                    bit6 = _mm512_test_epi32_mask(index, _mm512_set1_epi32(64)),
+                    bit7 = _mm512_test_epi32_mask(index, _mm512_set1_epi32(128));
+    const auto among32 = [&](int i)
+                             LOWBIT_INLINE_LAMBDA { return _mm512_permutex2var_ps(table.t[2 * i], index, table.t[2 * i + 1]); };
+    const auto among64 = [&](int i) LOWBIT_INLINE_LAMBDA { return _mm512_mask_blend_ps(bit5, among32(2 * i), among32(2 * i + 1)); };
+    return _mm512_mask_blend_ps(bit7, _mm512_mask_blend_ps(bit6, among64(0), among64(1)),
+                                _mm512_mask_blend_ps(bit6, among64(2), among64(3)));
+  }
+  // Every lane twice in a row: 2 * lanes floats.
+  static LOWBIT_INLINE void store_twice(float* p, vf a) {
+    _mm512_storeu_ps(p, _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7), a));
+    _mm512_storeu_ps(p + 16,
+                     _mm512_permutexvar_ps(_mm512_setr_epi32(8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13, 14, 14, 15, 15), a));
+  }
+  // lanes / 4 floats, each in four lanes.
+  static LOWBIT_INLINE vf spread(const float* p) {
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
+                                 _mm512_castps128_ps512(_mm_loadu_ps(p)));
+  }
+  // Sums in double: lanes of them.
+  struct wide {
+    __m512d low, high;
+  };
+  static LOWBIT_INLINE wide wide_zero() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
+  static LOWBIT_INLINE wide widen(vf a) {
+    return {_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1))};
+  }
+  static LOWBIT_INLINE wide widen(vi a) {
+    return {_mm512_cvtepi32_pd(_mm512_castsi512_si256(a)), _mm512_cvtepi32_pd(_mm512_extracti32x8_epi32(a, 1))};
+  }
+  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
+    return {_mm512_fmadd_pd(a.low, b.low, c.low), _mm512_fmadd_pd(a.high, b.high, c.high)};
+  }
+  // Four rows at once: dword r of every 128 bits is the sum of row r's four dwords there, and r's float of lanes / 4.
+  static LOWBIT_INLINE vi add_fours(vi a, vi b, vi c, vi d) {
+    const vi ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)),
+             cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  }
+  static LOWBIT_INLINE vf load_fours(const float* a, const float* b, const float* c, const float* d) {
+    const __m512 ab = _mm512_insertf32x4(_mm512_castps128_ps512(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1),
+                 abc = _mm512_insertf32x4(ab, _mm_loadu_ps(c), 2), abcd = _mm512_insertf32x4(abc, _mm_loadu_ps(d), 3);
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), abcd);
+  }
+  static LOWBIT_INLINE void store_row_sums(float* p, const wide& a) {
+    const __m512d s = _mm512_add_pd(a.low, a.high);
+    _mm_storeu_ps(p, _mm256_cvtpd_ps(_mm256_add_pd(_mm512_castpd512_pd256(s), _mm512_extractf64x4_pd(s, 1))));
+  }
 };
 
 }  // namespace LOWBIT_ISA

@@ -152,9 +152,13 @@ struct simd {
     return load(t);
   }
   static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    return vf(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
+#else
     float t[lanes];
     for (std::size_t i = 0; i < lanes; ++i) t[i] = lowbit::to_float(BFloat16{p[i]});
     return load(t);
+#endif
   }
   static LOWBIT_INLINE vi load_nibbles(const std::uint8_t* p) {
     std::int32_t t[lanes];
@@ -162,9 +166,16 @@ struct simd {
     return iload(t);
   }
   static LOWBIT_INLINE vf load_i8(const std::int8_t* p) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    std::int32_t four;
+    std::memcpy(&four, p, 4);
+    const __m128i b = _mm_cvtsi32_si128(four), w = _mm_unpacklo_epi8(b, b);
+    return vf(_mm_cvtepi32_ps(_mm_srai_epi32(_mm_unpacklo_epi16(w, w), 24)));
+#else
     float t[lanes];
     for (std::size_t i = 0; i < lanes; ++i) t[i] = static_cast<float>(p[i]);
     return load(t);
+#endif
   }
   static LOWBIT_INLINE void store_i8(std::int8_t* p, const vi& a) {
     std::int32_t t[lanes];
@@ -253,6 +264,111 @@ struct simd {
       column[j] = load(t);
     }
   }
+
+  // ---- for rows of canonical weights ----
+  static LOWBIT_INLINE vf keep(const vf& a) {
+    float t[lanes];
+    store(t, a);
+    for (float& v : t) v = rounded(v);
+    return load(t);
+  }
+  static LOWBIT_INLINE vi load_u8(const std::uint8_t* p) { return load_u8_n(p, lanes); }
+  static LOWBIT_INLINE vi load_u8_n(const std::uint8_t* p, std::size_t n) {
+    std::int32_t t[lanes] = {};
+    for (std::size_t i = 0; i < n; ++i) t[i] = p[i];
+    return iload(t);
+  }
+  struct floats256 {
+    const float* t;
+  };
+  static LOWBIT_INLINE floats256 load_floats256(const float* p) { return {p}; }
+  static LOWBIT_INLINE vf lookup(const floats256& table, const vi& index) {
+    std::int32_t i[lanes];
+    float t[lanes];
+    istore(i, index);
+    for (std::size_t l = 0; l < lanes; ++l) t[l] = table.t[i[l]];
+    return load(t);
+  }
+  static LOWBIT_INLINE void store_twice(float* p, const vf& a) {
+    store(p, xsimd::zip_lo(a, a));
+    store(p + lanes, xsimd::zip_hi(a, a));
+  }
+  // Look-ups of the two codes of a byte: pairs[byte] are two floats, or two 16-bit integers.
+  static LOWBIT_INLINE vf lookup_pairs(const std::uint64_t* pairs, const std::uint8_t* p) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    const __m128 low = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(pairs + p[0])));
+    return vf(_mm_loadh_pi(low, reinterpret_cast<const __m64*>(pairs + p[1])));
+#else
+    std::uint64_t t[lanes / 2];
+    for (std::size_t i = 0; i < lanes / 2; ++i) t[i] = pairs[p[i]];
+    float f[lanes];
+    std::memcpy(f, t, sizeof f);
+    return load(f);
+#endif
+  }
+  static LOWBIT_INLINE vi lookup_pairs(const std::uint32_t* pairs, const std::uint8_t* p) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    const auto one = [&](std::size_t i) LOWBIT_INLINE_LAMBDA { return _mm_cvtsi32_si128(static_cast<int>(pairs[p[i]])); };
+    return vi(_mm_unpacklo_epi64(_mm_unpacklo_epi32(one(0), one(1)), _mm_unpacklo_epi32(one(2), one(3))));
+#else
+    std::uint32_t t[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) t[i] = pairs[p[i]];
+    return iload(t);
+#endif
+  }
+  // acc + low * low + high * high of the two 16-bit integers of every dword, exact.
+  static LOWBIT_INLINE vi dot_s16(const vi& acc, const vi& w, const vi& x) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    return vi(_mm_add_epi32(acc, _mm_madd_epi16(w, x)));
+#else
+    return acc + ((w << 16) >> 16) * ((x << 16) >> 16) + (w >> 16) * (x >> 16);
+#endif
+  }
+  struct wide {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    __m128d low, high;
+#else
+    double lane[lanes];
+#endif
+  };
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+  static LOWBIT_INLINE wide wide_zero() { return {_mm_setzero_pd(), _mm_setzero_pd()}; }
+  static LOWBIT_INLINE wide widen(const vf& a) { return {_mm_cvtps_pd(a), _mm_cvtps_pd(_mm_movehl_ps(a, a))}; }
+  static LOWBIT_INLINE wide widen(const vi& a) { return {_mm_cvtepi32_pd(a), _mm_cvtepi32_pd(_mm_shuffle_epi32(a, 0xEE))}; }
+  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
+    return {_mm_add_pd(_mm_mul_pd(a.low, b.low), c.low), _mm_add_pd(_mm_mul_pd(a.high, b.high), c.high)};
+  }
+  static LOWBIT_INLINE double wide_reduce(const wide& a) {
+    const __m128d s = _mm_add_pd(a.low, a.high);
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+  }
+#else
+  static LOWBIT_INLINE wide wide_zero() { return {}; }
+  static LOWBIT_INLINE wide widen(const vf& a) {
+    float t[lanes];
+    store(t, a);
+    wide r;
+    for (std::size_t i = 0; i < lanes; ++i) r.lane[i] = static_cast<double>(t[i]);
+    return r;
+  }
+  static LOWBIT_INLINE wide widen(const vi& a) {
+    std::int32_t t[lanes];
+    istore(t, a);
+    wide r;
+    for (std::size_t i = 0; i < lanes; ++i) r.lane[i] = t[i];
+    return r;
+  }
+  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
+    wide r;
+    for (std::size_t i = 0; i < lanes; ++i) r.lane[i] = std::fma(a.lane[i], b.lane[i], c.lane[i]);
+    return r;
+  }
+  static LOWBIT_INLINE double wide_reduce(const wide& a) {
+    double s = 0;
+    for (const double v : a.lane) s += v;
+    return s;
+  }
+#endif
 };
 
 }  // namespace LOWBIT_ISA
