@@ -124,23 +124,24 @@ LOWBIT_NOINLINE void weighted_values(const AttentionHead& h, std::size_t begin, 
   }
   const float* inverse = h.inverse + (first - begin);
   LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-    if (first + r >= end) return;
-    const V factor = S::set1(inverse[r]);
-    LOWBIT_UNROLL for (std::size_t c = 0; c < C; ++c) {
-      float* y = out + r * out_stride + c * L;
-      const V value = S::mul(acc[r][c], factor);
-      if (c * L + L <= n)
-        S::store(y, value);
-      else
-        S::store_n(y, value, n - c * L);
+    if (first + r < end) {
+      const V factor = S::set1(inverse[r]);
+      LOWBIT_UNROLL for (std::size_t c = 0; c < C; ++c) {
+        float* y = out + r * out_stride + c * L;
+        const V value = S::mul(acc[r][c], factor);
+        if (c * L + L <= n)
+          S::store(y, value);
+        else
+          S::store_n(y, value, n - c * L);
+      }
     }
   }
 }
 
 inline void attention(const AttentionArgs& a) {
   constexpr std::size_t L = simd::lanes;
-  constexpr std::size_t columns = simd::rows == 8 ? 4 : 2;  // 4 x 4 sums of 32 registers, 4 x 2 of 16
-  constexpr float log2_e = 1.44269504f;                     // e^x is 2^(x log2 e); the factor costs nothing on the queries
+  constexpr std::size_t columns = L == 16 ? 4 : 2;  // 4 x 4 sums of 32 registers, 4 x 2 of 16
+  constexpr float log2_e = 1.44269504f;             // e^x is 2^(x log2 e); the factor costs nothing on the queries
   const std::size_t rows = attention_rows(a.positions);
   AttentionHead h;
   h.depth = a.depth;
