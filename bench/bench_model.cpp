@@ -105,13 +105,13 @@ std::unique_ptr<bench::onednn::Sequence> products_of(const Options& o, std::size
   const std::vector<float> x = lowbit_test::Random(1).normals(usual * c.inner);
   for (std::size_t way = 0; way < sequence->at(usual).ways.size(); ++way)
     for (std::size_t i = 0; i < layers.size(); ++i) {
-      const auto [n, k, w] = layers[i];
+      const std::size_t n = layers[i].n, k = layers[i].k;
       std::vector<float> y(usual * n);
       sequence->product(way, i, usual, x.data(), y.data());
-      const auto row_of = [k = k](const float* a) {
+      const auto row_of = [k](const float* a) {
         return [=](std::size_t r, std::span<double> out) { std::copy_n(a + r * k, k, out.begin()); };
       };
-      const std::string wrong = bench::find_wrong({usual, n, k, row_of(x.data()), row_of(w), k + 8, {}}, y.data());
+      const std::string wrong = bench::find_wrong({usual, n, k, row_of(x.data()), row_of(layers[i].w), k + 8, {}}, y.data());
       if (!wrong.empty()) lowbit::raise<lowbit::Error>("oneDNN, layer " + std::to_string(i) + ": wrong result: " + wrong);
     }
   return sequence;

@@ -134,6 +134,12 @@ void check(Contender& c, const Oracle& oracle, std::vector<float>& y) {
   }
 }
 
+// The level that the run began with: cases at forced levels leave another behind.
+lowbit::Level first_level() {
+  static const lowbit::Level level = lowbit::active_level();
+  return level;
+}
+
 Contender lowbit_product(const Case& c) {
   const Problem& p = c.problem;
   const Compute compute = compute_of(c.compute);
@@ -155,7 +161,7 @@ Contender lowbit_product(const Case& c) {
   contender.threads = p.threads;
   contender.operations = p.operations();
   const auto at = c.impl.find('@');
-  const lowbit::Level level = at == c.impl.npos ? lowbit::active_level() : lowbit::level_from_name(c.impl.substr(at + 1));
+  const lowbit::Level level = at == c.impl.npos ? first_level() : lowbit::level_from_name(c.impl.substr(at + 1));
   contender.enter = [level] { lowbit::set_level(level); };
   const auto multiply = [=](const auto& w) {
     // What the spans of the options point to is kept by the capture.
@@ -182,9 +188,7 @@ Contender lowbit_product(const Case& c) {
       v = lowbit_test::plus(v, (*bias)[col]);
       return residual->empty() ? lowbit_test::gelu(v) : lowbit_test::plus(v, (*residual)[r * p.n + col]);
     };
-  const lowbit::Level before = lowbit::active_level();
   check(contender, oracle, *y);
-  lowbit::set_level(before);
   return contender;
 }
 
@@ -258,6 +262,7 @@ std::string Case::name() const {
 }
 
 Contender prepare(const Case& c) {
+  lowbit::set_level(first_level());
   if (c.impl.starts_with("lowbit")) return lowbit_product(c);
   return c.impl == "limit" ? limit(c) : peer_product(c);
 }
