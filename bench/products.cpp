@@ -261,6 +261,15 @@ std::string Case::name() const {
          (epilogue.empty() ? "" : "/" + epilogue);
 }
 
+bool exists(const Case& c) {
+  if (c.impl == "limit") return !limit(c).ways.empty();
+  if (c.impl == "onednn") return !onednn::version().empty();
+  if (c.impl.starts_with("openblas")) return !openblas::version().empty();
+  const std::vector<lowbit::Level> levels = lowbit::available_levels();
+  return !c.impl.starts_with("lowbit@") ||
+         std::any_of(levels.begin(), levels.end(), [&](lowbit::Level l) { return c.impl.substr(7) == lowbit::level_name(l); });
+}
+
 Contender prepare(const Case& c) {
   lowbit::set_level(first_level());
   if (c.impl.starts_with("lowbit")) return lowbit_product(c);

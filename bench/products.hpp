@@ -21,6 +21,9 @@ struct Case {
   std::string name() const;
 };
 
+// Whether this build and machine have the peer, level or limit.
+bool exists(const Case& c);
+
 // Makes the operands and the product, and compares the result with the reference.  Throws std::invalid_argument for a name that
 // means nothing.
 Contender prepare(const Case& c);
