@@ -84,9 +84,27 @@ inline std::int32_t sum_of_eight(const std::int16_t* q) {
   return sum;
 }
 
+// What the codes of a row are made with.
+struct RowScale {
+  float absmax = 0, scale = 0, inverse = 0;
+  bool finite = true;
+};
+template <bool Llm>
+inline RowScale row_scale(const QuantizeRowsArgs& a, std::size_t r) {
+  RowScale s;
+  s.absmax = row_absmax(a.x + r * a.x_stride, a.k, a.threshold, s.finite);
+  // llm_int8: two roundings, as bitsandbytes.  absmax: the code is round(x / scale) with one true division, see below.
+  s.scale = quotient(s.absmax, 127.0f);
+  if (Llm)
+    s.inverse = s.absmax < 0x1p-120f ? 0.0f : rounded(127.0f * quotient(1.0f, s.absmax));  // below, 127 / absmax could overflow
+  else
+    s.inverse = s.scale < 0x1p-120f ? 0.0f : quotient(1.0f, s.scale);  // below, 1 / scale could, and scale has lost digits: divide
+  return s;
+}
+
 // The codes of one row, its scale and its offsets, for one rule and one layout (Code: int8_t or int16_t).
 template <bool Llm, class Code>
-inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r) {
+inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScale& row) {
   using S = simd;
   using V = typename S::vf;
   constexpr std::size_t batch = 4 * S::lanes;
@@ -94,20 +112,15 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r) {
   Code* q = static_cast<Code*>(a.codes) + r * a.k_padded;
   const std::size_t chunks = a.offset ? (a.k_padded + a.chunk - 1) / a.chunk : 0;
   std::int32_t* offset = a.offset + r * chunks;
-  bool finite = true;
-  const float absmax = row_absmax(x, a.k, a.threshold, finite);
-  if (!finite) {  // a row that holds a NaN or an infinity gives a row of NaN, never a plausible number
+  if (!row.finite) {  // a row that holds a NaN or an infinity gives a row of NaN, never a plausible number
     std::memset(q, 0, a.k_padded * sizeof(Code));
     a.scale[r] = std::bit_cast<float>(0x7FC00000u);
     for (std::size_t c = 0; c < chunks; ++c) offset[c] = 0;
     return;
   }
-  // llm_int8: two roundings, as bitsandbytes.  absmax: the code is round(x / scale) with one true division, see below.
-  const float scale = quotient(absmax, 127.0f);
-  a.scale[r] = scale;
-  const bool empty = Llm ? absmax < 0x1p-120f : scale == 0.0f;  // llm_int8: where 127 / absmax could overflow
-  const bool divide = !Llm && scale < 0x1p-120f;                // where 1 / scale could, and where scale has lost digits
-  const float inverse = empty ? 0.0f : Llm ? rounded(127.0f * quotient(1.0f, absmax)) : divide ? 0.0f : quotient(1.0f, scale);
+  a.scale[r] = row.scale;
+  const bool divide = !Llm && row.inverse == 0.0f && row.scale != 0.0f;
+  const float inverse = row.inverse, scale = row.scale;
   const V vinverse = S::set1(inverse), vscale = S::set1(scale), limit = S::set1(127.0f), threshold = S::set1(a.threshold);
   // Codes of `batch` values at from, written to `to`; their lanes' sums.
   const auto quantize = [&](const float* from, Code* to) LOWBIT_INLINE_LAMBDA {
@@ -123,7 +136,7 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r) {
       // x * (1/scale) differs from x / scale in the last bits, which matter only near a tie: there, divide.
       V off = S::zero();
       LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) off = S::max_fraction(off, p[j]);
-      if (!empty && (divide || S::any_greater(off, S::set1(0.4999f))))
+      if (divide || S::any_greater(off, S::set1(0.4999f)))
         for (std::size_t j = 0; j < 4; ++j) code[j] = S::to_int(S::max(S::min(S::div(v[j], vscale), limit), S::set1(-127.0f)));
     }
     S::store_codes(to, code, a.permute);
@@ -164,14 +177,23 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r) {
   }
 }
 
+// Scales of a few rows first: their divisions wait for nothing but their own row, and overlap.
+template <bool Llm, class Code>
+inline void quantize_rows_of(const QuantizeRowsArgs& a) {
+  constexpr std::size_t together = 4;
+  RowScale scales[together];
+  for (std::size_t r = 0; r < a.m; r += together) {
+    const std::size_t rows = a.m - r < together ? a.m - r : together;
+    for (std::size_t i = 0; i < rows; ++i) scales[i] = row_scale<Llm>(a, r + i);
+    for (std::size_t i = 0; i < rows; ++i) quantize_row<Llm, Code>(a, r + i, scales[i]);
+  }
+}
 inline void quantize_rows(const QuantizeRowsArgs& a) {
   const bool llm = a.rule == QuantizeRule::llm_int8;
-  for (std::size_t r = 0; r < a.m; ++r) {
-    if (a.words)
-      llm ? quantize_row<true, std::int16_t>(a, r) : quantize_row<false, std::int16_t>(a, r);
-    else
-      llm ? quantize_row<true, std::int8_t>(a, r) : quantize_row<false, std::int8_t>(a, r);
-  }
+  if (a.words)
+    llm ? quantize_rows_of<true, std::int16_t>(a) : quantize_rows_of<false, std::int16_t>(a);
+  else
+    llm ? quantize_rows_of<true, std::int8_t>(a) : quantize_rows_of<false, std::int8_t>(a);
 }
 
 }  // namespace LOWBIT_ISA

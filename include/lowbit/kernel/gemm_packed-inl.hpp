@@ -69,7 +69,7 @@ inline void run_in_place(const PackedGemmArgs& a) {
   micro.first = true;
   // A few rows read weights as fast as memory gives them: ask for them early.  Measured: 2 KiB ahead reads 28-34 of 39 GB/s, 8 KiB
   // 36-38.  Wide elements at one row are long sequential reads, which the hardware follows by itself.
-  const bool few = a.m <= 8 && !(a.m == 1 && Source::bytes > panel_cols * 8);
+  const bool few = a.m <= (Source::bytes > panel_cols * 4 ? 4 : 8) && !(a.m == 1 && Source::bytes > panel_cols * 8);
   std::size_t begin = a.panel_begin;
   if (few) micro.prefetch = prefetch_bytes / (a.m == 1 ? 4 : 1);
   if (a.m == 1) begin = run_wide<C, Source, 1>(a, micro);
