@@ -75,7 +75,8 @@ class Run {
   bool failed() const { return failed_; }
 
  private:
-  // The first member that is asked measures all of them, and so does one that is asked again.
+  // The first member that is asked measures all of them.  The library asks again until it has added up its least time, with more
+  // iterations each time, and gets the same answer.
   void report(std::vector<Entry>& group, std::size_t i, benchmark::State& state) {
     if (!group[i].fresh && state.max_iterations <= 1) measure(group);
     const Entry& e = group[i];

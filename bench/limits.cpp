@@ -26,16 +26,16 @@ namespace {
 // ---- arithmetic: sums that do not wait for each other, 12 where there are 16 registers and 24 where there are 32 (two
 // instructions a cycle of up to 6 cycles' latency would want 12).  In assembly, so that no compiler keeps one of them in memory.
 #define BENCH_OP(op, r, sum) op " %%" r "13, %%" r "12, %%" r sum "\n\t"
-#define BENCH_LOW(op, r)                                                                                                        \
-  BENCH_OP(op, r, "0")                                                                                                          \
-  BENCH_OP(op, r, "1")                                                                                                          \
-  BENCH_OP(op, r, "2") BENCH_OP(op, r, "3") BENCH_OP(op, r, "4") BENCH_OP(op, r, "5") BENCH_OP(op, r, "6") BENCH_OP(op, r, "7") \
-      BENCH_OP(op, r, "8") BENCH_OP(op, r, "9") BENCH_OP(op, r, "10") BENCH_OP(op, r, "11")
-#define BENCH_HIGH(op, r)                                                                                       \
-  BENCH_OP(op, r, "14")                                                                                         \
-  BENCH_OP(op, r, "15")                                                                                         \
-  BENCH_OP(op, r, "16") BENCH_OP(op, r, "17") BENCH_OP(op, r, "18") BENCH_OP(op, r, "19") BENCH_OP(op, r, "20") \
-      BENCH_OP(op, r, "21") BENCH_OP(op, r, "22") BENCH_OP(op, r, "23") BENCH_OP(op, r, "24") BENCH_OP(op, r, "25")
+// clang-format off
+#define BENCH_LOW(op, r)                                                                                    \
+  BENCH_OP(op, r, "0") BENCH_OP(op, r, "1") BENCH_OP(op, r, "2") BENCH_OP(op, r, "3") BENCH_OP(op, r, "4")  \
+  BENCH_OP(op, r, "5") BENCH_OP(op, r, "6") BENCH_OP(op, r, "7") BENCH_OP(op, r, "8") BENCH_OP(op, r, "9")  \
+  BENCH_OP(op, r, "10") BENCH_OP(op, r, "11")
+#define BENCH_HIGH(op, r)                                                                                        \
+  BENCH_OP(op, r, "14") BENCH_OP(op, r, "15") BENCH_OP(op, r, "16") BENCH_OP(op, r, "17") BENCH_OP(op, r, "18")  \
+  BENCH_OP(op, r, "19") BENCH_OP(op, r, "20") BENCH_OP(op, r, "21") BENCH_OP(op, r, "22") BENCH_OP(op, r, "23")  \
+  BENCH_OP(op, r, "24") BENCH_OP(op, r, "25")
+// clang-format on
 #define BENCH_16_REGISTERS \
   "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13"
 #define BENCH_32_REGISTERS \

@@ -31,16 +31,6 @@ void wait_for_quiet() {
   }
 }
 
-// How often the system has taken the processor from a thread of ours.
-long interruptions() {
-#if defined(__linux__)
-  ::rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_nivcsw;
-#else
-  return 0;
-#endif
-}
 constexpr double longest_lap = 5e-3;  // seconds
 
 struct Runner {
@@ -80,6 +70,16 @@ double median(std::vector<double> values) {
 }
 
 }  // namespace
+
+long interruptions() {
+#if defined(__linux__)
+  ::rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
+#else
+  return 0;
+#endif
+}
 
 std::vector<Measured> measure_in_turn(const std::vector<const Contender*>& contenders, const Plan& plan) {
   std::vector<Runner> runners;

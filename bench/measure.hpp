@@ -21,6 +21,9 @@ struct Measured {
   std::string label;   // the way that was fastest
 };
 
+// How often the system has taken the processor from a thread of this process; always 0 where it does not say.
+long interruptions();
+
 // One result per contender.  Contenders without a way get none (0 seconds).
 std::vector<Measured> measure_in_turn(const std::vector<const Contender*>& contenders, const Plan& plan);
 

@@ -41,10 +41,11 @@ struct Description {
   bool scaled;
 };
 
-dnnl::primitive_attr attributes(const Description& d, [[maybe_unused]] const float* scales) {
+// `output`: which dimension of the weights is y's columns.
+dnnl::primitive_attr attributes(const Description& d, [[maybe_unused]] const float* scales, [[maybe_unused]] int output) {
   dnnl::primitive_attr a;
 #if DNNL_VERSION_MAJOR >= 3
-  if (d.scaled) a.set_scales_mask(DNNL_ARG_WEIGHTS, 1 << (d.w.size() - 1));
+  if (d.scaled) a.set_scales_mask(DNNL_ARG_WEIGHTS, 1 << output);
 #else
   if (d.scaled) a.set_output_scales(1 << 1, std::vector<float>(scales, scales + d.y[1]));
 #endif
@@ -138,9 +139,8 @@ Contender product(Type type, const Operands& o) {
   c.operations = o.problem.operations();
   c.enter = [threads = c.threads] { set_threads(threads); };
   c.enter();  // a primitive is made for as many threads as there are
-  const dnnl::primitive_attr a = attributes(d, o.w_scales);
-  c.ways.push_back(way("matmul", matmul(d, a), d, Layout::ba, o, {k, n}, c));
-  c.ways.push_back(way("inner_product", inner_product(d, a), d, Layout::ab, o, {n, k}, c));
+  c.ways.push_back(way("matmul", matmul(d, attributes(d, o.w_scales, 1)), d, Layout::ba, o, {k, n}, c));
+  c.ways.push_back(way("inner_product", inner_product(d, attributes(d, o.w_scales, 0)), d, Layout::ab, o, {n, k}, c));
   return c;
 }
 
