@@ -49,6 +49,8 @@ inline std::size_t run_wide(const PackedGemmArgs& a, MicroArgs micro) {
   std::size_t p = a.panel_begin;
   if constexpr (together > 1) {
     set_rows<C>(micro, a, 0, 0, 0);
+    micro.prefetch /= together;
+    micro.jump = (together - 1) * micro.panel_bytes;
     for (; p + together <= a.panel_end; p += together) {
       const std::uint8_t* panel = a.w.data + p * micro.panel_bytes;
       micro.w = panel + a.w.head_bytes();
@@ -67,11 +69,11 @@ inline void run_in_place(const PackedGemmArgs& a) {
   MicroArgs micro = micro_args(a, a.w.chunk(C::compute));
   micro.total = reinterpret_cast<float*>(a.scratch);
   micro.first = true;
-  // A few rows read weights as fast as memory gives them: ask for them early.  Measured: 2 KiB ahead reads 28-34 of 39 GB/s, 8 KiB
-  // 36-38.  Wide elements at one row are long sequential reads, which the hardware follows by itself.
-  const bool few = a.m <= (Source::bytes > panel_cols * 4 ? 4 : 8) && !(a.m == 1 && Source::bytes > panel_cols * 8);
+  // A few rows read 4-bit weights as fast as memory gives them: ask for them early.  Measured: 2 KiB ahead reads 28-34 of 39 GB/s,
+  // 8 KiB 36-38.  Wider elements are longer sequential reads, which the hardware follows by itself.
+  const bool few = Source::bytes == panel_cols * 4 && a.m <= 8;
   std::size_t begin = a.panel_begin;
-  if (few) micro.prefetch = prefetch_bytes / (a.m == 1 ? 4 : 1);
+  if (few) micro.prefetch = prefetch_bytes;
   if (a.m == 1) begin = run_wide<C, Source, 1>(a, micro);
   if (a.m == 2) begin = run_wide<C, Source, 2>(a, micro);
   for (std::size_t row = 0; row < a.m; row += row_block) {

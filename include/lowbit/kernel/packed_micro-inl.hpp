@@ -37,9 +37,11 @@ struct MicroArgs {
   std::size_t x_stride;
   const std::int32_t* offset;  // int8: of the first row at the first chunk
   std::size_t offset_stride;
-  float* total;          // [panel][R][panel_cols]
-  bool first;            // start the totals instead of adding to them
-  std::size_t prefetch;  // bytes ahead to ask for; 0: none
+  float* total;  // [panel][R][panel_cols]
+  bool first;    // start the totals instead of adding to them
+  // Weights to ask for ahead of time: bytes ahead, 0 for none.  Past the end of the tile's panels stand, for each of them, the next
+  // tile's, `jump` bytes further on.
+  std::size_t prefetch, jump;
   const CodebookTables* codebook;
 };
 
@@ -57,6 +59,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   constexpr bool int8 = C::compute == Compute::int8;
   const auto at = [](std::size_t v) { return v / panel_registers * (R * panel_cols) + v % panel_registers * S::lanes; };
   const auto table = Source::table(a.codebook);
+  const std::uint8_t* end = a.w + a.panel_bytes;
   const std::uint8_t* x = a.x;
   const std::int32_t* offset = a.offset;
   bool first = a.first;
@@ -72,6 +75,13 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   for (std::size_t b = 0; b < a.blocks; ++b) {
     const std::uint8_t* w[panels];
     LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] = a.w + p * a.panel_bytes + b * a.record_bytes;
+    if (a.prefetch != 0 && a.scale) {  // groups ask for groups; between two of them stand the scales of a block
+      const std::size_t ahead = a.prefetch + (w[0] + a.prefetch < end ? 0 : a.jump);
+      LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
+        LOWBIT_UNROLL for (std::size_t line = 0; line < panel_cols * 4; line += 64)
+            S::prefetch(w[p] + ahead + line - panel_cols * 4);
+      }
+    }
     for (std::size_t done = 0; done < a.block; done += a.chunk) {
       const std::size_t groups = (a.block - done < a.chunk ? a.block - done : a.chunk) / group_k;
       typename C::acc acc[R][V];
@@ -82,8 +92,9 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       }
       LOWBIT_NO_UNROLL for (std::size_t g = 0; g < groups; ++g) {
         if (a.prefetch != 0) {
+          const std::size_t ahead = a.prefetch + (w[0] + a.prefetch < end ? 0 : a.jump);
           LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
-            LOWBIT_UNROLL for (std::size_t line = 0; line < Source::bytes; line += 64) S::prefetch(w[p] + a.prefetch + line);
+            LOWBIT_UNROLL for (std::size_t line = 0; line < Source::bytes; line += 64) S::prefetch(w[p] + ahead + line);
           }
         }
         LOWBIT_UNROLL for (std::size_t step = 0; step < C::steps; ++step) {
