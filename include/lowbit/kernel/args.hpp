@@ -208,7 +208,7 @@ struct CanonicalPlan {
     held_bytes = rows * phases * row_bytes;
   }
   std::size_t result_bytes() const { return rows * batch * 4; }
-  std::size_t scale_bytes() const { return (batch * scale_slots + 64 + 15) / 16 * 64; }
+  std::size_t scale_bytes() const { return ((batch + 4) * scale_slots + 144 + 15) / 16 * 64; }
   std::size_t scratch_bytes() const { return table_bytes + result_bytes() + scale_bytes() + held_bytes; }
 };
 inline std::size_t canonical_scratch_bytes(const CanonicalWeights& w, std::size_t m) { return CanonicalPlan(w, m).scratch_bytes(); }

@@ -314,9 +314,10 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
   void* pairs = a.scratch;
   auto* result = reinterpret_cast<float*>(a.scratch + CanonicalPlan::table_bytes);
   auto* scales = reinterpret_cast<float*>(a.scratch + CanonicalPlan::table_bytes + plan.result_bytes()) + 16;
+  float* own_scales = scales + CanonicalPlan::batch * plan.scale_slots + 128;
   std::uint8_t* x = a.scratch + CanonicalPlan::table_bytes + plan.result_bytes() + plan.scale_bytes();
   if constexpr (C::pairs) C::fill_pairs(*w.codebook, pairs);
-  // Rows that are a whole number of steps share their scales' decoding; others need zeros behind their last group.
+  // Rows that are no whole number of steps need scales of their own, with zeros behind the last group.
   const bool flat = w.k % C::step == 0;
   const std::size_t x_stride = phases * plan.row_bytes;
 
@@ -325,7 +326,8 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
     std::uint32_t prepared = 0;
     for (std::size_t n = a.row_begin; n < a.row_end; n += B) {
       const std::size_t count = a.row_end - n < B ? a.row_end - n : B;
-      if (flat) group_scales(w, n * w.k / G, count * w.k / G, scales);
+      const std::size_t first_group = n * w.k / G;
+      group_scales(w, first_group, w.k == 0 ? 0 : ((n + count) * w.k - 1) / G + 1 - first_group, scales);
       const auto tile = [&](std::size_t first, std::size_t height) {
         FourBitTile t;
         const std::size_t begin = (n + first) * w.k, phase = begin % G;
@@ -334,15 +336,18 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
         t.steps = (phase + w.k + C::step - 1) / C::step;
         t.codebook = w.codebook;
         t.pairs = pairs;
-        t.scale_stride = flat ? w.k / G : plan.scale_slots;
-        t.scales = scales + first * t.scale_stride;
-        if (!flat)
+        t.scale_stride = w.k / G;
+        t.scales = scales + (begin / G - first_group);
+        if (!flat) {
+          const std::size_t used = (phase + w.k + G - 1) / G;
           for (std::size_t r = 0; r < height; ++r) {
-            const std::size_t used = (phase + w.k + G - 1) / G;
-            float* s = scales + (first + r) * plan.scale_slots;
-            group_scales(w, begin / G + r * (w.k / G), used, s);
-            for (std::size_t g = used; g < t.steps * groups; ++g) s[g] = 0;
+            const float* s = t.scales + r * t.scale_stride;
+            float* o = own_scales + r * plan.scale_slots;
+            for (std::size_t g = 0; g < t.steps * groups; ++g) o[g] = g < used ? s[g] : 0.0f;
           }
+          t.scales = own_scales;
+          t.scale_stride = plan.scale_slots;
+        }
         // The last step may reach beyond the tensor: then it is read from a copy.
         std::uint8_t tail[FourBitTile::rows * bytes];
         t.tail = nullptr;

@@ -146,10 +146,21 @@ struct simd {
     return r;
   }
 
+  // Exponents are rebased by integers; a subnormal gets the exponent of its scale, which is then taken off as a float.
   static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) {
-    float t[lanes];
-    for (std::size_t i = 0; i < lanes; ++i) t[i] = lowbit::to_float(Float16{p[i]});
-    return load(t);
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    const vi h(_mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), _mm_setzero_si128()));
+#else
+    std::int32_t t[lanes];
+    for (std::size_t i = 0; i < lanes; ++i) t[i] = p[i];
+    const vi h = iload(t);
+#endif
+    const vi magnitude = shift_left<13>(h & vi(0x7FFF)), rebase(112 << 23), smallest(113 << 23);
+    const vi infinite = (vi(0) - shift_right<31>(vi(0x0F7FFFFF) - magnitude)) & rebase;  // 112 more for infinity and NaN
+    const vf normal = as_float(magnitude + rebase + infinite);
+    const vf subnormal = as_float(magnitude + smallest) - as_float(smallest);
+    const vf value = if_less(normal, as_float(smallest), subnormal, normal);  // NaN: not less
+    return as_float(as_int(value) | shift_left<16>(h & vi(0x8000)));
   }
   static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
