@@ -45,7 +45,7 @@ LOWBIT_INLINE void for_tiles(std::size_t rows, std::size_t most, const Visit& vi
 // One or two rows over several panels at a time; returns the first panel that is left.
 template <class C, class Source, std::size_t R>
 inline std::size_t run_wide(const PackedGemmArgs& a, MicroArgs micro) {
-  constexpr std::size_t V = tile_registers<Source, R>, together = V / panel_registers;
+  constexpr std::size_t V = tile_registers<C, Source, R>, together = V / panel_registers;
   std::size_t p = a.panel_begin;
   if constexpr (together > 1) {
     set_rows<C>(micro, a, 0, 0, 0);
