@@ -238,7 +238,8 @@ LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
   const float* scales = t.scales;
   const std::size_t scale_stride = t.scale_stride, x_stride = t.x_stride;
   const std::uint8_t* codes = t.codes;
-  const std::uint8_t* ahead = codes + codes_ahead + (R - 1) * t.code_stride;  // at least codes_ahead for every row
+  // at least codes_ahead for every row; without steps there may be no codes to be ahead of
+  const std::uint8_t* ahead = codes + (t.steps == 0 ? 0 : codes_ahead + (R - 1) * t.code_stride);
   std::size_t stride = t.code_stride;
   std::size_t left = t.steps - (t.tail ? 1 : 0);
   for (bool tail = false;; tail = true) {
