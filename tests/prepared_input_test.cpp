@@ -141,8 +141,23 @@ TEST_CASE("input that was prepared for another product is refused") {
   MatmulOptions to_itself = as_int8;
   to_itself.next = &input;
   CHECK_THROWS_AS(matmul(input, nf4, result, to_itself), InvalidArgument);
+  CHECK(unsaid<InvalidArgument>([&] { lowbit::prepare_input({nullptr, m, k}, input); }, {"(3, 128)", "null"}) == "");
   PreparedInput wrong_depth = input_for(nf4, as_int8);
   MatmulOptions next = as_int8;
   next.next = &wrong_depth;
   CHECK(unsaid<InvalidArgument>([&] { matmul(x.data(), m, nf4, y.data(), next); }, {"128 columns"}) == "");
+}
+
+TEST_CASE("a product of no rows leaves no rows for the next one, whatever was there before") {
+  Random random(54);
+  const std::size_t k = 64, n = 64;
+  const Floats weights = random.normals(n * k), x = random.normals(5 * k);
+  const auto w = lowbit::PackedTensor::pack(lowbit::NF4Tensor<>::quantize(weights.data(), n, k));
+  PreparedInput next = input_for(w);
+  MatmulOptions options;
+  options.next = &next;
+  matmul(MatrixView<const float>(x.data(), 5, k), w, {}, options);
+  CHECK(next.rows() == 5);
+  matmul(MatrixView<const float>(x.data(), 0, k), w, {}, options);
+  CHECK(next.rows() == 0);
 }

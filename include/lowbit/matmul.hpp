@@ -162,7 +162,10 @@ inline MatmulPlan run(const Product& p) {
     return std::string("matmul: the input was prepared for another product (") + compute_name(p.input->form.compute) +
            " compute; this one is " + to_string(plan) + ")";
   });
-  if (m == 0 || p.rows == 0) return plan;
+  if (m == 0 || p.rows == 0) {
+    if (o.next) o.next->buffer().rows = m;  // not those of a product before
+    return plan;
+  }
 
   EpilogueArgs epilogue;
   epilogue.bias = o.bias.empty() ? nullptr : o.bias.data();
@@ -304,12 +307,14 @@ inline PreparedInput input_for(const Weights& w, const MatmulOptions& options = 
   return input;
 }
 // Fills `input` with the rows of x (m, in), converted once for all products that read it.  In f32 compute it may refer to x, which
-// must then outlive its use.  Throws InvalidArgument if the depth differs.
+// must then outlive its use.  Throws InvalidArgument if the depth differs or x is null.
 inline void prepare_input(MatrixView<const float> x, PreparedInput& input, Executor& executor = default_executor()) {
   require(x.cols == input.cols() && x.stride >= x.cols, [&] {
     return "prepare_input: x is " + shape_string(x.rows, x.cols) + ", the input was made for a depth of " +
            std::to_string(input.cols());
   });
+  require(x.rows == 0 || x.cols == 0 || x.data != nullptr,
+          [&] { return "prepare_input: x " + shape_string(x.rows, x.cols) + " is null"; });
   detail::fill_input(input.buffer(), input.buffer().form, x, detail::kernels(), executor);
 }
 // The same on contiguous memory: x holds m rows of `in`, y receives m rows of `out`.
