@@ -2,7 +2,9 @@
 // The program four_models as a user meets it: what it prints and writes, its exit codes, what it says about bad input, Ctrl-C.
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
@@ -19,6 +21,7 @@
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/json.hpp"
 #include "support/catch.hpp"
+#include "support/golden.hpp"
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
 
@@ -459,4 +462,68 @@ TEST_CASE("four_models: the default run, with GPT-2 small in synthetic weights",
     CHECK(m.at("latency").at("rows") == 30);
     CHECK_FALSE(m.contains("performance"));
   }
+}
+
+// The comparison itself: 124 M parameters, AG News, all rows or the first LOWBIT_FULL_ROWS of them.
+TEST_CASE("four_models: the trained GPT-2 small on AG News, against the reference", "[.full]") {
+  const fs::path shared = lowbit::testing::shared_dir(), models = lowbit::testing::models_dir();
+  if (shared.empty() || models.empty()) {
+    WARN("SKIPPED: set LOWBIT_SHARED_DIR and LOWBIT_MODELS_DIR");
+    return;
+  }
+  const char* given = std::getenv("LOWBIT_FULL_ROWS");
+  const std::size_t rows =
+      given != nullptr && *given != '\0' ? std::min<std::size_t>(std::strtoul(given, nullptr, 10), 7600) : 7600;
+  const Folder folder;
+  const auto began = std::chrono::steady_clock::now();
+  const Outcome o =
+      run(folder, {"--model", (models / "gpt2-small-ag-news").string(), "--qat-model",
+                   (models / "gpt2-small-ag-news-int8-qat").string(), "--data", (shared / "data/ag_news_test.csv").string(),
+                   "--limit", std::to_string(rows), "--out", (folder / "out").string()});
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+  REQUIRE(o.code == 0);
+  std::printf("%zu rows, four models: %.0f s\n%s", rows, took.count(), o.out.c_str());
+  const Json results = json_of(folder / "out/results.json");
+  CHECK(results.at("dataset").at("rows_done") == rows);
+  const auto predictions = csv_of(folder / "out/predictions.csv");
+  REQUIRE(predictions.size() == rows + 1);
+  const lowbit_test::GoldenFile golden((shared / "golden/reference_logits.safetensors").string());
+  const auto labels = golden.get<std::int64_t>("small.labels", "I64");
+
+  struct Bound {
+    std::string id, reference;
+    double max, rms, accuracy;  // 0: not bounded; bf16 compute has no reference of its own
+  };
+  for (const Bound& b : {Bound{"fp32", "fp32", 1e-4, 0, 94.00}, Bound{"int8_scratch", "qat-w8a8", 0, 0.026, 93.95},
+                         Bound{"int8_bnb", "int8-bnb-thr6-row", 0, 0.026, 94.04}, Bound{"nf4_bnb", "nf4-dq", 0, 0, 94.03}}) {
+    CAPTURE(b.id);
+    const auto column = std::find(predictions[0].begin(), predictions[0].end(), b.id + ".logit_0") - predictions[0].begin();
+    REQUIRE(static_cast<std::size_t>(column) + 3 < predictions[0].size());
+    const std::vector<float> expected = golden.floats("small." + b.reference);
+    double largest = 0, squares = 0;
+    std::size_t right = 0, reference_right = 0;
+    for (std::size_t r = 0; r < rows; ++r) {
+      std::vector<double> logits, reference;
+      for (std::size_t i = 0; i < 4; ++i) {
+        logits.push_back(std::stod(predictions[r + 1][static_cast<std::size_t>(column) + i]));
+        reference.push_back(static_cast<double>(expected[4 * r + i]));
+        const double off = std::fabs(logits[i] - reference[i]);
+        largest = std::max(largest, off);
+        squares += off * off;
+      }
+      const auto best = [](const std::vector<double>& v) { return std::max_element(v.begin(), v.end()) - v.begin(); };
+      right += best(logits) == labels[r];
+      reference_right += best(reference) == labels[r];
+    }
+    const double rms = std::sqrt(squares / static_cast<double>(4 * rows)), percent = 100 / static_cast<double>(rows);
+    const double accuracy = static_cast<double>(right) * percent;
+    std::printf("%-12s against %-17s max %.2g, rms %.2g, accuracy %.2f %% (reference %.2f %%)\n", b.id.c_str(), b.reference.c_str(),
+                largest, rms, accuracy, static_cast<double>(reference_right) * percent);
+    if (b.max != 0) CHECK(largest <= b.max);
+    if (b.rms != 0) CHECK(rms <= b.rms);
+    if (b.id == "fp32") CHECK(right == reference_right);
+    if (rows == 7600) CHECK(std::fabs(accuracy - b.accuracy) <= 0.1);
+    CHECK(model_of(results, b.id).at("performance").at("rows") == rows);
+  }
+  std::fflush(stdout);
 }
