@@ -278,6 +278,49 @@ constexpr std::size_t attention_scratch_floats(std::size_t positions, std::size_
   return attention_rows(positions) * (2 * padded + 16) + 2 * 16 * padded + 16;
 }
 
+// ---- training -------------------------------------------------------------------------------------------------------
+// The gradient of layer normalization, whose statistics are computed again from x.  dx (rows, n) is written (or added to, where
+// `add` says so); dgain and dshift [n] are added to.
+struct LayerNormBackwardArgs {
+  const float* x = nullptr;
+  const float* dy = nullptr;
+  const float* gain = nullptr;
+  float* dx = nullptr;
+  float* dgain = nullptr;
+  float* dshift = nullptr;
+  std::size_t rows = 0, n = 0;
+  float epsilon = 0;
+  bool add = false;
+};
+// The gradient of AttentionArgs' function for one head: dq, dk and dv are written, with the stride of q, k and v.
+struct AttentionBackwardArgs {
+  const float *q = nullptr, *k = nullptr, *v = nullptr;
+  float *dq = nullptr, *dk = nullptr, *dv = nullptr;
+  std::size_t stride = 0;
+  const float* dout = nullptr;
+  std::size_t out_stride = 0;
+  std::size_t positions = 0, depth = 0;
+  float scale = 1;
+  float* scratch = nullptr;  // attention_backward_scratch_floats()
+};
+constexpr std::size_t attention_backward_scratch_floats(std::size_t positions, std::size_t depth) {
+  const std::size_t p = (positions + 15) / 16 * 16, d = (depth + 15) / 16 * 16;
+  return 5 * p * d + 2 * d * p + 2 * p * p;
+}
+// One step of AdamW with decoupled weight decay on n parameters: w -= decay w + rate m / (sqrt(v) v_scale + epsilon).  The moments
+// start at zero; what corrects them for it is in `rate` and `v_scale`.
+struct AdamWArgs {
+  float* w = nullptr;
+  const float* gradient = nullptr;
+  float* m = nullptr;
+  float* v = nullptr;
+  std::size_t n = 0;
+  float gradient_scale = 1;      // of clipping
+  float beta1 = 0, beta2 = 0;    // of the moments
+  float rate = 0, v_scale = 1;   // learning rate / (1 - beta1^t), 1 / sqrt(1 - beta2^t)
+  float epsilon = 0, decay = 0;  // decay: learning rate * weight decay
+};
+
 // The entry points of one level.
 struct Kernels {
   Level level = Level::base;
@@ -292,6 +335,21 @@ struct Kernels {
   void (*attention)(const AttentionArgs&) = nullptr;
   void (*gelu)(const float* x, float* out, std::size_t n) = nullptr;
   void (*exp2)(const float* x, float* out, std::size_t n) = nullptr;
+  // to (cols, rows) = from (rows, cols), transposed.
+  void (*transpose)(const float* from, std::size_t rows, std::size_t cols, std::size_t stride, float* to,
+                    std::size_t to_stride) = nullptr;
+  // out [n] = codes [n] * scale.
+  void (*decode_codes)(const std::int8_t* codes, float scale, float* out, std::size_t n) = nullptr;
+  // sums [n] += the sum of the rows of x (rows, n).
+  void (*add_rows)(const float* x, std::size_t rows, std::size_t n, std::size_t stride, float* sums) = nullptr;
+  void (*layer_norm_backward)(const LayerNormBackwardArgs&) = nullptr;
+  void (*attention_backward)(const AttentionBackwardArgs&) = nullptr;
+  // dx [n] = dy * gelu'(x); dx may be dy.
+  void (*gelu_backward)(const float* x, const float* dy, float* dx, std::size_t n) = nullptr;
+  // Cross-entropy of one row of logits: returns log(sum of exponentials) - the target's logit, and leaves the gradient, (softmax -
+  // target) * factor, in the logits' place.  smoothing: this much of the target is spread evenly over all n.
+  float (*cross_entropy)(float* logits, std::size_t n, std::size_t target, float smoothing, float factor) = nullptr;
+  void (*adamw)(const AdamWArgs&) = nullptr;
   bool native_bf16 = false;  // the level has a bf16 dot instruction
   bool int8_words = false;   // gemm_packed wants int8 activations as 16-bit words
 };

@@ -4,6 +4,8 @@
 #include "lowbit/kernel/embed-inl.hpp"
 #include "lowbit/kernel/layer_norm-inl.hpp"
 #include "lowbit/kernel/attention-inl.hpp"
+#include "lowbit/kernel/training-inl.hpp"
+#include "lowbit/kernel/attention_backward-inl.hpp"
 #include "lowbit/kernel/convert-inl.hpp"
 #include "lowbit/kernel/packed_compute-inl.hpp"
 #include "lowbit/kernel/packed_source-inl.hpp"

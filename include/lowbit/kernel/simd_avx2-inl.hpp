@@ -40,6 +40,7 @@ struct simd {
   static LOWBIT_INLINE vf sub(vf a, vf b) { return _mm256_sub_ps(a, b); }
   static LOWBIT_INLINE vf mul(vf a, vf b) { return _mm256_mul_ps(a, b); }
   static LOWBIT_INLINE vf div(vf a, vf b) { return _mm256_div_ps(a, b); }
+  static LOWBIT_INLINE vf sqrt(vf a) { return _mm256_sqrt_ps(a); }
   static LOWBIT_INLINE vf fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
   static LOWBIT_INLINE vf max(vf a, vf b) { return _mm256_max_ps(a, b); }
   static LOWBIT_INLINE vf min(vf a, vf b) { return _mm256_min_ps(a, b); }

@@ -37,6 +37,7 @@ struct simd {
   static LOWBIT_INLINE vf sub(vf a, vf b) { return _mm512_sub_ps(a, b); }
   static LOWBIT_INLINE vf mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
   static LOWBIT_INLINE vf div(vf a, vf b) { return _mm512_div_ps(a, b); }
+  static LOWBIT_INLINE vf sqrt(vf a) { return _mm512_sqrt_ps(a); }
   static LOWBIT_INLINE vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
   static LOWBIT_INLINE vf max(vf a, vf b) { return _mm512_max_ps(a, b); }
   static LOWBIT_INLINE vf min(vf a, vf b) { return _mm512_min_ps(a, b); }

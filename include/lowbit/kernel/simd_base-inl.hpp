@@ -71,6 +71,7 @@ struct simd {
   static LOWBIT_INLINE vf sub(const vf& a, const vf& b) { return a - b; }
   static LOWBIT_INLINE vf mul(const vf& a, const vf& b) { return a * b; }
   static LOWBIT_INLINE vf div(const vf& a, const vf& b) { return a / b; }
+  static LOWBIT_INLINE vf sqrt(const vf& a) { return xsimd::sqrt(a); }
   static LOWBIT_INLINE vf fma(const vf& a, const vf& b, const vf& c) { return xsimd::fma(a, b, c); }
   static LOWBIT_INLINE vf max(const vf& a, const vf& b) { return xsimd::max(a, b); }
   static LOWBIT_INLINE vf min(const vf& a, const vf& b) { return xsimd::min(a, b); }

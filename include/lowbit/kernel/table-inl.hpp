@@ -21,6 +21,14 @@ void add_f32_kernels(Kernels& k) {
   k.attention = &attention;
   k.gelu = &gelu_array;
   k.exp2 = &exp2_array;
+  k.transpose = &transpose;
+  k.decode_codes = &decode_codes;
+  k.add_rows = &add_rows;
+  k.layer_norm_backward = &layer_norm_backward;
+  k.attention_backward = &attention_backward;
+  k.gelu_backward = &gelu_backward;
+  k.cross_entropy = &cross_entropy;
+  k.adamw = &adamw;
 }
 template <Level L>
 void add_int8_kernels(Kernels& k) {

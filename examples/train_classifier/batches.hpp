@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+// The order in which an epoch sees its rows: shuffled, then sorted by length inside windows of many batches, so that a batch's rows
+// are about equally long, then the batches shuffled.  A function of seed and epoch alone.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "../four_models/dataset.hpp"
+#include "lowbit/qat/transformer.hpp"
+
+namespace train_classifier {
+
+using Rows = std::vector<std::size_t>;
+
+// Sorts `indices` into a random order; equal for equal streams.
+inline void shuffle(std::vector<std::size_t>& indices, std::uint64_t stream) {
+  for (std::size_t i = indices.size(); i > 1; --i)
+    std::swap(indices[i - 1], indices[static_cast<std::size_t>(lowbit::qat::random_bits(stream, i) % i)]);
+}
+
+// The batches of an epoch, as row numbers of `items`.  The last may be smaller than batch_rows.
+inline std::vector<Rows> epoch_batches(std::span<const four_models::Item> items, std::size_t batch_rows, std::uint64_t seed,
+                                       std::uint64_t epoch) {
+  constexpr std::size_t window_batches = 64;
+  std::vector<std::size_t> order(items.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  shuffle(order, lowbit::qat::random_stream(seed, epoch, 1));
+  for (std::size_t begin = 0; begin < order.size(); begin += window_batches * batch_rows) {
+    const auto end = std::min(order.size(), begin + window_batches * batch_rows);
+    std::stable_sort(order.begin() + static_cast<std::ptrdiff_t>(begin), order.begin() + static_cast<std::ptrdiff_t>(end),
+                     [&](std::size_t a, std::size_t b) { return items[a].ids.size() < items[b].ids.size(); });
+  }
+  std::vector<std::size_t> places(order.size() / batch_rows + (order.size() % batch_rows != 0));
+  std::iota(places.begin(), places.end(), std::size_t{0});
+  shuffle(places, lowbit::qat::random_stream(seed, epoch, 2));
+  std::vector<Rows> batches;
+  for (const std::size_t place : places) {
+    const auto begin = order.begin() + static_cast<std::ptrdiff_t>(place * batch_rows);
+    const auto left = static_cast<std::size_t>(order.end() - begin);
+    batches.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(std::min(left, batch_rows)));
+  }
+  return batches;
+}
+
+// Rows one behind the other.
+inline lowbit::qat::Batch make_batch(std::span<const four_models::Item> items, std::span<const std::size_t> rows) {
+  lowbit::qat::Batch batch;
+  batch.offsets.push_back(0);
+  for (const std::size_t r : rows) {
+    batch.ids.insert(batch.ids.end(), items[r].ids.begin(), items[r].ids.end());
+    batch.offsets.push_back(batch.ids.size());
+    batch.labels.push_back(static_cast<std::int32_t>(items[r].label));
+  }
+  return batch;
+}
+
+}  // namespace train_classifier

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+// train_classifier: a GPT-2 text classifier from rows of text, in float or with INT8 quantization in the loop.
+#include <algorithm>
+#include <exception>
+#include <filesystem>
+#include <set>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "../four_models/interrupt.hpp"
+#include "../four_models/metrics.hpp"
+#include "../four_models/progress.hpp"
+#include "export.hpp"
+#include "options.hpp"
+#include "profile.hpp"
+#include "trainer.hpp"
+#include "lowbit/gpt2/tokenizer_training.hpp"
+#include "lowbit/io/csv.hpp"
+
+namespace train_classifier {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// The classes of a CSV, by its largest number.
+std::size_t classes_of(const fs::path& csv) {
+  int most = 0;
+  for (const auto& row : lowbit::io::read_news(csv, 1000)) most = std::max(most, row.label + 1);
+  return static_cast<std::size_t>(std::max(most, 2));
+}
+
+// The vocabulary of a new model, from the texts it is trained on.
+void train_vocabulary(const Options& o) {
+  const four_models::Progress progress(fmt::format("training a vocabulary of {} tokens", o.vocab));
+  lowbit::gpt2::TokenizerTrainer trainer;
+  for (const auto& row : lowbit::io::read_news(o.data, 1000)) trainer.add(row.title + " " + row.description);
+  write_tokenizer(trainer.train(o.vocab), o.out);
+}
+
+// Every 20th row, where no test set is given.
+four_models::Dataset hold_out(four_models::Dataset& train) {
+  four_models::Dataset test = train;
+  test.items.clear();
+  std::vector<four_models::Item> kept;
+  for (std::size_t i = 0; i < train.items.size(); ++i) (i % 20 == 19 ? test.items : kept).push_back(std::move(train.items[i]));
+  train.items = std::move(kept);
+  if (test.items.empty()) lowbit::raise<lowbit::FormatError>(train.path + ": expected at least 20 rows, or --test");
+  return test;
+}
+
+lowbit::gpt2::Config new_shape(const Options& o) {
+  lowbit::gpt2::Config c;
+  c.layers = o.layers;
+  c.heads = o.heads;
+  c.width = o.width;
+  c.inner = 4 * o.width;
+  c.positions = o.positions;
+  c.vocab = o.vocab;
+  c.classes = classes_of(o.data);
+  for (std::size_t i = 0; i < c.classes; ++i) c.class_names.push_back("LABEL_" + std::to_string(i));
+  return c;
+}
+
+int train(const Options& o) {
+  fs::create_directories(o.out);
+  const bool fresh = o.model.empty();
+  const fs::path tokenizer = fresh ? o.out : o.model;
+  if (fresh && !(o.resume && fs::exists(o.out / "merges.txt"))) train_vocabulary(o);
+  lowbit::qat::Transformer model =
+      fresh ? lowbit::qat::Transformer(new_shape(o), o.seed)
+            : lowbit::qat::Transformer(lowbit::gpt2::FolderParameters(o.model), classes_of(o.data), o.seed);
+  const lowbit::gpt2::Config& config = model.config;
+  four_models::Dataset rows, test;
+  {
+    const four_models::Progress progress("reading texts");
+    rows = four_models::read_dataset(o.data, tokenizer, config, o.max_tokens, o.limit);
+    test = o.test.empty() ? hold_out(rows) : four_models::read_dataset(o.test, tokenizer, config, o.max_tokens, 0);
+  }
+  fmt::print("{} parameters: {} layers, width {}, {} heads, {} tokens, {} classes\n", model.parameter_count(), config.layers,
+             config.width, config.heads, config.vocab, config.classes);
+  fmt::print("{} rows, mean {:.1f} tokens; {} test rows; {} threads, {}, {}\n", rows.items.size(), rows.mean_tokens(),
+             test.items.size(), o.threads, lowbit::level_name(lowbit::active_level()),
+             o.quantization == lowbit::qat::Quantization::int8 ? "int8 in the loop" : "float");
+  std::fflush(stdout);
+
+  Trainer trainer(o, model, rows, test);
+  if (o.resume) trainer.resume();
+  four_models::watch_for_interrupt();
+  if (!fresh && trainer.epochs().empty()) fmt::print("before training: {:.2f} % of the test rows\n", 100 * trainer.test_accuracy());
+  std::fflush(stdout);
+  if (!trainer.run()) {
+    fmt::print(stderr, "train_classifier: interrupted; --resume goes on\n");
+    return four_models::exit_interrupted;
+  }
+  export_model(o, model, tokenizer);
+  const auto measured = measure_exported(o, test);
+  for (const Measured& m : measured) {
+    const auto [low, high] = four_models::wilson_interval(m.right, test.items.size());
+    fmt::print("{}: {:.2f} % of {} test rows right, 95 % interval {:.2f} to {:.2f}\n", m.folder.string(),
+               100 * static_cast<double>(m.right) / static_cast<double>(test.items.size()), test.items.size(), 100 * low,
+               100 * high);
+  }
+  if (o.profile) print_profile(trainer.times(), o.threads);
+  write_summary(o, config, trainer, rows, test, measured);
+  return 0;
+}
+
+}  // namespace
+
+}  // namespace train_classifier
+
+int main(int argc, char** argv) {
+  using namespace train_classifier;
+  try {
+    Options options;
+    if (const auto done = read_options(argc, argv, options)) return *done;
+    return train(options);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "train_classifier: {}\n", error.what());
+    return exit_failed;
+  }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+#include "options.hpp"
+
+#include <algorithm>
+#include <string>
+#include <thread>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+namespace train_classifier {
+
+namespace {
+
+constexpr const char* description =
+    "Trains a GPT-2 text classifier on the CPU: from random weights, with a vocabulary of its own, or on from a Hugging Face "
+    "folder;\n"
+    "in float, or with INT8 quantization in the loop (--qat int8).  Writes a Hugging Face folder, and its INT8 twin.";
+
+constexpr const char* footer =
+    "The CSV has three fields: class from 1, title, description.  Texts are title + \" \" + description, cut after --max-tokens.\n"
+    "\n"
+    "--out receives config.json, model.safetensors, vocab.json and merges.txt, with --qat also int8/ (what four_models takes as\n"
+    "--qat-model); history.csv (a line per step) and training.json; and checkpoint.safetensors, from which --resume goes on as if\n"
+    "nothing had happened.  Ctrl-C writes one more checkpoint, a second Ctrl-C ends at once.\n"
+    "\n"
+    "Examples:\n"
+    "  train_classifier --data train.csv --test test.csv --out mine\n"
+    "  train_classifier --data train.csv --test test.csv --out mine --resume\n"
+    "  train_classifier --model mine --qat int8 --epochs 1 --data train.csv --test test.csv --out mine-int8\n"
+    "  four_models --model mine --qat-model mine-int8/int8 --data test.csv\n"
+    "\n"
+    "The gradient is that of mean class cross-entropy (at the last token) + --lm-weight x mean next-token cross-entropy.  The "
+    "same\n"
+    "seed gives the same losses on the same machine, with any number of threads.\n"
+    "Exit codes: 0 done, 1 a file or the system failed, 2 wrong usage, 130 interrupted.";
+
+}  // namespace
+
+std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
+  CLI::App app(description, "train_classifier");
+  app.footer(footer);
+  o.threads = std::max(1u, std::thread::hardware_concurrency());
+  std::string qat;
+  bool shape_given = false;
+  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
+  const auto share = CLI::Range(0.0, 1.0);
+  app.add_option("--data", o.data, "labelled rows to train on")->required()->type_name("CSV");
+  app.add_option("--test", o.test, "labelled rows to measure accuracy on, after each epoch [every 20th row of --data, held out]")
+      ->type_name("CSV");
+  app.add_option("--out", o.out, "where the model is written")->required()->type_name("DIR");
+  app.add_option("--model", o.model, "the model to go on from [random weights]")->type_name("DIR");
+  app.add_option("--qat", qat, "quantization in the loop: int8 (weights per row, activations per token)")->type_name("HOW");
+  app.add_flag("--resume", o.resume, "go on from the checkpoint in --out");
+
+  std::vector<CLI::Option*> shape;
+  const auto shape_option = [&](const char* name, std::size_t& value, const char* text) {
+    shape.push_back(app.add_option(name, value, text)->check(positive)->type_name("N")->group("Shape of a new model"));
+  };
+  shape_option("--layers", o.layers, "blocks [4]");
+  shape_option("--heads", o.heads, "attention heads [5]");
+  shape_option("--width", o.width, "of the residual stream [240]");
+  shape_option("--vocab", o.vocab, "tokens; the vocabulary is trained on --data [8192]");
+  shape_option("--positions", o.positions, "longest text in tokens [256]");
+
+  const char* training = "Training";
+  app.add_option("--epochs", o.epochs, "passes over the rows [6; 1 with --model]")
+      ->check(positive)
+      ->type_name("N")
+      ->group(training);
+  app.add_option("--batch", o.batch_rows, "rows per step [32]")->check(positive)->type_name("N")->group(training);
+  app.add_option("--rate", o.rate, "peak learning rate [1e-3; 2e-5 with --model]")
+      ->check(CLI::PositiveNumber)
+      ->type_name("X")
+      ->group(training);
+  app.add_option("--warmup", o.warmup, "share of the steps in which the rate rises; then it falls to 0 [0.06]")
+      ->check(share)
+      ->type_name("X")
+      ->group(training);
+  app.add_option("--weight-decay", o.weight_decay, "of matrices [0.05]")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("X")
+      ->group(training);
+  app.add_option("--dropout", o.dropout, "on the embedding and on residual branches [0.1]")
+      ->check(CLI::Range(0.0, 0.9))
+      ->type_name("X")
+      ->group(training);
+  app.add_option("--label-smoothing", o.label_smoothing, "[0.05]")->check(share)->type_name("X")->group(training);
+  app.add_option("--clip", o.clip, "largest norm of the gradient; 0: none [1]")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("X")
+      ->group(training);
+  app.add_option("--lm-weight", o.language_weight, "weight of the language-model loss [0.2; 0 with --model]")
+      ->check(CLI::NonNegativeNumber)
+      ->type_name("X")
+      ->group(training);
+  app.add_option("--lm-share", o.language_share, "share of the tokens whose successor is predicted, drawn anew for every batch [1]")
+      ->check(share)
+      ->type_name("X")
+      ->group(training);
+  app.add_flag("--freeze-embeddings", o.freeze_embeddings, "keep token and position embeddings as they are")->group(training);
+  app.add_option("--seed", o.seed, "of weights, order and dropout [1]")->type_name("N")->group(training);
+
+  app.add_option("--limit", o.limit, "only the first N rows of --data")->check(positive)->type_name("N");
+  app.add_option("--max-tokens", o.max_tokens, "texts are cut after N tokens [160]")->check(positive)->type_name("N");
+  app.add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
+  app.add_option("--checkpoint-every", o.checkpoint_seconds, "seconds between checkpoints [300]")->check(positive)->type_name("S");
+  app.add_flag("--profile", o.profile, "say at the end where the time went, beside the limit of the float product");
+
+  try {
+    app.parse(argc, argv);
+    if (!qat.empty() && qat != "int8") throw CLI::ValidationError("--qat", "expected int8, found \"" + qat + "\"");
+    if (qat == "int8") o.quantization = lowbit::qat::Quantization::int8;
+    for (const CLI::Option* option : shape) shape_given = shape_given || option->count() != 0;
+    if (shape_given && !o.model.empty())
+      throw CLI::ValidationError("--model", "has its own shape; leave the options of a new one out");
+    if (o.width % o.heads != 0) throw CLI::ValidationError("--width", "expected a multiple of --heads");
+    if (!o.model.empty()) {
+      if (app.get_option("--epochs")->count() == 0) o.epochs = 1;
+      if (app.get_option("--lm-weight")->count() == 0) o.language_weight = 0;
+    }
+  } catch (const CLI::Success& done) {  // --help
+    return app.exit(done);
+  } catch (const CLI::Error& error) {
+    fmt::print(stderr, "train_classifier: {} (--help explains)\n", error.what());
+    return exit_usage;
+  }
+  return std::nullopt;
+}
+
+}  // namespace train_classifier

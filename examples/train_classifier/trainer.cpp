@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+#include "trainer.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <sstream>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "../four_models/interrupt.hpp"
+#include "../four_models/progress.hpp"
+#include "batches.hpp"
+#include "lowbit/io/file.hpp"
+#include "lowbit/io/json.hpp"
+
+namespace train_classifier {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// FNV-1a.
+std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) {
+  for (int i = 0; i < 8; ++i) hash = (hash ^ ((value >> (8 * i)) & 255)) * 0x100000001B3u;
+  return hash;
+}
+
+}  // namespace
+
+Trainer::Trainer(const Options& options, lowbit::qat::Transformer& model, const four_models::Dataset& train,
+                 const four_models::Dataset& test)
+    : options_(options), model_(model), train_(train), test_(test), pool_(options.threads) {
+  optimizer_.weight_decay = options.weight_decay;
+  optimizer_.clip = options.clip;
+  if (options.freeze_embeddings) model_.token_embedding.frozen = model_.position_embedding.frozen = true;
+}
+
+// What the losses of a run depend on.
+std::string Trainer::fingerprint() const {
+  std::uint64_t rows = 0xCBF29CE484222325u;
+  for (const auto& item : train_.items) {
+    rows = mixed(rows, item.label);
+    for (const std::int32_t id : item.ids) rows = mixed(rows, static_cast<std::uint64_t>(id));
+  }
+  return fmt::format(
+      "epochs {} batch {} rate {} warmup {} decay {} dropout {} smoothing {} clip {} lm {} share {} seed {} qat {} frozen {} rows "
+      "{} {:016x}",
+      options_.epochs, options_.batch_rows, options_.peak_rate(), options_.warmup, options_.weight_decay, options_.dropout,
+      options_.label_smoothing, options_.clip, options_.language_weight, options_.language_share, options_.seed,
+      static_cast<int>(options_.quantization), options_.freeze_embeddings, train_.items.size(), rows);
+}
+
+lowbit::io::Metadata Trainer::notes() const {
+  using lowbit::io::Json;
+  Json state;
+  state["epoch"] = epoch_;
+  state["step"] = step_;
+  state["seconds"] = seconds_;
+  state["epoch_seconds"] = epoch_seconds_;
+  state["epoch_loss"] = epoch_loss_;
+  state["epoch_right"] = epoch_right_;
+  state["epoch_rows"] = epoch_rows_;
+  state["tokens"] = tokens_;
+  state["epochs"] = Json::array();
+  for (const EpochResult& e : epochs_) state["epochs"].push_back({e.loss, e.train_accuracy, e.test_accuracy, e.seconds});
+  state["history"] = Json::array();
+  for (const Step& s : history_) state["history"].push_back({s.epoch, s.step, s.loss, s.classes, s.language, s.norm, s.rate});
+  return {{"run", fingerprint()}, {"state", state.dump()}};
+}
+
+void Trainer::save() {
+  lowbit::qat::save_checkpoint(options_.out / "checkpoint.safetensors", model_, optimizer_, notes());
+  write_history();
+}
+
+void Trainer::write_history() const {
+  std::string text = "epoch,step,loss,class_loss,language_loss,gradient_norm,rate\n";
+  for (const Step& s : history_)
+    text += fmt::format("{},{},{:.9g},{:.9g},{:.9g},{:.9g},{:.9g}\n", s.epoch + 1, s.step + 1, s.loss, s.classes, s.language,
+                        s.norm, s.rate);
+  lowbit::io::write_atomically(options_.out / "history.csv", text);
+}
+
+void Trainer::resume() {
+  const std::filesystem::path path = options_.out / "checkpoint.safetensors";
+  const lowbit::io::Metadata found = lowbit::qat::load_checkpoint(path, model_, optimizer_);
+  std::string run, text;
+  for (const auto& [key, value] : found) (key == "run" ? run : text) = value;
+  if (run != fingerprint())
+    lowbit::raise<lowbit::FormatError>(path.string() + ": was made by another run; expected \"" + fingerprint() + "\", found \"" +
+                                       run + "\"");
+  const lowbit::io::Json state = lowbit::io::parse_json(text, path.string() + ": state");
+  epoch_ = state.at("epoch");
+  step_ = state.at("step");
+  seconds_ = state.at("seconds");
+  epoch_seconds_ = state.at("epoch_seconds");
+  epoch_loss_ = state.at("epoch_loss");
+  epoch_right_ = state.at("epoch_right");
+  epoch_rows_ = state.at("epoch_rows");
+  tokens_ = state.at("tokens");
+  for (const auto& e : state.at("epochs")) epochs_.push_back({epochs_.size() + 1, e.at(0), e.at(1), e.at(2), e.at(3)});
+  for (const auto& s : state.at("history")) history_.push_back({s.at(0), s.at(1), s.at(2), s.at(3), s.at(4), s.at(5), s.at(6)});
+}
+
+std::vector<std::size_t> Trainer::predictions() {
+  constexpr std::size_t rows_together = 64;
+  model_.prepare(options_.quantization, false, pool_);
+  std::vector<std::size_t> order(test_.items.size()), predicted(test_.items.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return test_.items[a].ids.size() < test_.items[b].ids.size(); });
+  four_models::Progress progress("evaluating", order.size());
+  const std::size_t classes = model_.config.classes;
+  for (std::size_t begin = 0; begin < order.size(); begin += rows_together) {
+    const std::span<const std::size_t> rows = std::span(order).subspan(begin, std::min(rows_together, order.size() - begin));
+    std::vector<float> logits(rows.size() * classes);
+    model_.classify(make_batch(test_.items, rows), logits, pool_);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i * classes);
+      predicted[rows[i]] = static_cast<std::size_t>(std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row);
+    }
+    progress.step(rows.size());
+  }
+  return predicted;
+}
+
+double Trainer::test_accuracy() {
+  const std::vector<std::size_t> predicted = predictions();
+  std::size_t right = 0;
+  for (std::size_t i = 0; i < predicted.size(); ++i) right += predicted[i] == test_.items[i].label;
+  return static_cast<double>(right) / static_cast<double>(predicted.size());
+}
+
+bool Trainer::run() {
+  const std::size_t steps = (train_.items.size() + options_.batch_rows - 1) / options_.batch_rows, total = steps * options_.epochs;
+  const auto warmup = static_cast<std::uint64_t>(std::llround(options_.warmup * static_cast<double>(total)));
+  auto saved = Clock::now();
+  bool going = true;
+  for (; going && epoch_ < options_.epochs;) {
+    const std::vector<Rows> batches = epoch_batches(train_.items, options_.batch_rows, options_.seed, epoch_);
+    {
+      four_models::Progress progress(fmt::format("epoch {} of {}", epoch_ + 1, options_.epochs), steps, step_);
+      for (; step_ < steps && going; going = going && !four_models::interrupted()) {
+        const auto start = Clock::now();
+        const lowbit::qat::Batch batch = make_batch(train_.items, batches[step_]);
+        const std::uint64_t global = epoch_ * steps + step_;
+        lowbit::qat::LossOptions loss_options;
+        loss_options.label_smoothing = options_.label_smoothing;
+        loss_options.language_weight = options_.language_weight;
+        loss_options.language_share = options_.language_share;
+        loss_options.dropout = options_.dropout;
+        loss_options.stream = lowbit::qat::random_stream(options_.seed, global, 3);
+        loss_options.times = options_.profile ? &times_ : nullptr;
+        model_.prepare(options_.quantization, true, pool_, loss_options.times);
+        model_.clear_gradients();
+        const lowbit::qat::Loss loss = model_.backward(batch, loss_options, pool_);
+        const double rate = lowbit::qat::scheduled_rate(global, warmup, total, options_.peak_rate());
+        double norm = 0;
+        {
+          const lowbit::qat::detail::Timer timer(loss_options.times, "optimizer");
+          norm = optimizer_.step(model_, rate, pool_);
+        }
+        if (!std::isfinite(norm))
+          lowbit::raise<lowbit::Error>(
+              fmt::format("epoch {}, step {}: the loss is {} and the gradient's norm {}; a lower --rate may help", epoch_ + 1,
+                          step_ + 1, loss.total, norm));
+        history_.push_back({epoch_, step_, loss.total, loss.classes, loss.language, norm, rate});
+        epoch_loss_ += loss.total;
+        epoch_right_ += loss.right;
+        epoch_rows_ += batch.rows();
+        tokens_ += batch.tokens();
+        ++step_;
+        const double took = seconds_since(start);
+        seconds_ += took;
+        epoch_seconds_ += took;
+        progress.step(1, fmt::format(", loss {:.4f}, right {:.1f} %, rate {:.2g}", epoch_loss_ / static_cast<double>(step_),
+                                     100 * static_cast<double>(epoch_right_) / static_cast<double>(epoch_rows_), rate));
+        if (step_ < steps && seconds_since(saved) > static_cast<double>(options_.checkpoint_seconds)) {
+          save();
+          saved = Clock::now();
+        }
+      }
+    }
+    if (step_ < steps) break;
+    EpochResult e;
+    e.epoch = epoch_ + 1;
+    e.loss = epoch_loss_ / static_cast<double>(steps);
+    e.train_accuracy = static_cast<double>(epoch_right_) / static_cast<double>(epoch_rows_);
+    e.seconds = epoch_seconds_;
+    e.test_accuracy = test_accuracy();
+    epochs_.push_back(e);
+    fmt::print("epoch {} of {}: loss {:.4f}, right in training {:.2f} %, on the test rows {:.2f} %, {:.0f} s\n", e.epoch,
+               options_.epochs, e.loss, 100 * e.train_accuracy, 100 * e.test_accuracy, e.seconds);
+    std::fflush(stdout);
+    ++epoch_;
+    step_ = epoch_right_ = epoch_rows_ = 0;
+    epoch_loss_ = epoch_seconds_ = 0;
+    save();
+    saved = Clock::now();
+  }
+  if (epoch_ < options_.epochs) save();
+  return epoch_ >= options_.epochs;
+}
+
+}  // namespace train_classifier

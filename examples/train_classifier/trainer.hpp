@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// The loop: batches, steps, evaluation after every epoch, checkpoints.
+#pragma once
+#include <cstddef>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "options.hpp"
+
+#include "../four_models/dataset.hpp"
+#include "lowbit/qat/adamw.hpp"
+#include "lowbit/qat/checkpoint.hpp"
+#include "lowbit/qat/transformer.hpp"
+
+namespace train_classifier {
+
+struct EpochResult {
+  std::size_t epoch = 0;  // from 1
+  double loss = 0, train_accuracy = 0, test_accuracy = 0, seconds = 0;
+};
+
+class Trainer {
+ public:
+  Trainer(const Options& options, lowbit::qat::Transformer& model, const four_models::Dataset& train,
+          const four_models::Dataset& test);
+
+  // Takes up the checkpoint in the output folder.  Throws IoError, or FormatError where it belongs to another run.
+  void resume();
+  // Trains to the end; false if Ctrl-C came first.  Either way a checkpoint is written.
+  bool run();
+
+  const std::vector<EpochResult>& epochs() const { return epochs_; }
+  double seconds() const { return seconds_; }  // of training, over all parts of the run
+  std::size_t tokens() const { return tokens_; }
+  const lowbit::qat::OperatorTimes& times() const { return times_; }
+  // The predicted class of every row of the test set.
+  std::vector<std::size_t> predictions();
+  double test_accuracy();
+
+ private:
+  struct Step {
+    std::size_t epoch = 0, step = 0;
+    double loss = 0, classes = 0, language = 0, norm = 0, rate = 0;
+  };
+  void save();
+  void write_history() const;
+  std::string fingerprint() const;
+  lowbit::io::Metadata notes() const;
+
+  const Options& options_;
+  lowbit::qat::Transformer& model_;
+  const four_models::Dataset &train_, &test_;
+  lowbit::ThreadPool pool_;
+  lowbit::qat::AdamW optimizer_;
+  lowbit::qat::OperatorTimes times_;
+  std::vector<EpochResult> epochs_;
+  std::vector<Step> history_;
+  std::size_t epoch_ = 0, step_ = 0;  // to be done next; step inside the epoch
+  double seconds_ = 0, epoch_seconds_ = 0, epoch_loss_ = 0;
+  std::size_t epoch_right_ = 0, epoch_rows_ = 0, tokens_ = 0;
+};
+
+}  // namespace train_classifier

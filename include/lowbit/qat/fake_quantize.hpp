@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// Fake quantization: values are rounded to the ones that int8 codes stand for, and stay floats.
+//
+//   scale = absmax / 127 of the row (a weight's output row, a token's activations), code = round(x / scale), half to even,
+//   x' = code * scale
+//
+// Gradient (straight-through): dx = dx', and the scale is held constant.  Nothing is clipped, because the absmax is the row's own,
+// so no gradient is masked.  Rows are those that Int8Tensor and int8 compute make, code for code: the same kernel makes them.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "lowbit/format/int8.hpp"
+#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/parallel.hpp"
+#include "lowbit/prepared_input.hpp"
+
+namespace lowbit::qat {
+
+// What a model's linear layers are trained for.
+enum class Quantization { none, int8 };
+
+// out (rows, n) = fake-quantized x (rows, n); out may be x.  A row that holds NaN or infinity gives a row of NaN.
+inline void fake_quantize_rows(const float* x, std::size_t rows, std::size_t n, float* out, Executor& executor) {
+  lowbit::detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
+    const lowbit::detail::Kernels& kernel = lowbit::detail::kernels();
+    thread_local AlignedBuffer<std::int8_t> codes;
+    codes.grow(n);
+    for (std::size_t r = begin; r < end; ++r) {
+      float scale = 0;
+      lowbit::detail::QuantizeRowsArgs q;
+      q.x = x + r * n;
+      q.m = 1;
+      q.k = q.x_stride = q.k_padded = q.chunk = n;
+      q.codes = codes.data();
+      q.scale = &scale;
+      kernel.quantize_rows(q);
+      kernel.decode_codes(codes.data(), scale, out + r * n, n);
+    }
+  });
+}
+
+}  // namespace lowbit::qat

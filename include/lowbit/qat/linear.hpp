@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: MIT
+// A linear layer in training: y = x w^T + b with the gradients of all three, and optionally fake-quantized as int8.
+#pragma once
+#include <cstddef>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "lowbit/qat/fake_quantize.hpp"
+#include "lowbit/qat/panels.hpp"
+#include "lowbit/qat/parameter.hpp"
+
+namespace lowbit::qat {
+
+namespace detail {
+
+// sums [n] += the sum of x (rows, n)'s rows, always in the same order.
+inline void add_row_sums(const float* x, std::size_t rows, std::size_t n, float* sums, Executor& executor) {
+  constexpr std::size_t part = 192;
+  executor.run(ceil_div(n, part), [&](std::size_t i) {
+    const std::size_t first = i * part;
+    lowbit::detail::kernels().add_rows(x + first, rows, std::min(part, n - first), n, sums + first);
+  });
+}
+
+// to (cols, stride) = from (rows, cols) transposed; the floats of a row from `rows` on are left alone.
+inline void transpose(const float* from, std::size_t rows, std::size_t cols, float* to, std::size_t stride, Executor& executor) {
+  constexpr std::size_t part = 64;
+  executor.run(ceil_div(cols, part), [&](std::size_t i) {
+    const std::size_t first = i * part;
+    lowbit::detail::kernels().transpose(from + first, rows, std::min(part, cols - first), cols, to + first * stride, stride);
+  });
+}
+
+// gradient (n, k) += dy (T, n)^T x (T, k): the gradient of a weight in y = x w^T.
+class WeightGradient {
+ public:
+  void add(const float* dy, const float* x, std::size_t tokens, std::size_t n, std::size_t k, float* gradient, Executor& executor) {
+    const std::size_t padded = ceil_div(tokens, lowbit::detail::group_k) * lowbit::detail::group_k;
+    // rows that stand a multiple of 1 KiB apart share a few sets of the cache
+    const std::size_t stride = padded % 256 == 0 ? padded + 16 : padded;
+    transposed_.grow(n * stride);
+    transpose(dy, tokens, n, transposed_.data(), stride, executor);
+    inputs_.lay_columns(x, tokens, k, k, executor);
+    product(MatrixView<const float>(transposed_.data(), n, tokens, stride), inputs_, MatrixView<float>(gradient, n, k), executor,
+            {}, true);
+  }
+
+ private:
+  AlignedBuffer<float> transposed_;
+  Panels inputs_;
+};
+
+}  // namespace detail
+
+// T: tokens.  One call at a time.
+class Linear {
+ public:
+  Parameter weight;  // (out, in)
+  Parameter bias;    // [out]
+
+  Linear() = default;
+  // module: "transformer.h.0.attn.c_attn".
+  Linear(const std::string& module, std::size_t out, std::size_t in)
+      : weight(module + ".weight", out, in, true), bias(module + ".bias", 1, out, false) {
+    weight.linear = true;
+  }
+
+  // Lays the weights out for forward() and backward(); after every change of them.  int8: rounded to what Int8Tensor holds.
+  void prepare(Quantization quantization, bool with_backward, Executor& executor) {
+    quantization_ = quantization;
+    const std::size_t out = weight.rows, in = weight.cols;
+    const float* w = weight.value.data();
+    if (quantization == Quantization::int8) {
+      rounded_.grow(weight.size());
+      fake_quantize_rows(w, out, in, rounded_.data(), executor);
+      w = rounded_.data();
+    }
+    forward_.lay_rows(w, out, in, in, executor);
+    if (with_backward) backward_.lay_columns(w, out, in, in, executor);
+  }
+  // y (T, out) = x w^T + b.  int8: x (T, in) is fake-quantized in place; backward() wants it so.
+  void forward(float* x, std::size_t tokens, float* y, Executor& executor) const {
+    if (quantization_ == Quantization::int8) fake_quantize_rows(x, tokens, weight.cols, x, executor);
+    product(MatrixView<const float>(x, tokens, weight.cols), forward_, MatrixView<float>(y, tokens, weight.rows), executor,
+            bias.value.span());
+  }
+  // From dy (T, out): adds to the gradients of weight and bias, and writes dx (T, in) unless it is null.  x: as forward() left it.
+  void backward(const float* x, const float* dy, std::size_t tokens, float* dx, detail::WeightGradient& gradient,
+                Executor& executor) {
+    if (dx)
+      product(MatrixView<const float>(dy, tokens, weight.rows), backward_, MatrixView<float>(dx, tokens, weight.cols), executor);
+    if (weight.frozen) return;
+    gradient.add(dy, x, tokens, weight.rows, weight.cols, weight.gradient.data(), executor);
+    detail::add_row_sums(dy, tokens, weight.rows, bias.gradient.data(), executor);
+  }
+
+ private:
+  Quantization quantization_ = Quantization::none;
+  Panels forward_, backward_;
+  AlignedBuffer<float> rounded_;
+};
+
+}  // namespace lowbit::qat
