@@ -43,6 +43,18 @@ inline constexpr std::array<std::uint16_t, 256> byte_symbols = [] {
   return symbols;
 }();
 
+// The same as text in UTF-8.
+inline std::string byte_symbol(std::size_t byte) {
+  std::array<utf8proc_uint8_t, 4> utf8{};
+  const auto size = utf8proc_encode_char(byte_symbols[byte], utf8.data());
+  return {utf8.begin(), utf8.begin() + size};
+}
+
+// Two ids, neither negative, as one number; the order of the numbers is that of the pairs.
+constexpr std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
+  return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
+}
+
 // The bytes that a token of the vocabulary stands for.  One with a character that stands for no byte was added by hand, such as
 // a marker in another alphabet; it stands for its own text.
 inline std::string token_bytes(std::string_view token) {
@@ -174,10 +186,6 @@ class Tokenizer {
 
   Tokenizer() = default;
 
-  static constexpr std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
-    return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
-  }
-
   void take_vocabulary(const detail::Vocabulary& vocabulary, const std::string& name) {
     bytes_of_.reserve(vocabulary.size());
     for (const auto& [token, id] : vocabulary) {
@@ -188,9 +196,7 @@ class Tokenizer {
       vocab_size_ = std::max(vocab_size_, static_cast<std::size_t>(id) + 1);
     }
     for (std::size_t b = 0; b < 256; ++b) {
-      std::array<utf8proc_uint8_t, 4> utf8{};
-      const auto size = utf8proc_encode_char(detail::byte_symbols[b], utf8.data());
-      const std::string symbol(utf8.begin(), utf8.begin() + size);
+      const std::string symbol = detail::byte_symbol(b);
       const auto found = vocabulary.find(symbol);
       if (found == vocabulary.end())
         raise<FormatError>(name + ": no token for the single byte " + std::to_string(b) + ", expected " + io::in_quotes(symbol));
@@ -219,7 +225,7 @@ class Tokenizer {
         return found->second;
       };
       const Merge merge{id_of(left), id_of(right), id_of(left + right)};
-      const auto [known, is_new] = rank_of_.emplace(pair_key(merge.left, merge.right), merges_.size());
+      const auto [known, is_new] = rank_of_.emplace(detail::pair_key(merge.left, merge.right), merges_.size());
       if (!is_new) fail("this merge is in line " + std::to_string(line_of_merge[known->second]) + " too");
       merges_.push_back(merge);
       line_of_merge.push_back(line_number);
@@ -230,7 +236,7 @@ class Tokenizer {
     std::vector<Symbol>& symbols = scratch.symbols;
     auto& candidates = scratch.candidates;
     const auto note = [&](std::size_t position, std::size_t next) {
-      const auto found = rank_of_.find(pair_key(symbols[position].id, symbols[next].id));
+      const auto found = rank_of_.find(detail::pair_key(symbols[position].id, symbols[next].id));
       if (found != rank_of_.end()) candidates.push({found->second, position});
     };
 
@@ -265,7 +271,7 @@ class Tokenizer {
   std::unordered_map<std::int32_t, std::string> bytes_of_;  // not a vector: ids may be far apart
   std::size_t vocab_size_ = 0;
   std::vector<Merge> merges_;                               // by rank
-  std::unordered_map<std::uint64_t, std::size_t> rank_of_;  // of a pair_key
+  std::unordered_map<std::uint64_t, std::size_t> rank_of_;  // of a detail::pair_key
 };
 
 }  // namespace LOWBIT_ABI

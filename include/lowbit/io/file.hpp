@@ -197,5 +197,15 @@ inline void write_atomically(const std::filesystem::path& path, std::string_view
   write_atomically(path, [&](FileWriter& writer) { writer.write(text); });
 }
 
+// Makes the folder `path`, and those above it, unless they are there.  Throws IoError that names the path and the system's reason.
+inline void make_folder(const std::filesystem::path& path) {
+  std::error_code failure;
+  std::filesystem::create_directories(path, failure);
+  std::error_code ignored;
+  // Some systems say nothing where a file has the name.
+  if (!failure && !std::filesystem::is_directory(path, ignored)) failure = std::make_error_code(std::errc::not_a_directory);
+  if (failure) detail::raise_io(path, "make the folder", failure.default_error_condition().value());
+}
+
 }  // namespace LOWBIT_ABI
 }  // namespace lowbit::io

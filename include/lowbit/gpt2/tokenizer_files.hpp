@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+// The two files of a tokenizer as text: what training makes, what a model's folder is given, and what Tokenizer::from_text() reads.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "lowbit/gpt2/tokenizer.hpp"
+#include "lowbit/io/file.hpp"
+
+namespace lowbit::gpt2 {
+namespace detail {
+inline namespace LOWBIT_ABI {
+inline constexpr const char* end_of_text_token = "<|endoftext|>";
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+
+inline namespace LOWBIT_ABI {
+
+struct TokenizerFiles {
+  std::string vocab_json, merges;  // the contents of vocab.json and merges.txt
+
+  // As `folder` holds them, unchanged and unchecked.  Throws IoError if a file cannot be read.
+  static TokenizerFiles read(const std::filesystem::path& folder) {
+    return {io::read_text(folder / "vocab.json"), io::read_text(folder / "merges.txt")};
+  }
+
+  // Writes both into `folder`, which is made if it is missing.  Each replaces an old file completely or not at all.
+  // Throws IoError that names the path.
+  void write(const std::filesystem::path& folder) const {
+    io::make_folder(folder);
+    io::write_atomically(folder / "vocab.json", std::string_view(vocab_json));
+    io::write_atomically(folder / "merges.txt", std::string_view(merges));
+  }
+
+  // The id of "<|endoftext|>", which ends a text; none if the vocabulary has no such token.  Throws FormatError if vocab_json is
+  // not an object of tokens and ids.
+  std::optional<std::int32_t> end_of_text() const {
+    const detail::Vocabulary vocabulary = detail::read_vocabulary(vocab_json, "vocab.json");
+    const auto found = vocabulary.find(detail::end_of_text_token);
+    return found == vocabulary.end() ? std::nullopt : std::optional(found->second);
+  }
+};
+
+}  // namespace LOWBIT_ABI
+}  // namespace lowbit::gpt2
