@@ -3,11 +3,14 @@
 // FP4 and LLM.int8(), and lowbit's own int8 trained with quantization in the loop).  GPT-2's Conv1D orientation is handled here,
 // and nowhere else.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -44,8 +47,13 @@ class ParameterSource {
   ParameterSource& operator=(const ParameterSource&) = default;
 };
 
-// (in, out) to (out, in): Conv1D computes x W, everything here computes x W^T.
-inline AlignedBuffer<float> transposed(const AlignedBuffer<float>& in_out, std::size_t in, std::size_t out) {
+// Whether the full name of this parameter has "transformer." before it.
+inline bool is_below_transformer(std::string_view name) {
+  return name.starts_with("h.") || name.starts_with("w") || name.starts_with("ln_f");
+}
+
+// (in, out) to (out, in): Conv1D computes x W, everything here computes x W^T.  And back, with `in` and `out` exchanged.
+inline AlignedBuffer<float> transposed(std::span<const float> in_out, std::size_t in, std::size_t out) {
   AlignedBuffer<float> result(in * out);
   constexpr std::size_t tile = 32;  // 32 x 32 floats of both sides stay in L1
   for (std::size_t i0 = 0; i0 < in; i0 += tile)
@@ -136,7 +144,7 @@ class FolderParameters final : public ParameterSource {
   // Names are found with and without "transformer.": a bare GPT2Model is saved without it.
   static std::string full_name(const io::TensorSource& files, const std::string& name) {
     const std::string prefixed = "transformer." + name;
-    return !files.contains(name) && (name.starts_with("h.") || name.starts_with("w") || name.starts_with("ln_f")) &&
+    return !files.contains(name) && is_below_transformer(name) &&
                    (files.contains(prefixed) || files.contains("transformer.h.0.ln_1.weight"))
                ? prefixed
                : name;

@@ -197,9 +197,9 @@ class Transformer {
   }
   // out (rows, C) = or += rows of a table: those of the ids, or the first ones.
   static void add_rows(const Tensor& table, const std::int32_t* ids, std::size_t rows, float* out, bool add) {
-    const detail::CanonicalWeights w = table.canonical();
-    if (detail::element_bits(table.format()) >= 16) {
-      detail::EmbedRowsArgs a;
+    const lowbit::detail::CanonicalWeights w = table.canonical();
+    if (lowbit::detail::element_bits(table.format()) >= 16) {
+      lowbit::detail::EmbedRowsArgs a;
       a.table = w.codes;
       a.element = w.element;
       a.ids = ids;
@@ -207,7 +207,7 @@ class Transformer {
       a.n = table.cols();
       a.out = out;
       a.add = add;
-      return detail::kernels().embed_rows(a);
+      return lowbit::detail::kernels().embed_rows(a);
     }
     thread_local std::vector<float> decoded;
     decoded.resize(table.cols());
@@ -220,19 +220,19 @@ class Transformer {
 
   // out (rows, C) = normalized x (rows, C).
   void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, float* out, Executor& executor) const {
-    detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
+    lowbit::detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
       layer_norm_rows(n, x + begin * config.width, end - begin, out + begin * config.width);
     });
   }
   // The same as the input of a linear layer.
   void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, PreparedInput& out, Executor& executor) const {
-    detail::InputBuffer& b = out.buffer();
-    detail::fill_input(b, b.form, rows, detail::kernels(), executor, [&](std::size_t begin, std::size_t count, float* to) {
-      layer_norm_rows(n, x + begin * config.width, count, to);
-    });
+    lowbit::detail::InputBuffer& b = out.buffer();
+    lowbit::detail::fill_input(
+        b, b.form, rows, lowbit::detail::kernels(), executor,
+        [&](std::size_t begin, std::size_t count, float* to) { layer_norm_rows(n, x + begin * config.width, count, to); });
   }
   void layer_norm_rows(const LayerNorm& n, const float* x, std::size_t rows, float* out) const {
-    detail::LayerNormArgs a;
+    lowbit::detail::LayerNormArgs a;
     a.x = x;
     a.out = out;
     a.gain = n.gain.data();
@@ -240,7 +240,7 @@ class Transformer {
     a.rows = rows;
     a.n = config.width;
     a.epsilon = config.epsilon;
-    detail::kernels().layer_norm(a);
+    lowbit::detail::kernels().layer_norm(a);
   }
 
   // out (T, C) from qkv (T, 3C): every head of every row on its own.
@@ -249,7 +249,7 @@ class Transformer {
     executor.run(rows * config.heads, [&](std::size_t task) {
       const std::size_t r = task / config.heads, head = task % config.heads, first = offsets[r] - offsets[0];
       thread_local AlignedBuffer<float> scratch;
-      detail::AttentionArgs a;
+      lowbit::detail::AttentionArgs a;
       a.positions = offsets[r + 1] - offsets[r];
       a.depth = depth;
       a.q = qkv + first * 3 * c + head * depth;
@@ -259,9 +259,9 @@ class Transformer {
       a.out = out + first * c + head * depth;
       a.out_stride = c;
       a.scale = 1.0f / std::sqrt(static_cast<float>(depth));
-      scratch.grow(detail::attention_scratch_floats(a.positions, depth));
+      scratch.grow(lowbit::detail::attention_scratch_floats(a.positions, depth));
       a.scratch = scratch.data();
-      detail::kernels().attention(a);
+      lowbit::detail::kernels().attention(a);
     });
   }
 };
