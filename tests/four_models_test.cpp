@@ -3,18 +3,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <spawn.h>
 #include <sstream>
 #include <string>
-#include <sys/wait.h>
 #include <thread>
-#include <unistd.h>
 #include <vector>
 
 #include "lowbit/io/csv.hpp"
@@ -24,55 +19,20 @@
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
-
-extern char** environ;
+#include "support/process.hpp"
 
 namespace {
 
 using lowbit::io::Json;
 using lowbit_test::Folder;
+using lowbit_test::Outcome;
+using lowbit_test::Process;
 using lowbit_test::put_file;
 namespace fs = std::filesystem;
 
-struct Outcome {
-  int code = -1;  // 1000 + signal if it died of one
-  std::string out, err;
-};
-
-// The program, under way.  Its output goes to files in `folder`, or to out_file.
-class Process {
- public:
-  Process(const Folder& folder, std::vector<std::string> arguments, const char* out_file = nullptr)
-      : out_(out_file ? out_file : (folder / "stdout").string()), err_((folder / "stderr").string()) {
-    arguments.insert(arguments.begin(), FOUR_MODELS);
-    std::vector<char*> argv;
-    for (std::string& a : arguments) argv.push_back(a.data());
-    argv.push_back(nullptr);
-    ::posix_spawn_file_actions_t actions;
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawn_file_actions_addopen(&actions, 1, out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    ::posix_spawn_file_actions_addopen(&actions, 2, err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    if (::posix_spawn(&id_, FOUR_MODELS, &actions, nullptr, argv.data(), environ) != 0)
-      throw std::runtime_error("cannot start " FOUR_MODELS);
-    ::posix_spawn_file_actions_destroy(&actions);
-  }
-  void interrupt() { ::kill(id_, SIGINT); }
-  Outcome wait() {
-    int status = 0;
-    if (::waitpid(id_, &status, 0) != id_) throw std::runtime_error("waitpid");
-    const bool readable = fs::is_regular_file(out_);
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status), readable ? lowbit::io::read_text(out_) : "",
-            lowbit::io::read_text(err_)};
-  }
-
- private:
-  std::string out_, err_;
-  ::pid_t id_ = 0;
-};
-
 Outcome run(const Folder& folder, std::vector<std::string> arguments) {
   if (arguments.empty() || arguments[0] != "--help") arguments.insert(arguments.begin(), "--no-synthetic");
-  return Process(folder, std::move(arguments)).wait();
+  return Process(FOUR_MODELS, folder, std::move(arguments)).wait();
 }
 
 bool holds(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
@@ -407,9 +367,9 @@ TEST_CASE("four_models: output that cannot be written is found before the work, 
 #if defined(__linux__)
 TEST_CASE("four_models: a report that nobody can read does not cost the files") {
   const Folder folder;
-  const Outcome o =
-      Process(folder, {"--no-synthetic", "--limit", "2", "--models", "fp32", "--out", (folder / "out").string()}, "/dev/full")
-          .wait();
+  const Outcome o = Process(FOUR_MODELS, folder,
+                            {"--no-synthetic", "--limit", "2", "--models", "fp32", "--out", (folder / "out").string()}, "/dev/full")
+                        .wait();
   CHECK(not_refused(o, 1, {"standard output"}) == "");
   CHECK(json_of(folder / "out/results.json").at("dataset").at("rows_done") == 2);
 }
@@ -423,7 +383,8 @@ TEST_CASE("four_models: Ctrl-C keeps the rows that are done") {
   put_file(folder / "many.csv", many);
   // How long it takes until there are rows depends on the machine and the build.
   for (int wait_ms = 1000;; wait_ms *= 2) {
-    Process process(folder, {"--data", (folder / "many.csv").string(), "--no-synthetic", "--out", (folder / "out").string()});
+    Process process(FOUR_MODELS, folder,
+                    {"--data", (folder / "many.csv").string(), "--no-synthetic", "--out", (folder / "out").string()});
     std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
     process.interrupt();
     const Outcome o = process.wait();
@@ -446,7 +407,7 @@ TEST_CASE("four_models: Ctrl-C keeps the rows that are done") {
 
 TEST_CASE("four_models: the default run, with GPT-2 small in synthetic weights", "[.full]") {
   const Folder folder;
-  const Outcome o = Process(folder, {"--out", (folder / "out").string()}).wait();
+  const Outcome o = Process(FOUR_MODELS, folder, {"--out", (folder / "out").string()}).wait();
   REQUIRE(o.code == 0);
   CHECK(holds(o.out, "SYNTHETIC WEIGHTS"));
   CHECK(too_wide(o.out) == "");

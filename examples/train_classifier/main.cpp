@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <exception>
 #include <filesystem>
-#include <set>
 #include <string>
 
 #include <fmt/format.h>
@@ -36,7 +35,7 @@ void train_vocabulary(const Options& o) {
   const four_models::Progress progress(fmt::format("training a vocabulary of {} tokens", o.vocab));
   lowbit::gpt2::TokenizerTrainer trainer;
   for (const auto& row : lowbit::io::read_news(o.data, 1000)) trainer.add(row.title + " " + row.description);
-  write_tokenizer(trainer.train(o.vocab), o.out);
+  trainer.train(o.vocab).write(o.out);
 }
 
 // Every 20th row, where no test set is given.
@@ -59,7 +58,9 @@ lowbit::gpt2::Config new_shape(const Options& o) {
   c.positions = o.positions;
   c.vocab = o.vocab;
   c.classes = classes_of(o.data);
-  for (std::size_t i = 0; i < c.classes; ++i) c.class_names.push_back("LABEL_" + std::to_string(i));
+  if (o.class_names.size() > c.classes) c.classes = o.class_names.size();
+  c.class_names = o.class_names;
+  for (std::size_t i = c.class_names.size(); i < c.classes; ++i) c.class_names.push_back("LABEL_" + std::to_string(i));
   return c;
 }
 
@@ -98,7 +99,7 @@ int train(const Options& o) {
   const auto measured = measure_exported(o, test);
   for (const Measured& m : measured) {
     const auto [low, high] = four_models::wilson_interval(m.right, test.items.size());
-    fmt::print("{}: {:.2f} % of {} test rows right, 95 % interval {:.2f} to {:.2f}\n", m.folder.string(),
+    fmt::print("{} ({}): {:.2f} % of {} test rows right, 95 % interval {:.2f} to {:.2f}\n", m.folder.string(), m.compute,
                100 * static_cast<double>(m.right) / static_cast<double>(test.items.size()), test.items.size(), 100 * low,
                100 * high);
   }

@@ -63,6 +63,11 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   shape_option("--vocab", o.vocab, "tokens; the vocabulary is trained on --data [8192]");
   shape_option("--positions", o.positions, "longest text in tokens [256]");
 
+  shape.push_back(app.add_option("--class-names", o.class_names, "in the order of the numbers [LABEL_0, LABEL_1, ...]")
+                      ->delimiter(',')
+                      ->type_name("NAME,...")
+                      ->group("Shape of a new model"));
+
   const char* training = "Training";
   app.add_option("--epochs", o.epochs, "passes over the rows [6; 1 with --model]")
       ->check(positive)
@@ -94,7 +99,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       ->check(CLI::NonNegativeNumber)
       ->type_name("X")
       ->group(training);
-  app.add_option("--lm-share", o.language_share, "share of the tokens whose successor is predicted, drawn anew for every batch [1]")
+  app.add_option("--lm-share", o.language_share, "share of the tokens whose successor is predicted, drawn anew for every batch [0.5]")
       ->check(share)
       ->type_name("X")
       ->group(training);

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "lowbit/qat/fake_quantize.hpp"
 
@@ -18,6 +20,7 @@ struct Options {
   bool resume = false, profile = false, freeze_embeddings = false;
 
   // A model from random initialization.
+  std::vector<std::string> class_names;
   std::size_t layers = 4, heads = 5, width = 240, vocab = 8192, positions = 256;
 
   std::size_t epochs = 6, batch_rows = 32, max_tokens = 160, limit = 0, threads = 1;
@@ -25,7 +28,7 @@ struct Options {
   double warmup = 0.06;  // share of all steps
   float weight_decay = 0.05f, dropout = 0.1f, label_smoothing = 0.05f, clip = 1;
   float language_weight = 0.2f;
-  double language_share = 1;
+  double language_share = 0.5;
   std::size_t checkpoint_seconds = 300;
   std::uint64_t seed = 1;
 

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+// The program train_classifier as a user meets it: from texts to a model folder and its INT8 twin, resumed, refused, interrupted.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "lowbit/gpt2/model.hpp"
+#include "lowbit/gpt2/tokenizer.hpp"
+#include "lowbit/io/csv.hpp"
+#include "lowbit/io/file.hpp"
+#include "lowbit/io/json.hpp"
+#include "support/catch.hpp"
+#include "support/io_files.hpp"
+#include "support/paths.hpp"
+#include "support/process.hpp"
+
+namespace {
+
+using namespace lowbit;
+using lowbit_test::Folder;
+using lowbit_test::Outcome;
+using lowbit_test::Process;
+using lowbit_test::put_file;
+namespace fs = std::filesystem;
+using Arguments = std::vector<std::string>;
+
+Outcome run(const Folder& folder, const Arguments& arguments) { return Process(TRAIN_CLASSIFIER, folder, arguments).wait(); }
+bool holds(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+std::string news() { return (lowbit::testing::assets_dir() / "news_items.csv").string(); }
+
+// A model of seconds: 320 of the news items, the rest held out.
+Arguments small(const Folder& folder, const std::string& out, const Arguments& more = {}) {
+  Arguments a = {"--data",   news(), "--test",  news(), "--limit",    "160", "--out",   (folder / out).string(),
+                 "--layers", "1",    "--width", "32",   "--heads",    "2",   "--vocab", "400",
+                 "--epochs", "2",    "--batch", "20",   "--lm-share", "1"};
+  a.insert(a.end(), more.begin(), more.end());
+  return a;
+}
+std::size_t lines_of(const fs::path& file) {
+  const std::string text = io::read_text(file);
+  return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+}
+
+}  // namespace
+
+TEST_CASE("train_classifier: from texts to a model folder and its INT8 twin") {
+  const Folder folder;
+  const Outcome o =
+      run(folder, small(folder, "model", {"--qat", "int8", "--class-names", "World,Sports,Business,Sci/Tech", "--profile"}));
+  INFO(o.out + o.err);
+  REQUIRE(o.code == 0);
+  CHECK(o.err == "");
+  for (const char* said : {"epoch 2 of 2", "int8 in the loop", "95 % interval", "linear layers, backward", "of limit"})
+    CHECK(holds(o.out, said));
+  const fs::path model = folder / "model";
+  CHECK(lines_of(model / "history.csv") == 1 + 16);
+
+  const io::Json summary = io::parse_json(io::read_text(model / "training.json"), "training.json");
+  CHECK(summary.at("epochs").size() == 2);
+  CHECK(summary.at("options").at("quantization") == "int8");
+  REQUIRE(summary.at("exported").size() == 2);
+  CHECK(holds(summary.at("exported").at(0).at("runs_as"), "f32 compute"));
+  CHECK(holds(summary.at("exported").at(1).at("runs_as"), "int8 compute"));
+  CHECK(summary.at("data").at("train_rows") == 160);
+
+  const auto tokenizer = gpt2::Tokenizer::load(model);
+  CHECK(tokenizer.vocab_size() == 400);
+  const auto loaded = gpt2::Model<DenseTensor<float>>::load(model);
+  CHECK(loaded.config.class_names == std::vector<std::string>{"World", "Sports", "Business", "Sci/Tech"});
+  gpt2::ModelOptions<Int8Tensor<>> options;
+  options.linear.compute = Compute::int8;
+  const auto twin = gpt2::Model<Int8Tensor<>>::load(model / "int8", options);  // has its own embeddings: they were trained
+  // The twin's accuracy is that of the training loop's last evaluation: the same rows, the same rounding.
+  std::size_t right = 0, rows = 0;
+  SerialExecutor serial;
+  for (const auto& row : io::read_news(news())) {
+    auto ids = tokenizer.encode(row.title + " " + row.description);
+    ids.resize(std::min<std::size_t>(ids.size(), 160));
+    const std::vector<float> logits = twin.classify(ids, serial);
+    right += std::max_element(logits.begin(), logits.end()) - logits.begin() == row.label;
+    ++rows;
+  }
+  CHECK(summary.at("exported").at(1).at("accuracy").get<double>() ==
+        Approx(static_cast<double>(right) / static_cast<double>(rows)));
+  // Rounding may move a row or two between the two ways of computing.
+  CHECK(std::fabs(summary.at("epochs").at(1).at("test_accuracy").get<double>() -
+                  static_cast<double>(right) / static_cast<double>(rows)) < 0.02);
+}
+
+TEST_CASE("train_classifier: a resumed run is the run that was not stopped, with other threads") {
+  const Folder folder;
+  REQUIRE(run(folder, small(folder, "whole", {"--threads", "1"})).code == 0);
+  // Interrupted somewhere, then taken up; if it was quicker than Ctrl-C, resuming has nothing left to train.
+  Process process(TRAIN_CLASSIFIER, folder, small(folder, "parts", {"--threads", "2"}));
+  for (int i = 0; i < 2000 && !fs::exists(folder / "parts/vocab.json"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  process.interrupt();
+  const Outcome stopped = process.wait();
+  INFO(stopped.out + stopped.err);
+  // before training begins, a signal ends the program as it ends any other
+  if (stopped.code == 130) {
+    CHECK(holds(stopped.err, "--resume goes on"));
+    CHECK(fs::exists(folder / "parts/checkpoint.safetensors"));
+    CHECK_FALSE(fs::exists(folder / "parts/model.safetensors"));
+  }
+  if (fs::exists(folder / "parts/checkpoint.safetensors")) {
+    const Outcome resumed = run(folder, small(folder, "parts", {"--resume", "--threads", "2"}));
+    INFO(resumed.out + resumed.err);
+    REQUIRE(resumed.code == 0);
+    for (const char* file : {"history.csv", "model.safetensors"})
+      CHECK(io::read_text(folder / "parts" / file) == io::read_text(folder / "whole" / file));
+  } else {
+    WARN("the signal came before training began");
+  }
+  // A checkpoint of another run is not taken for this one's.
+  const Outcome other = run(folder, small(folder, "whole", {"--resume", "--seed", "2"}));
+  CHECK(other.code == 1);
+  CHECK(holds(other.err, "made by another run"));
+}
+
+TEST_CASE("train_classifier: goes on from a folder, embeddings frozen, with a twin beside it") {
+  const Folder folder;
+  const std::string mini = (lowbit::testing::assets_dir() / "gpt2-mini-ag-news").string();
+  const Outcome o = run(folder, {"--model", mini, "--qat", "int8", "--data", news(), "--limit", "40", "--out",
+                                 (folder / "out").string(), "--freeze-embeddings", "--batch", "8"});
+  INFO(o.out + o.err);
+  REQUIRE(o.code == 0);
+  CHECK(holds(o.out, "before training: "));
+  CHECK(holds(o.out, "epoch 1 of 1"));
+  const io::SafeTensors before = io::SafeTensors::open(mini + "/model.safetensors"),
+                        after = io::SafeTensors::open((folder / "out/model.safetensors").string()),
+                        twin = io::SafeTensors::open((folder / "out/int8/model.safetensors").string());
+  const auto floats = [](const io::SafeTensors& file, const char* name) {
+    std::vector<float> v(file.at(name).elements());
+    io::read_floats(file.at(name), v);
+    return v;
+  };
+  CHECK(floats(before, "transformer.wte.weight") == floats(after, "transformer.wte.weight"));
+  CHECK(floats(before, "transformer.h.0.mlp.c_fc.weight") != floats(after, "transformer.h.0.mlp.c_fc.weight"));
+  CHECK_FALSE(twin.contains("transformer.wte.weight"));
+}
+
+TEST_CASE("train_classifier: help, and what is wrong") {
+  const Folder folder;
+  const Outcome help = run(folder, {"--help"});
+  CHECK(help.code == 0);
+  for (const char* word : {"--qat", "--resume", "Examples", "Exit codes", "checkpoint"}) CHECK(holds(help.out, word));
+  const auto refused = [&](const Arguments& arguments, int code, const std::string& word) {
+    const Outcome o = run(folder, arguments);
+    CAPTURE(o.err);
+    CHECK(o.code == code);
+    CHECK(holds(o.err, "train_classifier: "));
+    CHECK(holds(o.err, word));
+  };
+  const std::string out = (folder / "out").string();
+  refused({"--out", out}, 2, "--data");
+  refused({"--data", news(), "--out", out, "--qat", "int4"}, 2, "expected int8");
+  refused({"--data", news(), "--out", out, "--width", "30", "--heads", "4"}, 2, "multiple of --heads");
+  refused({"--data", news(), "--out", out, "--model", "x", "--layers", "3"}, 2, "its own shape");
+  refused({"--data", (folder / "none.csv").string(), "--out", out}, 1, "none.csv");
+  refused({"--data", news(), "--out", out, "--model", (folder / "none").string()}, 1, "none");
+  refused({"--data", news(), "--out", out, "--vocab", "100"}, 1, "257");
+  refused(small(folder, "fresh", {"--resume"}), 1, "checkpoint.safetensors");
+  put_file(folder / "few.csv", "1,a,b\n2,c,d\n");
+  refused({"--data", (folder / "few.csv").string(), "--out", out, "--vocab", "257"}, 1, "20 rows");
+  put_file(folder / "file", "x");
+  refused({"--data", news(), "--out", (folder / "file").string()}, 1, "file");
+}
