@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "lowbit/gpt2/model.hpp"
+#include "lowbit/gpt2/model_writer.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/csv.hpp"
 #include "lowbit/qat/checkpoint.hpp"
@@ -349,6 +350,34 @@ TEST_CASE("qat: what is wrong with a batch or a shape is said") {
   CHECK(lowbit_test::unsaid<InvalidArgument>([&] { qat::Transformer(odd, 1); }, {"multiple of its heads", "3 heads"}) == "");
 }
 
+TEST_CASE("qat: a model with NF4 in the loop is the NF4 model that its weights make") {
+  ThreadPool pool(2);
+  Random random(16);
+  const Folder folder;
+  qat::Transformer m(tiny_shape(), 5);
+  qat::AdamW optimizer;
+  const qat::Batch batch = random_batch(random, m.config, 8);
+  double first = 0, last = 0;
+  for (int i = 0; i < 30; ++i) {
+    last = step(m, optimizer, batch, {}, 3e-3, qat::Quantization::nf4, pool);
+    if (i == 0) first = last;
+  }
+  CHECK(last < first / 2);
+  std::vector<gpt2::NamedParameter> parameters;
+  m.for_each_parameter([&](const qat::Parameter& p) {
+    parameters.push_back({p.name, p.decays ? std::vector{p.rows, p.cols} : std::vector{p.cols}, p.value.span()});
+  });
+  gpt2::write_model_folder(folder.path(), m.config, parameters);
+  const auto exported = gpt2::Model<NF4Tensor<>>::load(folder.path());
+  std::vector<float> trained(batch.rows() * 4), found(trained.size());
+  m.prepare(qat::Quantization::nf4, false, pool);
+  m.classify(batch, trained, pool);
+  exported.classify(batch.ids, batch.offsets, found, pool);
+  const double share = 8 * std::sqrt(40.0 * 128) * lowbit_test::unit_roundoff;  // as above
+  for (std::size_t i = 0; i < found.size(); ++i)
+    CHECK(std::fabs(static_cast<double>(trained[i]) - static_cast<double>(found[i])) < share * 8);
+}
+
 namespace {
 
 struct News {
@@ -461,7 +490,8 @@ TEST_CASE("qat: a model from random weights learns 64 rows by heart, in float an
 TEST_CASE("qat: what it learns holds for news items that it has not seen, better than a bag of words") {
   ThreadPool pool;
   std::vector<std::size_t> train, test;
-  for (std::size_t i = 0; i < news().ids.size(); ++i) (i / 4 % 4 == 3 ? test : train).push_back(i);  // the classes take turns in the file
+  for (std::size_t i = 0; i < news().ids.size(); ++i)
+    (i / 4 % 4 == 3 ? test : train).push_back(i);  // the classes take turns in the file
   const gpt2::FolderParameters source(lowbit::testing::assets_dir() / "gpt2-mini-ag-news");
   for (const auto quantization : {qat::Quantization::none, qat::Quantization::int8}) {
     qat::Transformer m(source);

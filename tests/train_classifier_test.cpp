@@ -159,7 +159,7 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   };
   const std::string out = (folder / "out").string();
   refused({"--out", out}, 2, "--data");
-  refused({"--data", news(), "--out", out, "--qat", "int4"}, 2, "expected int8");
+  refused({"--data", news(), "--out", out, "--qat", "int4"}, 2, "expected int8 or nf4");
   refused({"--data", news(), "--out", out, "--width", "30", "--heads", "4"}, 2, "multiple of --heads");
   refused({"--data", news(), "--out", out, "--model", "x", "--layers", "3"}, 2, "its own shape");
   refused({"--data", (folder / "none.csv").string(), "--out", out}, 1, "none.csv");

@@ -57,7 +57,7 @@ void export_model(const Options& o, lowbit::qat::Transformer& model, const std::
   gpt2::ModelFolderOptions options;
   options.tokenizer = &files;
   gpt2::write_model_folder(o.out, model.config, parameters, options);
-  if (o.quantization == lowbit::qat::Quantization::none) return;
+  if (o.quantization != lowbit::qat::Quantization::int8) return;
   options.tokenizer = nullptr;
   options.end_of_text = files.end_of_text();
   options.twin_embeddings = !o.freeze_embeddings;  // else the model before had the same, and the twin goes with it
@@ -75,10 +75,11 @@ std::vector<Measured> measure_exported(const Options& o, const four_models::Data
     options.linear.compute = lowbit::Compute::int8;
     measure(folder, gpt2::Model<Int8Tensor<>>::load(folder, options, base));
   };
-  if (o.quantization == lowbit::qat::Quantization::int8)
-    int8(o.out / "int8", o.out);
-  else
-    int8(o.out, std::nullopt);  // quantized after training, for comparison
+  switch (o.quantization) {
+    case lowbit::qat::Quantization::none: int8(o.out, std::nullopt); break;  // quantized after training, for comparison
+    case lowbit::qat::Quantization::int8: int8(o.out / "int8", o.out); break;
+    case lowbit::qat::Quantization::nf4: measure(o.out, gpt2::Model<lowbit::NF4Tensor<>>::load(o.out)); break;
+  }
   return all;
 }
 
@@ -93,7 +94,7 @@ void write_summary(const Options& o, const gpt2::Config& config, const Trainer& 
                   {"test_rows", test.items.size()}};
   json["shape"] = {{"layers", config.layers}, {"heads", config.heads}, {"width", config.width}, {"vocab", config.vocab}};
   json["options"] = {{"from", o.model.string()},
-                     {"quantization", o.quantization == lowbit::qat::Quantization::int8 ? "int8" : "none"},
+                     {"quantization", lowbit::qat::quantization_name(o.quantization)},
                      {"epochs", o.epochs},
                      {"batch", o.batch_rows},
                      {"rate", o.peak_rate()},

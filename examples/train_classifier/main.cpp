@@ -83,7 +83,9 @@ int train(const Options& o) {
              config.width, config.heads, config.vocab, config.classes);
   fmt::print("{} rows, mean {:.1f} tokens; {} test rows; {} threads, {}, {}\n", rows.items.size(), rows.mean_tokens(),
              test.items.size(), o.threads, lowbit::level_name(lowbit::active_level()),
-             o.quantization == lowbit::qat::Quantization::int8 ? "int8 in the loop" : "float");
+             o.quantization == lowbit::qat::Quantization::none
+                 ? std::string("float")
+                 : fmt::format("{} in the loop", lowbit::qat::quantization_name(o.quantization)));
   std::fflush(stdout);
 
   Trainer trainer(o, model, rows, test);

@@ -15,13 +15,16 @@ namespace {
 constexpr const char* description =
     "Trains a GPT-2 text classifier on the CPU: from random weights, with a vocabulary of its own, or on from a Hugging Face "
     "folder;\n"
-    "in float, or with INT8 quantization in the loop (--qat int8).  Writes a Hugging Face folder, and its INT8 twin.";
+    "in float, or with quantization in the loop (--qat int8, --qat nf4).  Writes a Hugging Face folder, with int8 also its INT8 "
+    "twin.";
 
 constexpr const char* footer =
     "The CSV has three fields: class from 1, title, description.  Texts are title + \" \" + description, cut after --max-tokens.\n"
     "\n"
-    "--out receives config.json, model.safetensors, vocab.json and merges.txt, with --qat also int8/ (what four_models takes as\n"
-    "--qat-model); history.csv (a line per step) and training.json; and checkpoint.safetensors, from which --resume goes on as if\n"
+    "--out receives config.json, model.safetensors, vocab.json and merges.txt, with --qat int8 also int8/ (what four_models takes "
+    "as\n"
+    "--qat-model; after --qat nf4, NF4 made of the folder is the model that was trained); history.csv (a line per step) and "
+    "training.json; and checkpoint.safetensors, from which --resume goes on as if\n"
     "nothing had happened.  Ctrl-C writes one more checkpoint, a second Ctrl-C ends at once.\n"
     "\n"
     "Examples:\n"
@@ -50,7 +53,8 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       ->type_name("CSV");
   app.add_option("--out", o.out, "where the model is written")->required()->type_name("DIR");
   app.add_option("--model", o.model, "the model to go on from [random weights]")->type_name("DIR");
-  app.add_option("--qat", qat, "quantization in the loop: int8 (weights per row, activations per token)")->type_name("HOW");
+  app.add_option("--qat", qat, "quantization in the loop: int8 (weights per row, activations per token), or nf4 (weights alone)")
+      ->type_name("HOW");
   app.add_flag("--resume", o.resume, "go on from the checkpoint in --out");
 
   std::vector<CLI::Option*> shape;
@@ -99,7 +103,8 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       ->check(CLI::NonNegativeNumber)
       ->type_name("X")
       ->group(training);
-  app.add_option("--lm-share", o.language_share, "share of the tokens whose successor is predicted, drawn anew for every batch [0.5]")
+  app.add_option("--lm-share", o.language_share,
+                 "share of the tokens whose successor is predicted, drawn anew for every batch [0.5]")
       ->check(share)
       ->type_name("X")
       ->group(training);
@@ -114,8 +119,11 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
 
   try {
     app.parse(argc, argv);
-    if (!qat.empty() && qat != "int8") throw CLI::ValidationError("--qat", "expected int8, found \"" + qat + "\"");
-    if (qat == "int8") o.quantization = lowbit::qat::Quantization::int8;
+    using lowbit::qat::Quantization;
+    for (const Quantization q : {Quantization::int8, Quantization::nf4})
+      if (qat == lowbit::qat::quantization_name(q)) o.quantization = q;
+    if (!qat.empty() && o.quantization == Quantization::none)
+      throw CLI::ValidationError("--qat", "expected int8 or nf4, found \"" + qat + "\"");
     for (const CLI::Option* option : shape) shape_given = shape_given || option->count() != 0;
     if (shape_given && !o.model.empty())
       throw CLI::ValidationError("--model", "has its own shape; leave the options of a new one out");

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Fake quantization: values are rounded to the ones that int8 codes stand for, and stay floats.
+// Fake quantization: values are rounded to the ones that codes stand for, and stay floats.
 //
-//   scale = absmax / 127 of the row (a weight's output row, a token's activations), code = round(x / scale), half to even,
-//   x' = code * scale
+//   int8   scale = absmax / 127 of the row (a weight's output row, a token's activations), code = round(x / scale), half to even,
+//          x' = code * scale
+//   nf4    weights alone: what NF4Tensor<>, block 64 and double-quantized, decodes to
 //
-// Gradient (straight-through): dx = dx', and the scale is held constant.  Nothing is clipped, because the absmax is the row's own,
-// so no gradient is masked.  Rows are those that Int8Tensor and int8 compute make, code for code: the same kernel makes them.
+// Gradient (straight-through): dx = dx', and scales are held constant.  Nothing is clipped, because the absmax is the row's
+// (or the block's) own, so no gradient is masked.  Rows are those that Int8Tensor and int8 compute make, code for code: the same
+// kernel makes them.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -14,11 +17,15 @@
 #include "lowbit/kernel/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/prepared_input.hpp"
+#include "lowbit/tensor/nf4_tensor.hpp"
 
 namespace lowbit::qat {
 
 // What a model's linear layers are trained for.
-enum class Quantization { none, int8 };
+enum class Quantization { none, int8, nf4 };
+constexpr const char* quantization_name(Quantization q) {
+  return q == Quantization::int8 ? "int8" : q == Quantization::nf4 ? "nf4" : "none";
+}
 
 // out (rows, n) = fake-quantized x (rows, n); out may be x.  A row that holds NaN or infinity gives a row of NaN.
 inline void fake_quantize_rows(const float* x, std::size_t rows, std::size_t n, float* out, Executor& executor) {
@@ -38,6 +45,17 @@ inline void fake_quantize_rows(const float* x, std::size_t rows, std::size_t n, 
       kernel.decode_codes(codes.data(), scale, out + r * n, n);
     }
   });
+}
+
+// out (rows, n) = the weights w (rows, n) as their exported form holds them; none: as they are.  Throws InvalidArgument if w is not
+// finite (nf4).
+inline void fake_quantize_weights(Quantization quantization, const float* w, std::size_t rows, std::size_t n, float* out,
+                                  Executor& executor) {
+  switch (quantization) {
+    case Quantization::none: std::copy_n(w, rows * n, out); return;
+    case Quantization::int8: fake_quantize_rows(w, rows, n, out, executor); return;
+    case Quantization::nf4: NF4Tensor<>::quantize(w, rows, n).dequantize(out); return;
+  }
 }
 
 }  // namespace lowbit::qat

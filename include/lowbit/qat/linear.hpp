@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A linear layer in training: y = x w^T + b with the gradients of all three, and optionally fake-quantized as int8.
+// A linear layer in training: y = x w^T + b with the gradients of all three, and optionally fake-quantized.
 #pragma once
 #include <cstddef>
 #include <span>
@@ -66,14 +66,15 @@ class Linear {
     weight.linear = true;
   }
 
-  // Lays the weights out for forward() and backward(); after every change of them.  int8: rounded to what Int8Tensor holds.
+  // Lays the weights out for forward() and backward(); after every change of them.  They are rounded to what the exported
+  // tensor holds.
   void prepare(Quantization quantization, bool with_backward, Executor& executor) {
     quantization_ = quantization;
     const std::size_t out = weight.rows, in = weight.cols;
     const float* w = weight.value.data();
-    if (quantization == Quantization::int8) {
+    if (quantization != Quantization::none) {
       rounded_.grow(weight.size());
-      fake_quantize_rows(w, out, in, rounded_.data(), executor);
+      fake_quantize_weights(quantization, w, out, in, rounded_.data(), executor);
       w = rounded_.data();
     }
     forward_.lay_rows(w, out, in, in, executor);
