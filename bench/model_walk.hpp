@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -30,6 +31,9 @@ class ModelWalk {
         wide_(tokens * std::max(3 * net.config.width, net.config.inner)),
         scratch_(wide_.size()) {}
 
+  // Called before every linear layer, in order, with its input (tokens, in); may be empty.
+  std::function<void(const lowbit::Linear&, lowbit::MatrixView<const float>)> before_product;
+
   // One pass.  bare: products are timed without what is fused into them (GELU, residual), which then follows untimed.
   OperatorTimes run(std::span<const std::int32_t> ids, bool bare) {
     using lowbit::Activation;
@@ -40,6 +44,7 @@ class ModelWalk {
         qkv(wide_.data(), tokens_, 3 * c), hidden(wide_.data(), tokens_, inner);
     const auto product = [&](Operator o, const lowbit::Linear& l, MatrixView<float> in, MatrixView<float> out,
                              Activation activation, MatrixView<const float> residual) {
+      if (before_product) before_product(l, in);
       if (bare) clock(o, [&] { l.forward(in, {scratch_.data(), tokens_, l.rows()}, executor_); });
       const auto whole = [&] { l.forward(in, out, executor_, activation, residual); };
       if (bare)

@@ -39,6 +39,7 @@
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/csv.hpp"
 #include "lowbit/lowbit.hpp"
+#include "../bench/model_walk.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
@@ -1256,7 +1257,8 @@ TEST_CASE("Model: GPT-2 small against the reference logits", "[model][.full]") {
               {"int8_scratch", "qat-w8a8", 0, 0.026, 93.95},
               {"int8_bnb", "int8-bnb-thr6-row", 0, 0.026, 94.04},
               {"nf4_bnb", "nf4-dq", 0, 0, 94.03},
-              {"nf4_f32", "nf4-dq", 2e-3, 2e-4, 94.03}});
+              {"nf4_f32", "nf4-dq", 2e-3, 2e-4, 94.03},
+              {"nf4_int8", "nf4-dq", 0, 0, 0}});
 }
 
 TEST_CASE("Model: GPT-2 mini against the reference logits", "[model][.full]") {
@@ -1266,7 +1268,93 @@ TEST_CASE("Model: GPT-2 mini against the reference logits", "[model][.full]") {
               {"int8_scratch", "qat-w8a8", 0, 0.026, 92.36},
               {"int8_bnb", "int8-bnb-thr6", 0, 0, 92.45},
               {"nf4_bnb", "nf4-dq", 0, 0, 92.49},
-              {"nf4_f32", "nf4-dq", 2e-3, 2e-4, 92.49}});
+              {"nf4_f32", "nf4-dq", 2e-3, 2e-4, 92.49},
+              {"nf4_int8", "nf4-dq", 0, 0, 0}});
+}
+
+// What int8 compute on NF4 weights costs, layer by layer, on the activations of exact decoding.  Two roundings make the error: of
+// an activation to a step of its row's absmax / 127, and of the codebook to 127 steps.  If they are independent and even, an
+// output's error has the variance sum_k w^2 step^2 / 12 + x^2 (absmax of the block * e)^2, e the codebook's mean error.
+TEST_CASE("Model: NF4 in int8 compute, the error of every layer of GPT-2 small", "[model][.full]") {
+  if (skipped()) return;
+  const fs::path folder = lowbit::testing::models_dir() / "gpt2-small-ag-news";
+  ModelOptions<lowbit::NF4Tensor<>> exact_options, int8_options;
+  exact_options.linear.pack = int8_options.linear.pack = false;  // so that the weights can be looked at
+  int8_options.linear.compute = Compute::int8;
+  const auto exact = Model<lowbit::NF4Tensor<>>::load(folder, exact_options),
+             int8 = Model<lowbit::NF4Tensor<>>::load(folder, int8_options);
+  double code_error = 0;
+  for (const float v : lowbit::Nf4::table) {
+    const double byte = std::nearbyint(static_cast<double>(v) * 127) / 127;
+    code_error += std::pow(static_cast<double>(v) - byte, 2) / 16;
+  }
+  struct Layer {
+    double signal = 0, error = 0, predicted = 0;
+  };
+  std::vector<Layer> layers(4 * exact.blocks.size());
+  std::vector<std::vector<double>> squares(layers.size()), block_squares(layers.size());  // sums over outputs, by input
+  const auto linear_of = [](const lowbit::gpt2::Transformer& m, std::size_t i) -> const lowbit::Linear& {
+    const auto& b = m.blocks[i / 4];
+    const lowbit::Linear* four[] = {&b.attention_in, &b.attention_out, &b.mlp_in, &b.mlp_out};
+    return *four[i % 4];
+  };
+  const lowbit::gpt2::FolderParameters source(folder);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    const char* names[] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"};
+    const lowbit::Linear& l = linear_of(exact, i);
+    const auto w = lowbit::NF4Tensor<>::quantize(
+        reinterpret_cast<const float*>(
+            source.linear("h." + std::to_string(i / 4) + "." + names[i % 4], l.rows(), l.cols()).parts().codes.data()),
+        l.rows(), l.cols());
+    std::vector<float> decoded(w.size());
+    w.dequantize(decoded.data());
+    squares[i].resize(l.cols());
+    block_squares[i].resize(l.cols());
+    for (std::size_t e = 0; e < w.size(); ++e) {
+      squares[i][e % l.cols()] += std::pow(static_cast<double>(decoded[e]), 2);
+      block_squares[i][e % l.cols()] += std::pow(static_cast<double>(w.scale(e / w.block_size())), 2);
+    }
+  }
+  const std::vector<Ids> tokens = full_tokens("gpt2");
+  for (const std::size_t row : full_rows(20)) {
+    bench::ModelWalk walk(exact, tokens[row].size(), serial);
+    std::size_t at = 0;
+    walk.before_product = [&](const lowbit::Linear& l, lowbit::MatrixView<const float> x) {
+      Layer& layer = layers[at];
+      std::vector<float> y(x.rows * l.rows()), rough(y.size());
+      l.forward(x, {y.data(), x.rows, l.rows()}, serial);
+      linear_of(int8, at).forward(x, {rough.data(), x.rows, l.rows()}, serial);
+      for (std::size_t t = 0; t < x.rows; ++t) {
+        double absmax = 0;
+        for (std::size_t k = 0; k < x.cols; ++k) absmax = std::max(absmax, std::fabs(static_cast<double>(x.row(t)[k])));
+        for (std::size_t k = 0; k < x.cols; ++k)
+          layer.predicted += squares[at][k] * std::pow(absmax / 127, 2) / 12 +
+                             std::pow(static_cast<double>(x.row(t)[k]), 2) * block_squares[at][k] * code_error;
+        for (std::size_t n = 0; n < l.rows(); ++n) {
+          const auto value = static_cast<double>(y[t * l.rows() + n]);
+          layer.signal += std::pow(value - static_cast<double>(l.bias()[n]), 2);
+          layer.error += std::pow(value - static_cast<double>(rough[t * l.rows() + n]), 2);
+        }
+      }
+      ++at;
+    };
+    walk.run(tokens[row], false);
+    REQUIRE(at == layers.size());
+  }
+  std::vector<double> snr;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    snr.push_back(10 * std::log10(layers[i].signal / layers[i].error));
+    const char* names[] = {"attention_in", "attention_out", "mlp_in", "mlp_out"};
+    const double ratio = layers[i].error / layers[i].predicted;
+    std::printf("block %2zu %-13s SNR %5.1f dB, error %.2f of the predicted variance\n", i / 4, names[i % 4], snr.back(), ratio);
+    CAPTURE(i, ratio);
+    CHECK(ratio > 0.25);
+    CHECK(ratio < 4);
+  }
+  std::sort(snr.begin(), snr.end());
+  std::printf("NF4 in int8 compute against exact decode: SNR from %.1f to %.1f dB, median %.1f\n", snr.front(), snr.back(),
+              snr[snr.size() / 2]);
+  std::fflush(stdout);
 }
 
 TEST_CASE("Model: GPT-2 small as a language model", "[model][.full]") {
