@@ -62,9 +62,9 @@ TEST_CASE("train_classifier: from texts to a model folder and its INT8 twin") {
   const io::Json summary = io::parse_json(io::read_text(model / "training.json"), "training.json");
   CHECK(summary.at("epochs").size() == 2);
   CHECK(summary.at("options").at("quantization") == "int8");
-  REQUIRE(summary.at("exported").size() == 2);
-  CHECK(holds(summary.at("exported").at(0).at("runs_as"), "f32 compute"));
-  CHECK(holds(summary.at("exported").at(1).at("runs_as"), "int8 compute"));
+  REQUIRE(summary.at("models").size() == 2);
+  CHECK(holds(summary.at("models").at(0).at("runs_as"), "f32 compute"));
+  CHECK(holds(summary.at("models").at(1).at("runs_as"), "int8 compute"));
   CHECK(summary.at("data").at("train_rows") == 160);
 
   const auto tokenizer = gpt2::Tokenizer::load(model);
@@ -84,8 +84,7 @@ TEST_CASE("train_classifier: from texts to a model folder and its INT8 twin") {
     right += std::max_element(logits.begin(), logits.end()) - logits.begin() == row.label;
     ++rows;
   }
-  CHECK(summary.at("exported").at(1).at("accuracy").get<double>() ==
-        Approx(static_cast<double>(right) / static_cast<double>(rows)));
+  CHECK(summary.at("models").at(1).at("accuracy").get<double>() == Approx(static_cast<double>(right) / static_cast<double>(rows)));
   // Rounding may move a row or two between the two ways of computing.
   CHECK(std::fabs(summary.at("epochs").at(1).at("test_accuracy").get<double>() -
                   static_cast<double>(right) / static_cast<double>(rows)) < 0.02);
@@ -130,7 +129,8 @@ TEST_CASE("train_classifier: goes on from a folder, embeddings frozen, with a tw
                                  (folder / "out").string(), "--freeze-embeddings", "--batch", "8"});
   INFO(o.out + o.err);
   REQUIRE(o.code == 0);
-  CHECK(holds(o.out, "before training: "));
+  for (const char* said : {"before training: ", "before: float", "before: int8 after training", "int8 in the loop", "McNemar p"})
+    CHECK(holds(o.out, said));
   CHECK(holds(o.out, "epoch 1 of 1"));
   const io::SafeTensors before = io::SafeTensors::open(mini + "/model.safetensors"),
                         after = io::SafeTensors::open((folder / "out/model.safetensors").string()),

@@ -2,8 +2,12 @@
 #include "export.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <span>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "../four_models/metrics.hpp"
 #include "../four_models/progress.hpp"
@@ -19,11 +23,11 @@ namespace {
 using lowbit::Int8Tensor;
 namespace gpt2 = lowbit::gpt2;
 
-std::size_t right_of(const gpt2::Transformer& model, const four_models::Dataset& test, std::size_t threads) {
-  four_models::Progress progress("running the exported model", test.items.size());
+std::vector<std::size_t> predictions_of(const gpt2::Transformer& model, const four_models::Dataset& test, std::size_t threads) {
+  four_models::Progress progress("running a model", test.items.size());
   lowbit::ThreadPool pool(threads);
   const std::size_t classes = model.config.classes;
-  std::size_t right = 0;
+  std::vector<std::size_t> predicted;
   constexpr std::size_t rows_together = 32;
   for (std::size_t begin = 0; begin < test.items.size(); begin += rows_together) {
     const std::size_t end = std::min(test.items.size(), begin + rows_together);
@@ -35,14 +39,32 @@ std::size_t right_of(const gpt2::Transformer& model, const four_models::Dataset&
     }
     std::vector<float> logits((end - begin) * classes);
     model.classify(ids, offsets, logits, pool);
-    for (std::size_t i = begin; i < end; ++i) {
-      const auto row = logits.begin() + static_cast<std::ptrdiff_t>((i - begin) * classes);
-      right +=
-          static_cast<std::size_t>(std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row) == test.items[i].label;
+    for (std::size_t i = 0; i < end - begin; ++i) {
+      const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i * classes);
+      predicted.push_back(static_cast<std::size_t>(std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row));
     }
     progress.step(end - begin);
   }
-  return right;
+  return predicted;
+}
+
+// Rows on which one of two models is right and the other wrong.
+struct Discordant {
+  std::size_t first = 0, second = 0;  // only the first is right, only the second
+};
+Discordant discordant(const Measured& a, const Measured& b, const four_models::Dataset& test) {
+  Discordant d;
+  for (std::size_t i = 0; i < test.items.size(); ++i) {
+    const bool right_a = a.predicted[i] == test.items[i].label, right_b = b.predicted[i] == test.items[i].label;
+    d.first += right_a && !right_b;
+    d.second += right_b && !right_a;
+  }
+  return d;
+}
+// The difference of two accuracies on the same rows, first less second, and the half width of its 95 % interval (normal, paired).
+std::pair<double, double> difference(const Discordant& d, std::size_t rows) {
+  const double n = static_cast<double>(rows), b = static_cast<double>(d.first), c = static_cast<double>(d.second);
+  return {(b - c) / n, 1.959963984540054 * std::sqrt(std::max(0.0, b + c - (b - c) * (b - c) / n)) / n};
 }
 
 }  // namespace
@@ -64,23 +86,59 @@ void export_model(const Options& o, lowbit::qat::Transformer& model, const std::
   gpt2::write_int8_twin(o.out / "int8", model.config, parameters, options);
 }
 
-std::vector<Measured> measure_exported(const Options& o, const four_models::Dataset& test) {
+std::vector<Measured> measure_models(const Options& o, const four_models::Dataset& test) {
+  using lowbit::qat::Quantization;
   std::vector<Measured> all;
-  const auto measure = [&](const std::filesystem::path& folder, const gpt2::Transformer& model) {
-    all.push_back({folder, to_string(model.plans().front()), right_of(model, test, o.threads)});
+  const auto measure = [&](const std::string& name, const std::filesystem::path& folder, const gpt2::Transformer& model) {
+    Measured m{name, folder, to_string(model.plans().front()), predictions_of(model, test, o.threads)};
+    for (std::size_t i = 0; i < m.predicted.size(); ++i) m.right += m.predicted[i] == test.items[i].label;
+    all.push_back(std::move(m));
   };
-  measure(o.out, gpt2::Model<lowbit::DenseTensor<float>>::load(o.out));
-  const auto int8 = [&](const std::filesystem::path& folder, const std::optional<std::filesystem::path>& base) {
+  const auto as_float = [&](const std::string& name, const std::filesystem::path& folder) {
+    measure(name, folder, gpt2::Model<lowbit::DenseTensor<float>>::load(folder));
+  };
+  const auto quantized = [&](const std::string& name, const std::filesystem::path& folder,
+                             const std::optional<std::filesystem::path>& base) {
+    if (o.quantization == Quantization::nf4) return measure(name, folder, gpt2::Model<lowbit::NF4Tensor<>>::load(folder));
     gpt2::ModelOptions<Int8Tensor<>> options;
     options.linear.compute = lowbit::Compute::int8;
-    measure(folder, gpt2::Model<Int8Tensor<>>::load(folder, options, base));
+    measure(name, folder, gpt2::Model<Int8Tensor<>>::load(folder, options, base));
   };
-  switch (o.quantization) {
-    case lowbit::qat::Quantization::none: int8(o.out, std::nullopt); break;  // quantized after training, for comparison
-    case lowbit::qat::Quantization::int8: int8(o.out / "int8", o.out); break;
-    case lowbit::qat::Quantization::nf4: measure(o.out, gpt2::Model<lowbit::NF4Tensor<>>::load(o.out)); break;
+  const std::string format = lowbit::qat::quantization_name(o.quantization);
+  if (o.quantization == Quantization::none) {
+    quantized("int8 after training", o.out, std::nullopt);
+    as_float("float", o.out);
+    return all;
   }
+  if (!o.model.empty() && !std::filesystem::equivalent(o.model, o.out)) {
+    as_float("before: float", o.model);
+    quantized("before: " + format + " after training", o.model, std::nullopt);
+  }
+  as_float("float", o.out);
+  if (o.quantization == Quantization::int8)
+    quantized("int8 in the loop", o.out / "int8", o.out);
+  else
+    quantized("nf4 in the loop", o.out, std::nullopt);
   return all;
+}
+
+void print_models(const std::vector<Measured>& models, const four_models::Dataset& test) {
+  const std::size_t rows = test.items.size();
+  const Measured& last = models.back();
+  fmt::print("\n{:28} {:>9} {:>16}   {}\n", "model", "accuracy", "95 % interval", "\"" + last.name + "\" less this one, points");
+  for (const Measured& m : models) {
+    const auto [low, high] = four_models::wilson_interval(m.right, rows);
+    std::string against;
+    if (&m != &last) {
+      const Discordant d = discordant(last, m, test);
+      const auto [gain, reach] = difference(d, rows);
+      against = fmt::format("{:+.2f} +- {:.2f}, only it right {}, only this {}, McNemar p {:.2g}", 100 * gain, 100 * reach, d.first,
+                            d.second, four_models::mcnemar_p(d.first, d.second));
+    }
+    fmt::print("{:28} {:8.2f}% {:7.2f} to {:5.2f}   {}\n", m.name, 100 * static_cast<double>(m.right) / static_cast<double>(rows),
+               100 * low, 100 * high, against);
+  }
+  for (const Measured& m : models) fmt::print("{}: {}, {}\n", m.name, m.folder.string(), m.compute);
 }
 
 void write_summary(const Options& o, const gpt2::Config& config, const Trainer& trainer, const four_models::Dataset& train,
@@ -117,13 +175,22 @@ void write_summary(const Options& o, const gpt2::Config& config, const Trainer& 
                               {"train_accuracy", e.train_accuracy},
                               {"test_accuracy", e.test_accuracy},
                               {"seconds", e.seconds}});
-  json["exported"] = Json::array();
+  json["models"] = Json::array();
   for (const Measured& m : measured) {
     const auto [low, high] = four_models::wilson_interval(m.right, test.items.size());
-    json["exported"].push_back({{"folder", m.folder.string()},
-                                {"runs_as", m.compute},
-                                {"accuracy", static_cast<double>(m.right) / static_cast<double>(test.items.size())},
-                                {"interval_95", {low, high}}});
+    const Discordant d = discordant(measured.back(), m, test);
+    const auto [gain, reach] = difference(d, test.items.size());
+    json["models"].push_back({{"name", m.name},
+                              {"folder", m.folder.string()},
+                              {"last_less_this",
+                               {{"difference", gain},
+                                {"reach_95", reach},
+                                {"only_last_right", d.first},
+                                {"only_this_right", d.second},
+                                {"mcnemar_p", four_models::mcnemar_p(d.first, d.second)}}},
+                              {"runs_as", m.compute},
+                              {"accuracy", static_cast<double>(m.right) / static_cast<double>(test.items.size())},
+                              {"interval_95", {low, high}}});
   }
   lowbit::io::write_atomically(o.out / "training.json", json.dump(2) + "\n");
 }

@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 
 #include "../four_models/interrupt.hpp"
-#include "../four_models/metrics.hpp"
 #include "../four_models/progress.hpp"
 #include "export.hpp"
 #include "options.hpp"
@@ -98,13 +97,8 @@ int train(const Options& o) {
     return four_models::exit_interrupted;
   }
   export_model(o, model, tokenizer);
-  const auto measured = measure_exported(o, test);
-  for (const Measured& m : measured) {
-    const auto [low, high] = four_models::wilson_interval(m.right, test.items.size());
-    fmt::print("{} ({}): {:.2f} % of {} test rows right, 95 % interval {:.2f} to {:.2f}\n", m.folder.string(), m.compute,
-               100 * static_cast<double>(m.right) / static_cast<double>(test.items.size()), test.items.size(), 100 * low,
-               100 * high);
-  }
+  const auto measured = measure_models(o, test);
+  print_models(measured, test);
   if (o.profile) print_profile(trainer.times(), o.threads);
   write_summary(o, config, trainer, rows, test, measured);
   return 0;
