@@ -104,7 +104,7 @@ TEST_CASE("qat: the gradients of layer normalization") {
   lowbit_test::for_each_level([&](Level) {
     Random random(1);
     ThreadPool pool(2);
-    for (const std::size_t n : {1, 3, 8, 16, 17, 37, 64, 100}) {
+    for (const std::size_t n : {1u, 3u, 8u, 16u, 17u, 37u, 64u, 100u}) {
       const std::size_t tokens = 1 + random.below(20);
       CAPTURE(n, tokens);
       const std::vector<float> x = random.normals(tokens * n), dy = random.normals(tokens * n);
@@ -226,7 +226,7 @@ TEST_CASE("qat: the gradients of a linear layer, at shapes with and without tail
 TEST_CASE("qat: the gradient of cross-entropy") {
   lowbit_test::for_each_level([&](Level level) {
     Random random(5);
-    for (const std::size_t n : {2, 4, 15, 16, 17, 33, 1000}) {
+    for (const std::size_t n : {2u, 4u, 15u, 16u, 17u, 33u, 1000u}) {
       for (const float smoothing : {0.0f, 0.1f}) {
         CAPTURE(n, smoothing);
         std::vector<float> logits = random.normals(n, 3);

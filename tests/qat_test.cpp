@@ -191,7 +191,9 @@ TEST_CASE("qat: the gradient of the whole model is the slope of its loss") {
   std::vector<std::pair<qat::Parameter*, std::vector<float>>> parameters;
   m.for_each_parameter(
       [&](qat::Parameter& p) { parameters.emplace_back(&p, std::vector<float>(p.gradient.begin(), p.gradient.end())); });
-  for (auto& [p, gradient] : parameters) {
+  for (auto& entry : parameters) {
+    qat::Parameter* const p = entry.first;  // clang 14 does not let lambdas capture structured bindings
+    const std::vector<float>& gradient = entry.second;
     CAPTURE(p->name);
     const std::vector<float> before(p->value.begin(), p->value.end());
     double length = 0, slope = 0;
@@ -228,7 +230,7 @@ TEST_CASE("qat: threads change no bit of a gradient") {
     options.language_weight = 0.2f;
     options.dropout = 0.1f;
     std::vector<Bits> found;
-    for (const std::size_t threads : {1, 2, 3, 8}) {
+    for (const std::size_t threads : {1u, 2u, 3u, 8u}) {
       ThreadPool pool(threads);
       qat::Transformer m(c, 3);
       m.prepare(quantization, true, pool);

@@ -29,10 +29,15 @@ inline std::vector<Rows> epoch_batches(std::span<const four_models::Item> items,
   std::vector<std::size_t> order(items.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   shuffle(order, lowbit::qat::random_stream(seed, epoch, 1));
+  std::vector<std::size_t> rank(order.size());  // in the shuffled order: it decides among equal lengths
+  for (std::size_t i = 0; i < order.size(); ++i) rank[order[i]] = i;
   for (std::size_t begin = 0; begin < order.size(); begin += window_batches * batch_rows) {
     const auto end = std::min(order.size(), begin + window_batches * batch_rows);
-    std::stable_sort(order.begin() + static_cast<std::ptrdiff_t>(begin), order.begin() + static_cast<std::ptrdiff_t>(end),
-                     [&](std::size_t a, std::size_t b) { return items[a].ids.size() < items[b].ids.size(); });
+    std::sort(order.begin() + static_cast<std::ptrdiff_t>(begin), order.begin() + static_cast<std::ptrdiff_t>(end),
+              [&](std::size_t a, std::size_t b) {
+                const std::size_t length_a = items[a].ids.size(), length_b = items[b].ids.size();
+                return length_a != length_b ? length_a < length_b : rank[a] < rank[b];
+              });
   }
   std::vector<std::size_t> places(order.size() / batch_rows + (order.size() % batch_rows != 0));
   std::iota(places.begin(), places.end(), std::size_t{0});

@@ -111,8 +111,10 @@ std::vector<std::size_t> Trainer::predictions() {
   model_.prepare(options_.quantization, false, pool_);
   std::vector<std::size_t> order(test_.items.size()), predicted(test_.items.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::size_t a, std::size_t b) { return test_.items[a].ids.size() < test_.items[b].ids.size(); });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    const std::size_t length_a = test_.items[a].ids.size(), length_b = test_.items[b].ids.size();
+    return length_a != length_b ? length_a < length_b : a < b;
+  });
   four_models::Progress progress("evaluating", order.size());
   const std::size_t classes = model_.config.classes;
   for (std::size_t begin = 0; begin < order.size(); begin += rows_together) {
