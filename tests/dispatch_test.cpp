@@ -79,6 +79,14 @@ TEST_CASE("every level of this build has all its kernels", "[dispatch]") {
     CHECK(k->exp2 != nullptr);
     CHECK(k->embed_rows != nullptr);
     CHECK(k->find_outliers != nullptr);
+    CHECK(k->transpose != nullptr);
+    CHECK(k->decode_codes != nullptr);
+    CHECK(k->add_rows != nullptr);
+    CHECK(k->layer_norm_backward != nullptr);
+    CHECK(k->attention_backward != nullptr);
+    CHECK(k->gelu_backward != nullptr);
+    CHECK(k->cross_entropy != nullptr);
+    CHECK(k->adamw != nullptr);
     CHECK(k->native_bf16 == (level == Level::avx512bf16));
   }
 }
@@ -90,9 +98,12 @@ TEST_CASE("the processor's levels are what the kernel reports of it", "[dispatch
   for (const Level level : lowbit::all_levels) CHECK(lowbit::cpu_supports(level) == (level == Level::base));
 #else
   std::ifstream info("/proc/cpuinfo");
-  std::string line, flags;
+  std::string line, flags, vendor;
   while (flags.empty() && std::getline(info, line))
-    if (line.starts_with("flags")) flags = line + " ";
+    if (line.starts_with("flags"))
+      flags = line + " ";
+    else if (line.starts_with("vendor_id"))
+      vendor = line;
   REQUIRE_FALSE(flags.empty());
   const auto has = [&](std::initializer_list<const char*> names) {
     return std::all_of(names.begin(), names.end(),
@@ -111,6 +122,7 @@ TEST_CASE("the processor's levels are what the kernel reports of it", "[dispatch
   std::copy_if(lowbit::all_levels.begin(), lowbit::all_levels.end(), std::back_inserter(found), lowbit::cpu_supports);
   CHECK(found == want);
   CHECK(lowbit::cpu_level() == want.back());
+  CHECK(lowbit::cpu_has_fast_bf16() == (want.back() == Level::avx512bf16 && vendor.find("GenuineIntel") == vendor.npos));
   // What is available is that, from the level on that the compiler's flags guarantee.
   std::erase_if(want, [](Level l) { return l < lowbit::all_levels[static_cast<std::size_t>(LOWBIT_BASELINE)]; });
   CHECK(lowbit::available_levels() == want);

@@ -26,7 +26,8 @@ lowbit::gpt2::Transformer make(const lowbit::gpt2::ParameterSource& source, Form
 }  // namespace
 
 Compute four_bit_compute(const Tuning& tuning) {
-  return tuning.compute.value_or(lowbit::active_level() >= lowbit::Level::avx512bf16 ? Compute::bf16 : Compute::int8);
+  const bool fast_bf16 = lowbit::active_level() >= lowbit::Level::avx512bf16 && lowbit::cpu_has_fast_bf16();
+  return tuning.compute.value_or(fast_bf16 ? Compute::bf16 : Compute::int8);
 }
 
 lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::ParameterSource& source, const Tuning& tuning) {

@@ -48,6 +48,9 @@ struct MicroArgs {
   // Weights to ask for ahead of time: bytes ahead, 0 for none.  Past the end of the tile's panels stand, for each of them, the next
   // tile's, `jump` bytes further on.
   std::size_t prefetch, jump;
+  // Where there are many rows: this tile's share of the next panel, to be asked for at `next_step` bytes a group, 0 for none.
+  const std::uint8_t* next;
+  std::size_t next_step;
   const CodebookTables* codebook;
 };
 
@@ -68,6 +71,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   const std::uint8_t* end = a.w + a.panel_bytes;
   const std::uint8_t* x = a.x;
   const std::int32_t* offset = a.offset;
+  const std::uint8_t* next = a.next;
   bool first = a.first;
   typename S::rf total[keep ? R : 1][keep ? V : 1];
   if constexpr (keep) {
@@ -102,6 +106,10 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
           LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
             LOWBIT_UNROLL for (std::size_t line = 0; line < Source::bytes; line += 64) S::prefetch(w[p] + ahead + line);
           }
+        }
+        if constexpr (!Source::decodes && R > 2) {
+          LOWBIT_NO_UNROLL for (std::size_t line = 0; line < a.next_step; line += 64) S::prefetch_far(next + line);
+          next += a.next_step;
         }
         LOWBIT_UNROLL for (std::size_t step = 0; step < C::steps; ++step) {
           const auto weights = [&](std::size_t v) LOWBIT_INLINE_LAMBDA {
@@ -172,7 +180,7 @@ LOWBIT_INLINE void micro_panel(MicroArgs a) {
     a.w += V * simd::lanes * 4;
     if (a.scale) a.scale += V * simd::lanes * 4;
     a.total += V * simd::lanes;
-    a.prefetch = 0;
+    a.prefetch = a.next_step = 0;
     micro_kernel<C, Source, R, V>(a);
   }
 }

@@ -25,6 +25,7 @@ struct simd {
   static constexpr std::size_t lookup_rows = 2, lookup_pairs_rows = 2, lookup_bytes_rows = 2;
 
   static LOWBIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  static LOWBIT_INLINE void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }  // into L2
   static LOWBIT_INLINE void prefetch_write(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_ET0); }
 
   static LOWBIT_INLINE vf zero() { return _mm256_setzero_ps(); }

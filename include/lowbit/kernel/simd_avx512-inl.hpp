@@ -24,6 +24,7 @@ struct simd {
   static constexpr std::size_t lookup_rows = any_rows, lookup_pairs_rows = lookup_rows, lookup_bytes_rows = lookup_rows;
 
   static LOWBIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  static LOWBIT_INLINE void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }  // into L2
   static LOWBIT_INLINE void prefetch_write(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_ET0); }
 
   static LOWBIT_INLINE vf zero() { return _mm512_setzero_ps(); }

@@ -36,6 +36,11 @@ struct simd {
     __builtin_prefetch(p);
 #endif
   }
+  static LOWBIT_INLINE void prefetch_far([[maybe_unused]] const void* p) {
+#if defined(__GNUC__) || defined(__clang__)
+    __builtin_prefetch(p, 0, 2);
+#endif
+  }
   static LOWBIT_INLINE void prefetch_write([[maybe_unused]] const void* p) {
 #if defined(__GNUC__) || defined(__clang__)
     __builtin_prefetch(p, 1);
