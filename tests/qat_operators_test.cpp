@@ -193,7 +193,8 @@ TEST_CASE("qat: the gradients of a linear layer, at shapes with and without tail
       for (float& b : layer.bias.value) b = random.normal();
       std::vector<float> x = random.normals(tokens * in), y(tokens * out), dx(tokens * in);
       const std::vector<float> dy = random.normals(tokens * out);
-      layer.prepare(qat::Quantization::none, true, pool);
+      AlignedBuffer<float> rounded;
+      layer.prepare(qat::Quantization::none, true, rounded, pool);
       layer.forward(x.data(), tokens, y.data(), pool);
       qat::detail::WeightGradient scratch;
       const int times = 1 + round % 2;  // gradients are added
@@ -314,7 +315,8 @@ TEST_CASE("qat: fake-quantized values are Int8Tensor's, and products with them a
       const std::vector<float> given = x;
       matmul(given.data(), tokens, PackedTensor::pack(tensor), exported.data(),
              {.bias = layer.bias.value.span(), .compute = Compute::int8});
-      layer.prepare(qat::Quantization::int8, true, pool);
+      AlignedBuffer<float> scratch_for_weights;
+      layer.prepare(qat::Quantization::int8, true, scratch_for_weights, pool);
       layer.forward(x.data(), tokens, y.data(), pool);
       // Both are sums of the same products of codes; the int8 side's is exact, then scaled; the float side rounds every term.
       for (std::size_t t = 0; t < tokens; ++t)
@@ -328,7 +330,7 @@ TEST_CASE("qat: fake-quantized values are Int8Tensor's, and products with them a
       // Straight through: the gradients are a plain linear layer's with the rounded values.
       qat::Linear plain("p", out, in);
       std::copy(rounded.begin(), rounded.end(), plain.weight.value.begin());
-      plain.prepare(qat::Quantization::none, true, pool);
+      plain.prepare(qat::Quantization::none, true, scratch_for_weights, pool);
       const std::vector<float> dy = random.normals(tokens * out);
       std::vector<float> dx(tokens * in), plain_dx(tokens * in);
       qat::detail::WeightGradient scratch;
@@ -436,4 +438,11 @@ TEST_CASE("qat: a product refuses shapes that do not fit") {
   CHECK_THROWS_AS(qat::product(MatrixView<const float>(a.data(), 3, 4), panels, MatrixView<float>(y.data(), 3, 2), serial),
                   InvalidArgument);
   CHECK_THROWS_AS(panels.lay_rows(b.data(), 0, 4, 4, serial), InvalidArgument);
+  // A layer that was laid out for forward() alone has nothing to go back with.
+  qat::Linear layer("l", 3, 4);
+  AlignedBuffer<float> rounded;
+  qat::detail::WeightGradient gradient;
+  layer.prepare(qat::Quantization::none, false, rounded, serial);
+  layer.forward(y.data(), 1, y.data() + 4, serial);
+  CHECK_THROWS_AS(layer.backward(a.data(), b.data(), 1, nullptr, gradient, serial), InvalidArgument);
 }

@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "../examples/train_classifier/batches.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/csv.hpp"
@@ -32,7 +33,7 @@ Outcome run(const Folder& folder, const Arguments& arguments) { return Process(T
 bool holds(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 std::string news() { return (lowbit::testing::assets_dir() / "news_items.csv").string(); }
 
-// A model of seconds: 320 of the news items, the rest held out.
+// A model of seconds, on 160 of the news items; all of them are its test rows.
 Arguments small(const Folder& folder, const std::string& out, const Arguments& more = {}) {
   Arguments a = {"--data",   news(), "--test",  news(), "--limit",    "160", "--out",   (folder / out).string(),
                  "--layers", "1",    "--width", "32",   "--heads",    "2",   "--vocab", "400",
@@ -92,34 +93,105 @@ TEST_CASE("train_classifier: from texts to a model folder and its INT8 twin") {
 
 TEST_CASE("train_classifier: a resumed run is the run that was not stopped, with other threads") {
   const Folder folder;
-  REQUIRE(run(folder, small(folder, "whole", {"--threads", "1"})).code == 0);
-  // Interrupted somewhere, then taken up; if it was quicker than Ctrl-C, resuming has nothing left to train.
-  Process process(TRAIN_CLASSIFIER, folder, small(folder, "parts", {"--threads", "2"}));
-  for (int i = 0; i < 2000 && !fs::exists(folder / "parts/vocab.json"); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
-  process.interrupt();
-  const Outcome stopped = process.wait();
-  INFO(stopped.out + stopped.err);
-  // before training begins, a signal ends the program as it ends any other
-  if (stopped.code == 130) {
-    CHECK(holds(stopped.err, "--resume goes on"));
-    CHECK(fs::exists(folder / "parts/checkpoint.safetensors"));
-    CHECK_FALSE(fs::exists(folder / "parts/model.safetensors"));
+  const Arguments longer = {"--epochs", "6", "--checkpoint-every", "1"};
+  const auto with = [&](const std::string& out, Arguments more) {
+    more.insert(more.end(), longer.begin(), longer.end());
+    Arguments all = small(folder, out, more);
+    all.erase(std::find(all.begin(), all.end(), "--epochs"), std::find(all.begin(), all.end(), "--epochs") + 2);  // that of small()
+    return all;
+  };
+  REQUIRE(run(folder, with("whole", {"--threads", "1"})).code == 0);
+  // Interrupted once the first epoch is saved.  A run that was quicker than the signal is tried again.
+  bool interrupted = false;
+  for (int attempt = 0; attempt < 20 && !interrupted; ++attempt) {
+    Process process(TRAIN_CLASSIFIER, folder, with("parts", {"--threads", "2", "--overwrite"}));
+    fs::remove(folder / "parts/checkpoint.safetensors");
+    for (int i = 0; i < 20000 && !fs::exists(folder / "parts/checkpoint.safetensors"); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    process.interrupt();
+    const Outcome stopped = process.wait();
+    INFO(stopped.out + stopped.err);
+    interrupted = stopped.code == 130 && fs::exists(folder / "parts/checkpoint.safetensors");
+    if (interrupted) {
+      CHECK(holds(stopped.err, "--resume goes on"));
+      CHECK_FALSE(fs::exists(folder / "parts/training.json"));
+    }
+    fs::remove(folder / "parts/training.json");
   }
-  if (fs::exists(folder / "parts/checkpoint.safetensors")) {
-    const Outcome resumed = run(folder, small(folder, "parts", {"--resume", "--threads", "2"}));
-    INFO(resumed.out + resumed.err);
-    REQUIRE(resumed.code == 0);
-    for (const char* file : {"history.csv", "model.safetensors"})
-      CHECK(io::read_text(folder / "parts" / file) == io::read_text(folder / "whole" / file));
-  } else {
-    WARN("the signal came before training began");
-  }
+  REQUIRE(interrupted);
+  const Outcome refused = run(folder, with("parts", {}));
+  CHECK(refused.code == 1);
+  CHECK(holds(refused.err, "--resume goes on from it"));
+  const Outcome resumed = run(folder, with("parts", {"--resume", "--threads", "2"}));
+  INFO(resumed.out + resumed.err);
+  REQUIRE(resumed.code == 0);
+  for (const char* file : {"history.csv", "model.safetensors"})
+    CHECK(io::read_text(folder / "parts" / file) == io::read_text(folder / "whole" / file));
+  // A finished run has nothing left to do but to write its model.
+  const Outcome again = run(folder, with("parts", {"--resume", "--profile"}));
+  CHECK(again.code == 0);
+  CHECK(holds(again.out, "no step was taken"));
+  CHECK(io::read_text(folder / "parts/model.safetensors") == io::read_text(folder / "whole/model.safetensors"));
   // A checkpoint of another run is not taken for this one's.
-  const Outcome other = run(folder, small(folder, "whole", {"--resume", "--seed", "2"}));
-  CHECK(other.code == 1);
-  CHECK(holds(other.err, "made by another run"));
+  for (const Arguments& other : {Arguments{"--seed", "2"}, Arguments{"--heads", "4"}}) {
+    Arguments all = with("whole", other);
+    if (other[0] == "--heads")
+      all.erase(std::find(all.begin(), all.end(), "--heads"), std::find(all.begin(), all.end(), "--heads") + 2);
+    all.push_back("--resume");
+    const Outcome o = run(folder, all);
+    CAPTURE(o.err);
+    CHECK(o.code == 1);
+    CHECK(holds(o.err, "made by another run"));
+  }
+}
+
+TEST_CASE("train_classifier: rows held out, a vocabulary that stays small, NF4 in the loop, written over its own folder") {
+  const Folder folder;
+  const std::string out = (folder / "out").string();
+  const Outcome first = run(folder, {"--data", news(), "--limit", "100", "--out", out, "--layers", "1", "--width", "32", "--heads",
+                                     "2", "--vocab", "60000", "--epochs", "1", "--qat", "nf4"});
+  INFO(first.out + first.err);
+  REQUIRE(first.code == 0);
+  CHECK(holds(first.out, "95 rows"));
+  CHECK(holds(first.out, "5 test rows"));
+  CHECK(holds(first.out, "nf4 in the loop"));
+  const auto tokens = gpt2::Tokenizer::load(out).vocab_size();
+  CHECK(tokens < 20000);
+  CHECK(gpt2::Model<DenseTensor<float>>::load(out).config.vocab == tokens);
+  const Outcome second = run(folder, {"--data", news(), "--limit", "100", "--out", out, "--model", out, "--overwrite"});
+  INFO(second.out + second.err);
+  CHECK(second.code == 0);
+  CHECK_FALSE(holds(second.out, "before: float"));
+  // More classes in the test rows than the model has.
+  put_file(folder / "five.csv", "5,a,b\n");
+  const Outcome five = run(folder, {"--data", news(), "--test", (folder / "five.csv").string(), "--out", (folder / "five").string(),
+                                    "--vocab", "300", "--limit", "40"});
+  CHECK(five.code == 1);
+  CHECK(holds(five.err, "class from 1 to 4"));
+}
+
+TEST_CASE("train_classifier: an epoch sees every row once, in batches of like length") {
+  std::vector<four_models::Item> items(1000);
+  for (std::size_t i = 0; i < items.size(); ++i) items[i].ids.resize(1 + i * 7919 % 97);
+  const auto batches = train_classifier::epoch_batches(items, 16, 1, 0);
+  std::vector<std::size_t> seen(items.size());
+  double spread = 0;
+  for (const auto& batch : batches) {
+    REQUIRE(batch.size() <= 16);
+    std::size_t shortest = 1000, longest = 0;
+    for (const std::size_t r : batch) {
+      ++seen[r];
+      shortest = std::min(shortest, items[r].ids.size());
+      longest = std::max(longest, items[r].ids.size());
+    }
+    spread += static_cast<double>(longest - shortest) / static_cast<double>(batches.size());
+  }
+  CHECK(batches.size() == 63);
+  CHECK(std::all_of(seen.begin(), seen.end(), [](std::size_t n) { return n == 1; }));
+  CHECK(spread < 4);  // of 97
+  CHECK(train_classifier::epoch_batches(items, 16, 1, 0) == batches);
+  CHECK(train_classifier::epoch_batches(items, 16, 1, 1) != batches);
+  CHECK(train_classifier::epoch_batches(items, 16, 2, 0) != batches);
 }
 
 TEST_CASE("train_classifier: goes on from a folder, embeddings frozen, with a twin beside it") {
@@ -166,6 +238,8 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   refused({"--data", news(), "--out", out, "--model", (folder / "none").string()}, 1, "none");
   refused({"--data", news(), "--out", out, "--vocab", "100"}, 1, "257");
   refused(small(folder, "fresh", {"--resume"}), 1, "checkpoint.safetensors");
+  CHECK_FALSE(fs::exists(folder / "fresh/vocab.json"));
+  refused({"--data", news(), "--out", out, "--dropout", "nan"}, 2, "expected a number");
   put_file(folder / "few.csv", "1,a,b\n2,c,d\n");
   refused({"--data", (folder / "few.csv").string(), "--out", out, "--vocab", "257"}, 1, "20 rows");
   put_file(folder / "file", "x");

@@ -110,7 +110,8 @@ std::vector<Measured> measure_models(const Options& o, const four_models::Datase
     as_float("float", o.out);
     return all;
   }
-  if (!o.model.empty() && !std::filesystem::equivalent(o.model, o.out)) {
+  // A folder without a class head, or one that was written over, is no model to compare with.
+  if (!o.model.empty() && !std::filesystem::equivalent(o.model, o.out) && gpt2::FolderParameters(o.model).config().classes != 0) {
     as_float("before: float", o.model);
     quantized("before: " + format + " after training", o.model, std::nullopt);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include <fmt/format.h>
@@ -44,7 +45,9 @@ four_models::Dataset hold_out(four_models::Dataset& train) {
   std::vector<four_models::Item> kept;
   for (std::size_t i = 0; i < train.items.size(); ++i) (i % 20 == 19 ? test.items : kept).push_back(std::move(train.items[i]));
   train.items = std::move(kept);
-  if (test.items.empty()) lowbit::raise<lowbit::FormatError>(train.path + ": expected at least 20 rows, or --test");
+  if (test.items.empty())
+    lowbit::raise<lowbit::FormatError>(train.path + ": expected at least 20 rows to hold one out, or --test; found " +
+                                       std::to_string(train.items.size()));
   return test;
 }
 
@@ -55,7 +58,7 @@ lowbit::gpt2::Config new_shape(const Options& o) {
   c.width = o.width;
   c.inner = 4 * o.width;
   c.positions = o.positions;
-  c.vocab = o.vocab;
+  c.vocab = lowbit::gpt2::Tokenizer::load(o.out).vocab_size();  // less than asked for where the texts are few
   c.classes = classes_of(o.data);
   if (o.class_names.size() > c.classes) c.classes = o.class_names.size();
   c.class_names = o.class_names;
@@ -64,10 +67,14 @@ lowbit::gpt2::Config new_shape(const Options& o) {
 }
 
 int train(const Options& o) {
-  fs::create_directories(o.out);
   const bool fresh = o.model.empty();
-  const fs::path tokenizer = fresh ? o.out : o.model;
-  if (fresh && !(o.resume && fs::exists(o.out / "merges.txt"))) train_vocabulary(o);
+  const fs::path tokenizer = fresh ? o.out : o.model, checkpoint = o.out / "checkpoint.safetensors";
+  if (o.resume && !fs::exists(checkpoint))
+    lowbit::raise<lowbit::IoError>(checkpoint.string() + ": expected a checkpoint to go on from, found none");
+  if (!o.resume && !o.overwrite && fs::exists(checkpoint))
+    lowbit::raise<lowbit::IoError>(checkpoint.string() + " is there already: --resume goes on from it, --overwrite starts anew");
+  lowbit::io::make_folder(o.out);
+  if (fresh && !o.resume) train_vocabulary(o);
   lowbit::qat::Transformer model =
       fresh ? lowbit::qat::Transformer(new_shape(o), o.seed)
             : lowbit::qat::Transformer(lowbit::gpt2::FolderParameters(o.model), classes_of(o.data), o.seed);
@@ -90,7 +97,8 @@ int train(const Options& o) {
   Trainer trainer(o, model, rows, test);
   if (o.resume) trainer.resume();
   four_models::watch_for_interrupt();
-  if (!fresh && trainer.epochs().empty()) fmt::print("before training: {:.2f} % of the test rows\n", 100 * trainer.test_accuracy());
+  if (const auto accuracy = !fresh && !o.resume ? trainer.test_accuracy() : std::nullopt)
+    fmt::print("before training: {:.2f} % of the test rows right\n", 100 * *accuracy);
   std::fflush(stdout);
   if (!trainer.run()) {
     fmt::print(stderr, "train_classifier: interrupted; --resume goes on\n");

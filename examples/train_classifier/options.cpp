@@ -55,7 +55,8 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   app.add_option("--model", o.model, "the model to go on from [random weights]")->type_name("DIR");
   app.add_option("--qat", qat, "quantization in the loop: int8 (weights per row, activations per token), or nf4 (weights alone)")
       ->type_name("HOW");
-  app.add_flag("--resume", o.resume, "go on from the checkpoint in --out");
+  auto* resume = app.add_flag("--resume", o.resume, "go on from the checkpoint in --out");
+  app.add_flag("--overwrite", o.overwrite, "start anew although --out has a checkpoint")->excludes(resume);
 
   std::vector<CLI::Option*> shape;
   const auto shape_option = [&](const char* name, std::size_t& value, const char* text) {
@@ -73,7 +74,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
                       ->group("Shape of a new model"));
 
   const char* training = "Training";
-  app.add_option("--epochs", o.epochs, "passes over the rows [6; 1 with --model]")
+  app.add_option("--epochs", o.epochs, "passes over the rows [4; 1 with --model]")
       ->check(positive)
       ->type_name("N")
       ->group(training);
@@ -127,6 +128,10 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     for (const CLI::Option* option : shape) shape_given = shape_given || option->count() != 0;
     if (shape_given && !o.model.empty())
       throw CLI::ValidationError("--model", "has its own shape; leave the options of a new one out");
+    for (const CLI::Option* option : app.get_options())  // ranges let NaN through
+      for (const std::string& text : option->results())
+        if (text == "nan" || text == "-nan" || text == "NaN")
+          throw CLI::ValidationError(option->get_name(), "expected a number, found " + text);
     if (o.width % o.heads != 0) throw CLI::ValidationError("--width", "expected a multiple of --heads");
     if (!o.model.empty()) {
       if (app.get_option("--epochs")->count() == 0) o.epochs = 1;

@@ -17,13 +17,13 @@ inline constexpr int exit_failed = 1, exit_usage = 2;
 struct Options {
   std::filesystem::path data, test, model, out;  // test, model: may be empty
   lowbit::qat::Quantization quantization = lowbit::qat::Quantization::none;
-  bool resume = false, profile = false, freeze_embeddings = false;
+  bool resume = false, overwrite = false, profile = false, freeze_embeddings = false;
 
   // A model from random initialization.
   std::vector<std::string> class_names;
   std::size_t layers = 4, heads = 5, width = 240, vocab = 8192, positions = 256;
 
-  std::size_t epochs = 6, batch_rows = 32, max_tokens = 160, limit = 0, threads = 1;
+  std::size_t epochs = 4, batch_rows = 32, max_tokens = 160, limit = 0, threads = 1;
   double rate = 0;       // 0: the default for the kind of run
   double warmup = 0.06;  // share of all steps
   float weight_decay = 0.05f, dropout = 0.1f, label_smoothing = 0.05f, clip = 1;

@@ -28,6 +28,10 @@ double product_limit(std::size_t threads) {
 }
 
 void print_profile(const lowbit::qat::OperatorTimes& times, std::size_t threads) {
+  if (times.empty()) {
+    fmt::print("\nno step was taken, so there is nothing to profile\n");
+    return;
+  }
   const double limit = product_limit(threads);
   double total = 0, flops = 0;
   for (const auto& [name, time] : times) total += time.seconds, flops += time.flops;

@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cmath>
 #include <numeric>
-#include <sstream>
 #include <utility>
 
 #include <fmt/format.h>
@@ -36,22 +35,29 @@ Trainer::Trainer(const Options& options, lowbit::qat::Transformer& model, const 
     : options_(options), model_(model), train_(train), test_(test), pool_(options.threads) {
   optimizer_.weight_decay = options.weight_decay;
   optimizer_.clip = options.clip;
-  if (options.freeze_embeddings) model_.token_embedding.frozen = model_.position_embedding.frozen = true;
+  if (options.freeze_embeddings) {
+    model_.token_embedding.freeze();
+    model_.position_embedding.freeze();
+  }
 }
 
 // What the losses of a run depend on.
 std::string Trainer::fingerprint() const {
   std::uint64_t rows = 0xCBF29CE484222325u;
-  for (const auto& item : train_.items) {
-    rows = mixed(rows, item.label);
-    for (const std::int32_t id : item.ids) rows = mixed(rows, static_cast<std::uint64_t>(id));
-  }
+  for (const auto* set : {&train_, &test_})
+    for (const auto& item : set->items) {
+      rows = mixed(rows, item.label);
+      for (const std::int32_t id : item.ids) rows = mixed(rows, static_cast<std::uint64_t>(id));
+    }
+  const lowbit::gpt2::Config& c = model_.config;
   return fmt::format(
+      "model {} layers {} heads {} width {} inner {} positions {} vocabulary {} classes {} epsilon, "
       "epochs {} batch {} rate {} warmup {} decay {} dropout {} smoothing {} clip {} lm {} share {} seed {} qat {} frozen {} rows "
       "{} {:016x}",
-      options_.epochs, options_.batch_rows, options_.peak_rate(), options_.warmup, options_.weight_decay, options_.dropout,
-      options_.label_smoothing, options_.clip, options_.language_weight, options_.language_share, options_.seed,
-      static_cast<int>(options_.quantization), options_.freeze_embeddings, train_.items.size(), rows);
+      c.layers, c.heads, c.width, c.inner, c.positions, c.vocab, c.classes, c.epsilon, options_.epochs, options_.batch_rows,
+      options_.peak_rate(), options_.warmup, options_.weight_decay, options_.dropout, options_.label_smoothing, options_.clip,
+      options_.language_weight, options_.language_share, options_.seed, static_cast<int>(options_.quantization),
+      options_.freeze_embeddings, train_.items.size(), rows);
 }
 
 lowbit::io::Metadata Trainer::notes() const {
@@ -93,7 +99,14 @@ void Trainer::resume() {
   if (run != fingerprint())
     lowbit::raise<lowbit::FormatError>(path.string() + ": was made by another run; expected \"" + fingerprint() + "\", found \"" +
                                        run + "\"");
-  const lowbit::io::Json state = lowbit::io::parse_json(text, path.string() + ": state");
+  try {
+    take_up(lowbit::io::parse_json(text, path.string() + ": state"));
+  } catch (const lowbit::io::Json::exception& error) {
+    lowbit::raise<lowbit::FormatError>(path.string() + ": state: " + error.what());
+  }
+}
+
+void Trainer::take_up(const lowbit::io::Json& state) {
   epoch_ = state.at("epoch");
   step_ = state.at("step");
   seconds_ = state.at("seconds");
@@ -106,10 +119,11 @@ void Trainer::resume() {
   for (const auto& s : state.at("history")) history_.push_back({s.at(0), s.at(1), s.at(2), s.at(3), s.at(4), s.at(5), s.at(6)});
 }
 
-std::vector<std::size_t> Trainer::predictions() {
+std::optional<double> Trainer::test_accuracy() {
   constexpr std::size_t rows_together = 64;
   model_.prepare(options_.quantization, false, pool_);
-  std::vector<std::size_t> order(test_.items.size()), predicted(test_.items.size());
+  std::vector<std::size_t> order(test_.items.size());
+  std::size_t right = 0;
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
     const std::size_t length_a = test_.items[a].ids.size(), length_b = test_.items[b].ids.size();
@@ -118,35 +132,29 @@ std::vector<std::size_t> Trainer::predictions() {
   four_models::Progress progress("evaluating", order.size());
   const std::size_t classes = model_.config.classes;
   for (std::size_t begin = 0; begin < order.size(); begin += rows_together) {
+    if (four_models::interrupted()) return std::nullopt;
     const std::span<const std::size_t> rows = std::span(order).subspan(begin, std::min(rows_together, order.size() - begin));
     std::vector<float> logits(rows.size() * classes);
     model_.classify(make_batch(test_.items, rows), logits, pool_);
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i * classes);
-      predicted[rows[i]] = static_cast<std::size_t>(std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row);
+      right += static_cast<std::size_t>(std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row) ==
+               test_.items[rows[i]].label;
     }
     progress.step(rows.size());
   }
-  return predicted;
-}
-
-double Trainer::test_accuracy() {
-  const std::vector<std::size_t> predicted = predictions();
-  std::size_t right = 0;
-  for (std::size_t i = 0; i < predicted.size(); ++i) right += predicted[i] == test_.items[i].label;
-  return static_cast<double>(right) / static_cast<double>(predicted.size());
+  return static_cast<double>(right) / static_cast<double>(order.size());
 }
 
 bool Trainer::run() {
   const std::size_t steps = (train_.items.size() + options_.batch_rows - 1) / options_.batch_rows, total = steps * options_.epochs;
   const auto warmup = static_cast<std::uint64_t>(std::llround(options_.warmup * static_cast<double>(total)));
   auto saved = Clock::now();
-  bool going = true;
-  for (; going && epoch_ < options_.epochs;) {
+  while (epoch_ < options_.epochs) {
     const std::vector<Rows> batches = epoch_batches(train_.items, options_.batch_rows, options_.seed, epoch_);
     {
       four_models::Progress progress(fmt::format("epoch {} of {}", epoch_ + 1, options_.epochs), steps, step_);
-      for (; step_ < steps && going; going = going && !four_models::interrupted()) {
+      while (step_ < steps && !four_models::interrupted()) {
         const auto start = Clock::now();
         const lowbit::qat::Batch batch = make_batch(train_.items, batches[step_]);
         const std::uint64_t global = epoch_ * steps + step_;
@@ -187,13 +195,17 @@ bool Trainer::run() {
         }
       }
     }
-    if (step_ < steps) break;
+    save();
+    saved = Clock::now();
+    if (step_ < steps) return false;
+    const std::optional<double> accuracy = test_accuracy();
+    if (!accuracy) return false;
     EpochResult e;
     e.epoch = epoch_ + 1;
     e.loss = epoch_loss_ / static_cast<double>(steps);
     e.train_accuracy = static_cast<double>(epoch_right_) / static_cast<double>(epoch_rows_);
     e.seconds = epoch_seconds_;
-    e.test_accuracy = test_accuracy();
+    e.test_accuracy = *accuracy;
     epochs_.push_back(e);
     fmt::print("epoch {} of {}: loss {:.4f}, right in training {:.2f} %, on the test rows {:.2f} %, {:.0f} s\n", e.epoch,
                options_.epochs, e.loss, 100 * e.train_accuracy, 100 * e.test_accuracy, e.seconds);
@@ -201,11 +213,9 @@ bool Trainer::run() {
     ++epoch_;
     step_ = epoch_right_ = epoch_rows_ = 0;
     epoch_loss_ = epoch_seconds_ = 0;
-    save();
-    saved = Clock::now();
   }
-  if (epoch_ < options_.epochs) save();
-  return epoch_ >= options_.epochs;
+  save();
+  return true;
 }
 
 }  // namespace train_classifier

@@ -3,12 +3,14 @@
 #pragma once
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "options.hpp"
 
 #include "../four_models/dataset.hpp"
+#include "lowbit/io/json.hpp"
 #include "lowbit/qat/adamw.hpp"
 #include "lowbit/qat/checkpoint.hpp"
 #include "lowbit/qat/transformer.hpp"
@@ -34,9 +36,8 @@ class Trainer {
   double seconds() const { return seconds_; }  // of training, over all parts of the run
   std::size_t tokens() const { return tokens_; }
   const lowbit::qat::OperatorTimes& times() const { return times_; }
-  // The predicted class of every row of the test set.
-  std::vector<std::size_t> predictions();
-  double test_accuracy();
+  // The share of the test rows that the model gets right as it is now; nothing if Ctrl-C came before the end.
+  std::optional<double> test_accuracy();
 
  private:
   struct Step {
@@ -44,6 +45,7 @@ class Trainer {
     double loss = 0, classes = 0, language = 0, norm = 0, rate = 0;
   };
   void save();
+  void take_up(const lowbit::io::Json& state);
   void write_history() const;
   std::string fingerprint() const;
   lowbit::io::Metadata notes() const;

@@ -3,6 +3,7 @@
 // dropout and cross-entropy.  T: tokens of all rows of a batch together, C: width.  Every result is the same for any number of
 // threads: sums over tokens run in fixed parts, in order.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -66,9 +67,9 @@ struct LayerNorm {
       a.add = add;
       lowbit::detail::kernels().layer_norm_backward(a);
     });
-    if (gain.frozen) return;
-    lowbit::detail::kernels().add_rows(sums_.data(), parts, n, 2 * n, gain.gradient.data());
-    lowbit::detail::kernels().add_rows(sums_.data() + n, parts, n, 2 * n, shift.gradient.data());
+    const lowbit::detail::Kernels& kernel = lowbit::detail::kernels();
+    if (!gain.frozen) kernel.add_rows(sums_.data(), parts, n, 2 * n, gain.gradient.data());
+    if (!shift.frozen) kernel.add_rows(sums_.data() + n, parts, n, 2 * n, shift.gradient.data());
   }
 
  private:
@@ -154,13 +155,14 @@ inline void embed_backward(Parameter& tokens, Parameter& positions, std::span<co
     const std::size_t begin = piece * part, end = std::min(c, begin + part);
     for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
       for (std::size_t t = offsets[r]; t < offsets[r + 1]; ++t) {
-        float* e = tokens.gradient.data() + static_cast<std::size_t>(ids[t]) * c;
-        float* p = positions.gradient.data() + (t - offsets[r]) * c;
         const float* d = dx + t * c;
-        if (!tokens.frozen)
-          for (std::size_t i = begin; i < end; ++i) e[i] += d[i];
-        if (!positions.frozen)
-          for (std::size_t i = begin; i < end; ++i) p[i] += d[i];
+        const auto add_to = [&](Parameter& table, std::size_t row) {
+          if (table.frozen) return;
+          float* g = table.gradient.data() + row * c;
+          for (std::size_t i = begin; i < end; ++i) g[i] += d[i];
+        };
+        add_to(tokens, static_cast<std::size_t>(ids[t]));
+        add_to(positions, t - offsets[r]);
       }
   });
 }
@@ -169,7 +171,7 @@ inline void embed_backward(Parameter& tokens, Parameter& positions, std::span<co
 // mask.  Used on residual branches and on the embedding, as GPT-2 does (resid_pdrop, embd_pdrop); attention weights are not
 // dropped.
 struct Dropout {
-  float probability = 0;
+  float probability = 0;  // in [0, 1)
   std::uint64_t stream = 0;
 
   // y [n] = dropped x (+ residual where there is one); y may be x or residual.

@@ -64,14 +64,17 @@ class Panels {
 };
 
 // y (m, n) = x (m, k) times the panels' matrix, + bias [n] where there is one, + y itself where `add` says so.
-// The order of summation depends on k alone.  Throws InvalidArgument if shapes do not match.
+// zero_tail: behind its k floats every row of x has zeros up to a whole group (8), inside its stride; else rows that are no whole
+// groups are copied.  The order of summation depends on k alone.  Throws InvalidArgument if shapes do not match.
 inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float> y, Executor& executor,
-                    std::span<const float> bias = {}, bool add = false) {
+                    std::span<const float> bias = {}, bool add = false, bool zero_tail = false) {
   namespace d = lowbit::detail;
-  require(x.cols == b.k() && y.rows == x.rows && y.cols == b.n() && (bias.empty() || bias.size() == b.n()), [&] {
-    return "product: x " + shape_string(x.rows, x.cols) + ", right operand " + shape_string(b.k(), b.n()) + ", y " +
-           shape_string(y.rows, y.cols) + ", bias " + std::to_string(bias.size());
-  });
+  require(x.cols == b.k() && y.rows == x.rows && y.cols == b.n() && (bias.empty() || bias.size() == b.n()) &&
+              (!zero_tail || x.stride >= b.view().k),
+          [&] {
+            return "product: x " + shape_string(x.rows, x.cols) + ", right operand " + shape_string(b.k(), b.n()) + ", y " +
+                   shape_string(y.rows, y.cols) + ", bias " + std::to_string(bias.size());
+          });
   const d::PackedWeights w = b.view();
   const d::Kernels& kernel = d::kernels();
   // By rows where there are enough of them: then nothing is left over when the panels are few.
@@ -89,7 +92,7 @@ inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float
     g.w = w;
     g.x.data = x.row(row);
     g.x.stride_bytes = x.stride * sizeof(float);
-    if (w.k != x.cols) {  // the kernel reads whole groups of k
+    if (w.k != x.cols && !zero_tail) {  // the kernel reads whole groups of k
       padded.reset(rows * w.k);
       for (std::size_t r = 0; r < rows; ++r) std::copy_n(x.row(row + r), x.cols, padded.data() + r * w.k);
       g.x.data = padded.data();

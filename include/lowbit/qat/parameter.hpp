@@ -28,6 +28,13 @@ struct Parameter {
         value(checked_mul(its_rows, its_cols, "parameter")),
         gradient(its_rows * its_cols) {}
   std::size_t size() const { return value.size(); }
+  // It gets no gradient from now on, and the memory for one is freed.
+  void freeze() {
+    frozen = true;
+    gradient = {};
+    first_moment = {};
+    second_moment = {};
+  }
 };
 
 // Independent of its neighbours: the i-th number of a stream is a function of the stream's seed and of i alone (splitmix64's mix),

@@ -34,7 +34,7 @@ struct LossOptions {
   double language_share = 1;  // of the tokens that have a successor, those whose prediction counts; drawn anew for every batch
   float dropout = 0;
   std::uint64_t stream = 0;  // decides what is dropped and drawn
-  float scale = 1;           // multiplies the gradients: for a batch in parts
+  float scale = 1;           // multiplies the gradients
   OperatorTimes* times = nullptr;
 };
 
@@ -114,9 +114,13 @@ class Transformer {
   // Lays out the weights; before anything else, and after every change of them.
   void prepare(Quantization quantization, bool with_backward, Executor& executor, OperatorTimes* times = nullptr) {
     const detail::Timer timer(times, "laying out weights");
-    for (TrainedBlock& b : blocks)
-      for (Linear* l : {&b.attention_in, &b.attention_out, &b.mlp_in, &b.mlp_out})
-        l->prepare(quantization, with_backward, executor);
+    executor.run(4 * blocks.size(), [&](std::size_t i) {
+      TrainedBlock& b = blocks[i / 4];
+      Linear* const layers[] = {&b.attention_in, &b.attention_out, &b.mlp_in, &b.mlp_out};
+      thread_local AlignedBuffer<float> rounded;
+      SerialExecutor serial;
+      layers[i % 4]->prepare(quantization, with_backward, rounded, serial);
+    });
     score_rows_.lay_rows(score.value.data(), score.rows, score.cols, score.cols, executor);
   }
 
@@ -134,6 +138,14 @@ class Transformer {
   // The loss of a batch; adds its gradient to every parameter's that is not frozen.  Throws InvalidArgument if the batch is none.
   Loss backward(const Batch& batch, const LossOptions& options, Executor& executor) {
     check(batch);
+    require(options.dropout >= 0 && options.dropout < 1 && options.label_smoothing >= 0 && options.label_smoothing <= 1 &&
+                options.language_weight >= 0 && std::isfinite(options.language_weight) && options.language_share >= 0 &&
+                options.language_share <= 1 && std::isfinite(options.scale),
+            [] {
+              return std::string(
+                  "training: expected dropout in [0, 1), label smoothing and language share in [0, 1], a language "
+                  "weight from 0 on and a finite scale");
+            });
     forward(batch, options, true, executor);
     select(batch, options, executor);
     const std::size_t tokens = batch.tokens(), c = config.width;
@@ -327,12 +339,14 @@ class Transformer {
     score_columns_.lay_columns(score.value.data(), classes, c, c, executor);
     product(MatrixView<const float>(logits_.data(), rows, classes), score_columns_, MatrixView<float>(dnormed_.data(), rows, c),
             executor);
-    if (!score.frozen) gradient_.add(logits_.data(), normed_.data(), rows, classes, c, score.gradient.data(), executor);
+    if (!score.frozen)
+      gradient_.add(MatrixView<const float>(logits_.data(), rows, classes), normed_.data(), c, score.gradient.data(), executor);
   }
 
   // By chunks of tokens: the logits of all of them at once would be the largest thing in memory.
   void language_loss(const Batch& batch, const LossOptions& options, Loss& loss, Executor& executor) {
     constexpr std::size_t chunk = 256;
+    const std::size_t stride = ceil_div(config.vocab, lowbit::detail::group_k) * lowbit::detail::group_k;
     const std::size_t first = batch.rows(), count = selected_.size() - first, c = config.width, v = config.vocab;
     const float factor = options.scale * options.language_weight / static_cast<float>(count);
     const detail::Timer timer(options.times, "language head", 6.0 * static_cast<double>(count * c * v));
@@ -342,15 +356,18 @@ class Transformer {
     for (std::size_t begin = 0; begin < count; begin += chunk) {
       const std::size_t n = std::min(chunk, count - begin);
       const float* x = normed_.data() + (first + begin) * c;
-      language_logits_.grow(n * v);
-      product(MatrixView<const float>(x, n, c), language_rows_, MatrixView<float>(language_logits_.data(), n, v), executor);
+      language_logits_.grow(n * stride);
+      float* logits = language_logits_.data();
+      product(MatrixView<const float>(x, n, c), language_rows_, MatrixView<float>(logits, n, v, stride), executor);
       executor.run(n, [&](std::size_t i) {
-        losses_[begin + i] = lowbit::detail::kernels().cross_entropy(language_logits_.data() + i * v, v,
+        std::fill_n(logits + i * stride + v, stride - v, 0.0f);
+        losses_[begin + i] = lowbit::detail::kernels().cross_entropy(logits + i * stride, v,
                                                                      static_cast<std::size_t>(targets_[begin + i]), 0.0f, factor);
       });
-      product(MatrixView<const float>(language_logits_.data(), n, v), language_columns_,
-              MatrixView<float>(dnormed_.data() + (first + begin) * c, n, c), executor);
-      if (!token_embedding.frozen) gradient_.add(language_logits_.data(), x, n, v, c, token_embedding.gradient.data(), executor);
+      const MatrixView<const float> dlogits(logits, n, v, stride);
+      product(dlogits, language_columns_, MatrixView<float>(dnormed_.data() + (first + begin) * c, n, c), executor, {}, false,
+              true);
+      if (!token_embedding.frozen) gradient_.add(dlogits, x, c, token_embedding.gradient.data(), executor);
     }
     for (const float l : losses_) loss.language += static_cast<double>(l);
     loss.language /= static_cast<double>(count);
