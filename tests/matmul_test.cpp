@@ -10,6 +10,7 @@
 #include <limits>
 #include <memory>
 #include <span>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <utility>
@@ -153,7 +154,7 @@ TEST_CASE("4-bit weights of every block size, in rows that blocks fit and in row
         for (const bool nf4 : {false, true}) {
           const Weights w = nf4 ? lowbit_test::four_bit_weights<lowbit::Nf4>(values, n, k, block, double_quantized)
                                 : lowbit_test::four_bit_weights<lowbit::Fp4>(values, n, k, block, double_quantized);
-          CHECK(w.packed.has_value() == (k % block == 0 || block % k == 0));
+          CHECK(w.packed.has_value() == (k % block == 0 || block % k == 0 || std::gcd(k, block) >= 32));
           INFO("k " << k);
           for_each_way(w, [&](Compute compute, bool packed) {
             MatmulOptions options;

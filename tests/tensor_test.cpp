@@ -409,17 +409,30 @@ TEST_CASE("double-quantized scales come back also where several codes decode ali
       }
 }
 
-TEST_CASE("blocks that cross rows cannot be packed, and say so", "[pack]") {
+TEST_CASE("blocks that cross rows anywhere cannot be packed, and say so", "[pack]") {
   Random random(39);
-  const Floats w = random.normals(5 * 96);
-  for (const Weights& t : {lowbit_test::four_bit_weights<lowbit::Nf4>(w, 5, 96, 64, true),
-                           lowbit_test::four_bit_weights<lowbit::Fp4>(w, 5, 96, 512, false),
-                           lowbit_test::quantized<Int8Tensor<Blockwise<100>>>("int8", w, 5, 96)}) {
+  const Floats odd = random.normals(5 * 100), w = random.normals(5 * 96);
+  for (const Weights& t : {lowbit_test::four_bit_weights<lowbit::Nf4>(odd, 5, 100, 64, true),
+                           lowbit_test::four_bit_weights<lowbit::Fp4>(odd, 5, 100, 512, false),
+                           lowbit_test::quantized<Int8Tensor<Blockwise<64>>>("int8", odd, 5, 100)}) {
     CHECK_FALSE(PackedTensor::packable(t.tensor));
     CHECK(unsaid<InvalidArgument>(
               [&] { PackedTensor::pack(t.tensor); },
-              {lowbit::format_name(t.tensor.format()), "(5, 96)", std::to_string(t.tensor.block_size()), "cross rows"}) == "");
+              {lowbit::format_name(t.tensor.format()), "(5, 100)", std::to_string(t.tensor.block_size()), "cross rows"}) == "");
   }
+  // Where they cross at multiples of 32, what shares a scale in every row is a record: 32 of 64 or 512 in rows of 96, 256 of 4096
+  // in rows of 768.
+  for (const std::size_t block : Sizes{64, 512})
+    for (const bool doubled : {false, true}) {
+      const Weights t = lowbit_test::four_bit_weights<lowbit::Nf4>(w, 5, 96, block, doubled);
+      REQUIRE(t.packed.has_value());
+      CHECK(t.packed->view().block == 32);
+      CHECK(difference(t.tensor.parts(), t.packed->unpack().parts()) == "");
+    }
+  const Weights wide = lowbit_test::four_bit_weights<lowbit::Nf4>(random.uneven(48 * 768), 48, 768, 4096, true);
+  REQUIRE(wide.packed.has_value());
+  CHECK(wide.packed->view().block == 256);
+  CHECK(difference(wide.tensor.parts(), wide.packed->unpack().parts()) == "");
   // Whole blocks in a row, whole rows in a block, and blocks that are no multiple of the layout's eight.
   CHECK(lowbit_test::four_bit_weights<lowbit::Nf4>(w, 5, 96, 32, true).packed.has_value());
   CHECK(lowbit_test::four_bit_weights<lowbit::Nf4>(w, 15, 32, 64, true).packed.has_value());

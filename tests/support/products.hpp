@@ -254,8 +254,12 @@ inline std::vector<Bounded> expected_int8(const std::vector<float>& x, std::size
           exact += q.codes[i] * e.code[c * k + i];
           exact_size += std::abs(q.codes[i] * e.code[c * k + i]);
         }
-        const bool parts = lowbit::detail::element_bits(w.format()) == 4 && i - (first - c * k) > lowbit::detail::short_sum_k;
-        if (parts) blocks += (i - (first - c * k)) / lowbit::detail::short_sum_k;
+        const std::size_t run = i - (first - c * k), four_bit_sum = lowbit::detail::short_sum_k,
+                          record = record_k(k, w.block_size());
+        const bool four_bit = lowbit::detail::element_bits(w.format()) == 4;
+        const std::size_t longest = four_bit ? std::min(record, four_bit_sum) : record;
+        const bool parts = run > longest;
+        if (parts) blocks += run / longest + 1;
         sum += static_cast<double>(exact) * e.scale[first] * unit;
         size += std::fabs(static_cast<double>(parts ? exact_size : exact) * e.scale[first] * unit);
       }

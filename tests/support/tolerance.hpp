@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <numeric>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -50,13 +51,20 @@ inline Bounded gelu(const Bounded& a) {
   return {gelu(a.value), 1.13 * a.bound + own};
 }
 
+// The k that are summed before their scale is applied: a block, the row, or, of packed blocks that cross rows, what surely shares a
+// scale.
+inline std::size_t record_k(std::size_t k, std::size_t block) {
+  const std::size_t shared = block == 0 ? k : std::gcd(k, block);
+  return shared >= 32 ? shared : block == 0 ? k : std::min(k, block);
+}
+
 // Roundings between a product and the result of a kernel: a block is summed in chunks of at most 512 k (canonical kernels: in at
 // least 4 lanes), the sums of the blocks are then added up times their scales.  8 more for the lanes' sum, the roundings of decoded
 // weights that the reference has and the kernel has not, and the factors of the row and the format.  block: 0 for none.
 inline std::size_t product_roundings(std::size_t k, std::size_t block) {
   const std::size_t span = block == 0 ? k : std::min(k, block);
   const std::size_t chunk = std::max(std::min<std::size_t>(span, 512), span / 4 + 4);
-  const std::size_t spans = span == 0 ? 0 : k / span + 2;
+  const std::size_t spans = span == 0 ? 0 : k / record_k(k, block) + 2;
   return chunk + spans * (span / 512 + 1) + 8;
 }
 

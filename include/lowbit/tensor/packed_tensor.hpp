@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "lowbit/tensor/tensor.hpp"
@@ -20,17 +21,16 @@ class PackedTensor {
   PackedTensor(PackedTensor&&) = default;
   PackedTensor& operator=(PackedTensor&&) = default;
 
-  // Whether the layout can hold `t`: blocks must not cross rows.  Where it cannot, products run on the canonical tensor.
-  static bool packable(const Tensor& t) {
-    return t.cols() != 0 && (t.block_size() == 0 || t.block_size() % t.cols() == 0 ||
-                             (t.cols() % t.block_size() == 0 && t.block_size() % detail::group_k == 0));
-  }
+  // Whether the layout can hold `t`.  Blocks may cross rows where all of them begin at multiples of 32 inside a row, as blocks of
+  // 4096 do at 768 columns: scales are then held for as many elements as surely share one.  Where it cannot, products run on the
+  // canonical tensor.
+  static bool packable(const Tensor& t) { return t.cols() != 0 && (t.block_size() == 0 || record_block(t) != 0); }
 
   // Throws InvalidArgument if t is not packable.
   static PackedTensor pack(const Tensor& t) {
     require(packable(t), [&] {
       return std::string(format_name(t.format())) + " tensor of shape " + shape_string(t.rows(), t.cols()) + " with block size " +
-             std::to_string(t.block_size()) + ": blocks cross rows, so it cannot be packed";
+             std::to_string(t.block_size()) + ": blocks cross rows at places that are no multiple of 32, so it cannot be packed";
     });
     PackedTensor p;
     const TensorParts& parts = t.parts();
@@ -44,7 +44,7 @@ class PackedTensor {
     const bool scaled = parts.block != 0;
     p.layout_.n = t.rows();
     p.layout_.k = padded;
-    p.layout_.block = scaled && parts.block < t.cols() ? parts.block : padded;
+    p.layout_.block = scaled && record_block(t) < t.cols() ? record_block(t) : padded;
     p.layout_.element = detail::element_of(t.format());
     p.layout_.scaled = scaled;
     p.layout_.scale_factor = t.format() == Format::llm_int8 ? llm_int8_inverse_127 : 1.0f;
@@ -115,6 +115,16 @@ class PackedTensor {
   }
 
  private:
+  // Elements of a row that surely share a scale, whatever the row: all of them, or a multiple of 8; 0 if there are too few for a
+  // record.
+  static std::size_t record_block(const Tensor& t) {
+    constexpr std::size_t fewest = 32;
+    const std::size_t block = t.block_size(), cols = t.cols();
+    if (block % cols == 0) return cols;
+    const std::size_t shared = std::gcd(block, cols);
+    return shared == block || shared >= fewest ? (shared % detail::group_k == 0 ? shared : 0) : 0;
+  }
+
   // A panel's records hold `steps` runs of 48 dwords (f16: of 48 halves) per group; visit(row, first k of the group, run, address).
   template <class Self, class Visit>
   static void visit_dwords(Self& self, const Visit& visit) {
