@@ -3,7 +3,6 @@
 #pragma once
 #include <array>
 #include <chrono>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -107,23 +106,8 @@ class ModelWalk {
     });
   }
   void attention() {
-    const std::size_t c = net_.config.width, heads = net_.config.heads, depth = c / heads;
-    executor_.run(heads, [&](std::size_t head) {
-      thread_local lowbit::AlignedBuffer<float> scratch;
-      lowbit::detail::AttentionArgs a;
-      a.positions = tokens_;
-      a.depth = depth;
-      a.q = wide_.data() + head * depth;
-      a.k = a.q + c;
-      a.v = a.k + c;
-      a.stride = 3 * c;
-      a.out = attended_.data() + head * depth;
-      a.out_stride = c;
-      a.scale = 1.0f / std::sqrt(static_cast<float>(depth));
-      scratch.grow(lowbit::detail::attention_scratch_floats(tokens_, depth));
-      a.scratch = scratch.data();
-      lowbit::detail::kernels().attention(a);
-    });
+    const std::size_t offsets[] = {0, tokens_};
+    lowbit::gpt2::attention(wide_.data(), offsets, net_.config.heads, net_.config.width, attended_.data(), executor_);
   }
 
   const lowbit::gpt2::Transformer& net_;

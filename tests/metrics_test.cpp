@@ -110,3 +110,11 @@ TEST_CASE("summaries: mean, the middle of an even count, the nearest rank") {
   CHECK(summary_of(hundred).p95 == 96);  // 95 of 101 are 94.06 %
   CHECK(summary_of(hundred).median == 51);
 }
+
+TEST_CASE("paired difference: by hand", "[metrics]") {
+  // 18 against 23 of 7,600: -5 rows; variance (41 - 25 / 7600) / 7600^2.
+  const auto [gain, reach] = four_models::paired_difference(18, 23, 7600);
+  CHECK(gain == Approx(-5.0 / 7600));
+  CHECK(reach == Approx(1.959963984540054 * std::sqrt(41 - 25.0 / 7600) / 7600));
+  CHECK(four_models::paired_difference(0, 0, 10) == std::pair(0.0, 0.0));
+}

@@ -48,10 +48,12 @@ inline Scores scores_of(const Confusion& confusion) {
   return s;
 }
 
+inline constexpr double normal_97_5 = 1.959963984540054;  // 97.5 % of a standard normal lie below
+
 // Wilson's 95 % interval of a share: correct of rows.  (0, 1) where there are no rows.
 inline std::pair<double, double> wilson_interval(std::size_t correct, std::size_t rows) {
   if (rows == 0) return {0, 1};
-  const double z = 1.959963984540054;  // 97.5 % of a standard normal lie below
+  const double z = normal_97_5;
   const double n = static_cast<double>(rows), p = static_cast<double>(correct) / n;
   const double middle = p + z * z / (2 * n), reach = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n)), scale = 1 + z * z / n;
   return {std::max(0.0, (middle - reach) / scale), std::min(1.0, (middle + reach) / scale)};
@@ -68,6 +70,13 @@ inline double mcnemar_p(std::size_t a, std::size_t b) {
     sum += std::exp(log_term);
   }
   return std::min(1.0, 2 * sum);
+}
+
+// The difference of two models' accuracies on the same rows, and the half width of its 95 % interval (normal, paired): a of the
+// rows only the first gets right, b only the second.  rows > 0.
+inline std::pair<double, double> paired_difference(std::size_t a, std::size_t b, std::size_t rows) {
+  const double n = static_cast<double>(rows), gain = static_cast<double>(a) - static_cast<double>(b);
+  return {gain / n, normal_97_5 * std::sqrt(std::max(0.0, static_cast<double>(a + b) - gain * gain / n)) / n};
 }
 
 // In the unit of the values.

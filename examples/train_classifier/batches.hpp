@@ -63,4 +63,10 @@ inline lowbit::qat::Batch make_batch(std::span<const four_models::Item> items, s
   return batch;
 }
 
+// The class of row `row` of logits (rows, classes): the first of the largest.
+inline std::size_t likeliest(std::span<const float> logits, std::size_t row, std::size_t classes) {
+  const auto of_row = logits.subspan(row * classes, classes);
+  return static_cast<std::size_t>(std::max_element(of_row.begin(), of_row.end()) - of_row.begin());
+}
+
 }  // namespace train_classifier

@@ -2,7 +2,7 @@
 #include "export.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -11,6 +11,7 @@
 
 #include "../four_models/metrics.hpp"
 #include "../four_models/progress.hpp"
+#include "batches.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/gpt2/model_writer.hpp"
 #include "lowbit/io/file.hpp"
@@ -27,23 +28,16 @@ std::vector<std::size_t> predictions_of(const gpt2::Transformer& model, const fo
   four_models::Progress progress("running a model", test.items.size());
   lowbit::ThreadPool pool(threads);
   const std::size_t classes = model.config.classes;
-  std::vector<std::size_t> predicted;
+  std::vector<std::size_t> predicted, rows;
   constexpr std::size_t rows_together = 32;
-  for (std::size_t begin = 0; begin < test.items.size(); begin += rows_together) {
-    const std::size_t end = std::min(test.items.size(), begin + rows_together);
-    std::vector<std::int32_t> ids;
-    std::vector<std::size_t> offsets{0};
-    for (std::size_t i = begin; i < end; ++i) {
-      ids.insert(ids.end(), test.items[i].ids.begin(), test.items[i].ids.end());
-      offsets.push_back(ids.size());
-    }
-    std::vector<float> logits((end - begin) * classes);
-    model.classify(ids, offsets, logits, pool);
-    for (std::size_t i = 0; i < end - begin; ++i) {
-      const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i * classes);
-      predicted.push_back(static_cast<std::size_t>(std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row));
-    }
-    progress.step(end - begin);
+  for (std::size_t begin = 0; begin < test.items.size(); begin += rows.size()) {
+    rows.resize(std::min(rows_together, test.items.size() - begin));
+    std::iota(rows.begin(), rows.end(), begin);
+    const lowbit::qat::Batch batch = make_batch(test.items, rows);
+    std::vector<float> logits(rows.size() * classes);
+    model.classify(batch.ids, batch.offsets, logits, pool);
+    for (std::size_t i = 0; i < rows.size(); ++i) predicted.push_back(likeliest(logits, i, classes));
+    progress.step(rows.size());
   }
   return predicted;
 }
@@ -61,12 +55,6 @@ Discordant discordant(const Measured& a, const Measured& b, const four_models::D
   }
   return d;
 }
-// The difference of two accuracies on the same rows, first less second, and the half width of its 95 % interval (normal, paired).
-std::pair<double, double> difference(const Discordant& d, std::size_t rows) {
-  const double n = static_cast<double>(rows), b = static_cast<double>(d.first), c = static_cast<double>(d.second);
-  return {(b - c) / n, 1.959963984540054 * std::sqrt(std::max(0.0, b + c - (b - c) * (b - c) / n)) / n};
-}
-
 }  // namespace
 
 void export_model(const Options& o, lowbit::qat::Transformer& model, const std::filesystem::path& tokenizer) {
@@ -132,7 +120,7 @@ void print_models(const std::vector<Measured>& models, const four_models::Datase
     std::string against;
     if (&m != &last) {
       const Discordant d = discordant(last, m, test);
-      const auto [gain, reach] = difference(d, rows);
+      const auto [gain, reach] = four_models::paired_difference(d.first, d.second, rows);
       against = fmt::format("{:+.2f} +- {:.2f}, only it right {}, only this {}, McNemar p {:.2g}", 100 * gain, 100 * reach, d.first,
                             d.second, four_models::mcnemar_p(d.first, d.second));
     }
@@ -180,7 +168,7 @@ void write_summary(const Options& o, const gpt2::Config& config, const Trainer& 
   for (const Measured& m : measured) {
     const auto [low, high] = four_models::wilson_interval(m.right, test.items.size());
     const Discordant d = discordant(measured.back(), m, test);
-    const auto [gain, reach] = difference(d, test.items.size());
+    const auto [gain, reach] = four_models::paired_difference(d.first, d.second, test.items.size());
     json["models"].push_back({{"name", m.name},
                               {"folder", m.folder.string()},
                               {"last_less_this",

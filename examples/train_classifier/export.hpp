@@ -12,7 +12,8 @@
 
 namespace train_classifier {
 
-// Writes the model to o.out, with --qat also its twin to o.out/int8.  tokenizer: the folder that has vocab.json and merges.txt.
+// Writes the model to o.out, with --qat int8 also its twin to o.out/int8.  tokenizer: the folder that has vocab.json and
+// merges.txt.
 void export_model(const Options& o, lowbit::qat::Transformer& model, const std::filesystem::path& tokenizer);
 
 // A model that was loaded from its folder and run on the test rows.

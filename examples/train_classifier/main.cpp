@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// train_classifier: a GPT-2 text classifier from rows of text, in float or with INT8 quantization in the loop.
+// train_classifier: a GPT-2 text classifier from rows of text, in float or with quantization in the loop.
 #include <algorithm>
 #include <exception>
 #include <filesystem>

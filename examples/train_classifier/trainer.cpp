@@ -136,11 +136,7 @@ std::optional<double> Trainer::test_accuracy() {
     const std::span<const std::size_t> rows = std::span(order).subspan(begin, std::min(rows_together, order.size() - begin));
     std::vector<float> logits(rows.size() * classes);
     model_.classify(make_batch(test_.items, rows), logits, pool_);
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i * classes);
-      right += static_cast<std::size_t>(std::max_element(row, row + static_cast<std::ptrdiff_t>(classes)) - row) ==
-               test_.items[rows[i]].label;
-    }
+    for (std::size_t i = 0; i < rows.size(); ++i) right += likeliest(logits, i, classes) == test_.items[rows[i]].label;
     progress.step(rows.size());
   }
   return static_cast<double>(right) / static_cast<double>(order.size());

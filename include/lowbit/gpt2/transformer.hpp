@@ -3,13 +3,13 @@
 // its own length, so nothing is padded; and a row's result does not depend on its neighbours or on the number of threads.
 #pragma once
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "lowbit/gpt2/attention.hpp"
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/linear.hpp"
 
@@ -175,7 +175,7 @@ class Transformer {
       block.attention_in.shape(b.normed_input);
       layer_norm(block.ln_1, x.data, tokens, b.normed_input, executor);
       block.attention_in.forward(b.normed_input, qkv, executor);
-      attention(qkv.data, offsets, attended.data, executor);
+      attention(qkv.data, offsets, config.heads, config.width, attended.data, executor);
       block.attention_out.forward(attended, x, executor, Activation::none, x);
       block.mlp_in.shape(b.normed_input);
       block.mlp_out.shape(b.inner_input);
@@ -241,28 +241,6 @@ class Transformer {
     a.n = config.width;
     a.epsilon = config.epsilon;
     lowbit::detail::kernels().layer_norm(a);
-  }
-
-  // out (T, C) from qkv (T, 3C): every head of every row on its own.
-  void attention(const float* qkv, std::span<const std::size_t> offsets, float* out, Executor& executor) const {
-    const std::size_t rows = offsets.size() - 1, c = config.width, depth = c / config.heads;
-    executor.run(rows * config.heads, [&](std::size_t task) {
-      const std::size_t r = task / config.heads, head = task % config.heads, first = offsets[r] - offsets[0];
-      thread_local AlignedBuffer<float> scratch;
-      lowbit::detail::AttentionArgs a;
-      a.positions = offsets[r + 1] - offsets[r];
-      a.depth = depth;
-      a.q = qkv + first * 3 * c + head * depth;
-      a.k = a.q + c;
-      a.v = a.k + c;
-      a.stride = 3 * c;
-      a.out = out + first * c + head * depth;
-      a.out_stride = c;
-      a.scale = 1.0f / std::sqrt(static_cast<float>(depth));
-      scratch.grow(lowbit::detail::attention_scratch_floats(a.positions, depth));
-      a.scratch = scratch.data();
-      lowbit::detail::kernels().attention(a);
-    });
   }
 };
 

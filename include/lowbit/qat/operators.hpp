@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 
+#include "lowbit/gpt2/attention.hpp"
 #include "lowbit/kernel/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/qat/parameter.hpp"
@@ -88,47 +89,27 @@ inline void gelu_backward(const float* x, const float* dy, std::size_t n, float*
   });
 }
 
-// out (T, C) from qkv (T, 3C), row r of the batch being tokens [offsets[r], offsets[r+1]).
-inline void attention(const float* qkv, std::span<const std::size_t> offsets, std::size_t heads, std::size_t width, float* out,
-                      Executor& executor) {
-  executor.run((offsets.size() - 1) * heads, [&](std::size_t task) {
-    const std::size_t r = task / heads, head = task % heads, depth = width / heads, first = offsets[r];
-    thread_local AlignedBuffer<float> scratch;
-    lowbit::detail::AttentionArgs a;
-    a.positions = offsets[r + 1] - first;
-    a.depth = depth;
-    a.q = qkv + first * 3 * width + head * depth;
-    a.k = a.q + width;
-    a.v = a.k + width;
-    a.stride = 3 * width;
-    a.out = out + first * width + head * depth;
-    a.out_stride = width;
-    a.scale = 1.0f / std::sqrt(static_cast<float>(depth));
-    scratch.grow(lowbit::detail::attention_scratch_floats(a.positions, depth));
-    a.scratch = scratch.data();
-    lowbit::detail::kernels().attention(a);
-  });
-}
+// out (T, C) from qkv (T, 3C), row r of the batch being tokens [offsets[r], offsets[r+1]); as the model runs it.
+using gpt2::attention;
 // dqkv (T, 3C) from dout (T, C).
 inline void attention_backward(const float* qkv, const float* dout, std::span<const std::size_t> offsets, std::size_t heads,
                                std::size_t width, float* dqkv, Executor& executor) {
-  executor.run((offsets.size() - 1) * heads, [&](std::size_t task) {
-    const std::size_t r = task / heads, head = task % heads, depth = width / heads, first = offsets[r];
+  gpt2::for_each_head(offsets, heads, width, executor, [&](const gpt2::HeadPlace& p) {
     thread_local AlignedBuffer<float> scratch;
     lowbit::detail::AttentionBackwardArgs a;
-    a.positions = offsets[r + 1] - first;
-    a.depth = depth;
-    a.q = qkv + first * 3 * width + head * depth;
-    a.k = a.q + width;
-    a.v = a.k + width;
-    a.dq = dqkv + first * 3 * width + head * depth;
-    a.dk = a.dq + width;
-    a.dv = a.dk + width;
-    a.stride = 3 * width;
-    a.dout = dout + first * width + head * depth;
-    a.out_stride = width;
-    a.scale = 1.0f / std::sqrt(static_cast<float>(depth));
-    scratch.grow(lowbit::detail::attention_backward_scratch_floats(a.positions, depth));
+    a.positions = p.positions;
+    a.depth = p.depth;
+    a.q = qkv + p.q;
+    a.k = qkv + p.k;
+    a.v = qkv + p.v;
+    a.dq = dqkv + p.q;
+    a.dk = dqkv + p.k;
+    a.dv = dqkv + p.v;
+    a.stride = p.stride;
+    a.dout = dout + p.out;
+    a.out_stride = p.out_stride;
+    a.scale = p.scale;
+    scratch.grow(lowbit::detail::attention_backward_scratch_floats(p.positions, p.depth));
     a.scratch = scratch.data();
     lowbit::detail::kernels().attention_backward(a);
   });
