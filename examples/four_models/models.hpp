@@ -40,7 +40,8 @@ struct Tuning {
   bool double_quantized = true;
   float int8_threshold = 6.0f;
   lowbit::Outliers outliers = lowbit::Outliers::per_row;
-  std::optional<lowbit::Compute> compute = std::nullopt;  // of nf4_bnb and fp4; default: bf16 where the processor is fast at it, else int8
+  // Of nf4_bnb and fp4; default: bf16 where the processor is fast at it, else int8.
+  std::optional<lowbit::Compute> compute = std::nullopt;
 };
 
 // The compute type of nf4_bnb and fp4 on this machine.
