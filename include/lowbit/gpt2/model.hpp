@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // A GPT-2 with its linear weights in a chosen format: Model<NF4Tensor<>>, Model<Int8Tensor<>>, Model<DenseTensor<float>>, ...
 #pragma once
+#include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -17,6 +19,54 @@ struct ModelOptions {
   LinearOptions linear = {};
   Format rest = Format::f32;  // embeddings, norms and biases: f32, or f16 (rounded to it; held as halves where that saves memory)
 };
+
+namespace detail {
+
+// All parameters of a model.  weights(name, tensor): a linear layer's weights in the model's format from what the source holds; a
+// function object, so that this is compiled once and not for every format.
+inline void read_transformer(Transformer& model, const ParameterSource& source, Format rest, const LinearOptions& options,
+                             const std::function<Tensor(const std::string&, Tensor)>& weights) {
+  require(rest == Format::f32 || rest == Format::f16,
+          [&] { return std::string("model: the rest can be f32 or f16, not ") + format_name(rest); });
+  const Config config = source.config();
+  const std::size_t c = config.width;
+  const bool half = rest == Format::f16;
+  const auto embedding = [&](const char* name, std::size_t rows) {
+    const AlignedBuffer<float> values = source.floats(name, rows, c);
+    return half ? Tensor(DenseTensor<Float16>::quantize(values.data(), rows, c))
+                : Tensor(DenseTensor<float>::quantize(values.data(), rows, c));
+  };
+  const auto vector = [&](const std::string& name, std::size_t n) {
+    AlignedBuffer<float> values = source.floats(name, 1, n);
+    if (half)
+      for (float& v : values) v = to_float(to_float16(v));
+    return values;
+  };
+  const auto norm = [&](const std::string& name) { return LayerNorm{vector(name + ".weight", c), vector(name + ".bias", c)}; };
+  const auto linear = [&](const std::string& name, std::size_t out, std::size_t in) {
+    return Linear(weights(name, source.linear(name, out, in)), vector(name + ".bias", out), options);
+  };
+  model.config = config;
+  model.rest_format = rest;
+  model.token_embedding = embedding("wte.weight", config.vocab);
+  model.position_embedding = embedding("wpe.weight", config.positions);
+  for (std::size_t i = 0; i < config.layers; ++i) {
+    const std::string h = "h." + std::to_string(i) + ".";
+    Block b;
+    b.ln_1 = norm(h + "ln_1");
+    b.attention_in = linear(h + "attn.c_attn", 3 * c, c);
+    b.attention_out = linear(h + "attn.c_proj", c, c);
+    b.ln_2 = norm(h + "ln_2");
+    b.mlp_in = linear(h + "mlp.c_fc", config.inner, c);
+    b.mlp_out = linear(h + "mlp.c_proj", c, config.inner);
+    model.blocks.push_back(std::move(b));
+  }
+  model.ln_f = norm("ln_f");
+  if (config.classes != 0) model.score = embedding("score.weight", config.classes);
+  if (!config.tied && source.contains("lm_head.weight")) model.lm_head = embedding("lm_head.weight", config.vocab);
+}
+
+}  // namespace detail
 
 template <class Weights>
 class Model : public Transformer {
@@ -34,43 +84,8 @@ class Model : public Transformer {
     return Model(FolderParameters(folder, base), options);
   }
   explicit Model(const ParameterSource& source, const Options& options = {}) {
-    require(options.rest == Format::f32 || options.rest == Format::f16,
-            [&] { return std::string("model: the rest can be f32 or f16, not ") + format_name(options.rest); });
-    config = source.config();
-    rest_format = options.rest;
-    const std::size_t c = config.width;
-    const bool half = options.rest == Format::f16;
-    const auto embedding = [&](const char* name, std::size_t rows) {
-      const AlignedBuffer<float> values = source.floats(name, rows, c);
-      return half ? Tensor(DenseTensor<Float16>::quantize(values.data(), rows, c))
-                  : Tensor(DenseTensor<float>::quantize(values.data(), rows, c));
-    };
-    const auto vector = [&](const std::string& name, std::size_t n) {
-      AlignedBuffer<float> values = source.floats(name, 1, n);
-      if (half)
-        for (float& v : values) v = to_float(to_float16(v));
-      return values;
-    };
-    const auto norm = [&](const std::string& name) { return LayerNorm{vector(name + ".weight", c), vector(name + ".bias", c)}; };
-    const auto linear = [&](const std::string& name, std::size_t out, std::size_t in) {
-      return Linear(weights(name, source.linear(name, out, in), options), vector(name + ".bias", out), options.linear);
-    };
-    token_embedding = embedding("wte.weight", config.vocab);
-    position_embedding = embedding("wpe.weight", config.positions);
-    for (std::size_t i = 0; i < config.layers; ++i) {
-      const std::string h = "h." + std::to_string(i) + ".";
-      Block b;
-      b.ln_1 = norm(h + "ln_1");
-      b.attention_in = linear(h + "attn.c_attn", 3 * c, c);
-      b.attention_out = linear(h + "attn.c_proj", c, c);
-      b.ln_2 = norm(h + "ln_2");
-      b.mlp_in = linear(h + "mlp.c_fc", config.inner, c);
-      b.mlp_out = linear(h + "mlp.c_proj", c, config.inner);
-      blocks.push_back(std::move(b));
-    }
-    ln_f = norm("ln_f");
-    if (config.classes != 0) score = embedding("score.weight", config.classes);
-    if (!config.tied && source.contains("lm_head.weight")) lm_head = embedding("lm_head.weight", config.vocab);
+    detail::read_transformer(*this, source, options.rest, options.linear,
+                             [&](const std::string& name, Tensor t) { return weights(name, std::move(t), options); });
   }
 
  private:
