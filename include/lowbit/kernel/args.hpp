@@ -170,8 +170,14 @@ inline constexpr std::size_t any_rows = ~std::size_t{0};
 // Panels that a kernel takes at a time for m rows: parts of parallel work are best cut there.
 constexpr std::size_t panels_together(std::size_t m) { return m == 1 ? 4 : m == 2 ? 2 : 1; }
 
-// Totals of a row block, then a decoded chunk of one panel: 4 bytes a weight at most (f32 compute).
-inline std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) { return (row_block + w.chunk(c)) * panel_cols * 4; }
+// k of a panel that are decoded at a time: whole chunks, 512 if they fit.  512 x 48 bytes stay in L1, floats in L2.
+constexpr std::size_t decoded_k(const PackedWeights& w, Compute c) {
+  return w.chunk(c) < sum_k ? sum_k / w.chunk(c) * w.chunk(c) : w.chunk(c);
+}
+// Totals of a row block, then the decoded part of one panel: 4 bytes a weight at most (f32 compute).
+inline std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) {
+  return (row_block + decoded_k(w, c)) * panel_cols * 4;
+}
 
 struct CanonicalGemmArgs {
   CanonicalWeights w;

@@ -17,7 +17,7 @@ namespace LOWBIT_ISA {
 inline MicroArgs micro_args(const PackedGemmArgs& a, std::size_t chunk) {
   MicroArgs micro{};
   micro.codebook = a.w.codebook;
-  micro.record_bytes = a.w.record_bytes();
+  micro.record_bytes = micro.scale_bytes = a.w.record_bytes();
   micro.panel_bytes = a.w.panel_bytes();
   micro.blocks = a.w.blocks();
   micro.block = a.w.block;
@@ -106,28 +106,32 @@ inline void run_in_place(const PackedGemmArgs& a) {
   }
 }
 
-// Weights that are decoded into memory first, a chunk of one panel at a time, for up to row_block rows.
-template <class C>
+// Weights that are decoded into memory first, up to decoded_k of one panel at a time, for up to row_block rows: several short
+// blocks together, a long one in parts.
+template <class C, class Source>
 inline void run_decoded(const PackedGemmArgs& a) {
-  using Source = Direct<C>;
   const PackedWeights& w = a.w;
   float* total = reinterpret_cast<float*>(a.scratch);
   std::uint8_t* decoded = a.scratch + row_block * panel_cols * 4;
-  const std::size_t chunk_k = w.chunk(C::compute);
-  MicroArgs micro = micro_args(a, chunk_k);
+  MicroArgs micro = micro_args(a, w.chunk(C::compute));
+  const std::size_t most = decoded_k(w, C::compute), together = w.block < most ? most / w.block : 1;
+  const std::size_t part = w.block < most ? w.block : most;
+  micro.record_bytes = w.block / group_k * Source::bytes;
   micro.w = decoded;
-  micro.blocks = 1;
   for (std::size_t row = 0; row < a.m; row += row_block) {
     const std::size_t rows = a.m - row < row_block ? a.m - row : row_block;
     for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
       const std::uint8_t* panel = w.data + p * w.panel_bytes();
       std::size_t chunk = 0;
-      for (std::size_t b = 0; b < w.blocks(); ++b)
-        for (std::size_t k = 0; k < w.block; k += chunk_k, ++chunk) {
+      for (std::size_t b = 0; b < w.blocks(); b += together) {
+        micro.blocks = w.blocks() - b < together ? w.blocks() - b : together;
+        for (std::size_t k = 0; k < w.block; k += part) {
           const std::uint8_t* record = panel + b * w.record_bytes();
-          micro.block = w.block - k < chunk_k ? w.block - k : chunk_k;
-          decode_chunk<C>(w.element, w.codebook, record + w.head_bytes() + k / group_k * group_bytes(w.element), micro.block,
-                          decoded);
+          micro.block = w.block - k < part ? w.block - k : part;
+          for (std::size_t i = 0; i < micro.blocks; ++i)
+            decode_chunk<C>(w.element, w.codebook,
+                            record + i * w.record_bytes() + w.head_bytes() + k / group_k * group_bytes(w.element), micro.block,
+                            decoded + i * micro.record_bytes);
           micro.scale = w.scaled ? record : nullptr;
           micro.first = chunk == 0;
           for_tiles(rows, tile_rows<C, Source>(), [&](std::size_t r, std::size_t height) LOWBIT_INLINE_LAMBDA {
@@ -135,40 +139,42 @@ inline void run_decoded(const PackedGemmArgs& a) {
             micro.total = total + r * panel_cols;
             micro_rows<C, Source>(height, micro);
           });
+          chunk += micro.blocks * ((micro.block + micro.chunk - 1) / micro.chunk);
         }
+      }
       finish_rows<C::compute == Compute::int8>(a, panel, p, row, rows, total);
     }
   }
 }
 
 // In place for as many rows as the source is worth using, decoded into memory for more.
-template <class C, class Source>
+template <class C, class Source, class Decoded = Direct<C>>
 inline void run_packed(const PackedGemmArgs& a) {
   if constexpr (Source::rows != 0) {
     if (a.m <= Source::rows) return run_in_place<C, Source>(a);
   }
-  if constexpr (Source::rows != any_rows) run_decoded<C>(a);
+  if constexpr (Source::rows != any_rows) run_decoded<C, Decoded>(a);
 }
 
 inline void gemm_packed_f32(const PackedGemmArgs& a) {
   using C = ComputeF32;
   switch (a.w.element) {
-    case Element::four_bit: return run_packed<C, Nibbles<C>>(a);
+    case Element::four_bit: return run_packed<C, Nibbles<C>, DecodedNibbles<C>>(a);
     case Element::f32: return run_packed<C, Direct<C>>(a);
-    default: return run_decoded<C>(a);
+    default: return run_decoded<C, Direct<C>>(a);
   }
 }
 inline void gemm_packed_bf16(const PackedGemmArgs& a) {
   using C = ComputeBf16;
   switch (a.w.element) {
-    case Element::four_bit: return run_packed<C, Nibbles<C>>(a);
+    case Element::four_bit: return run_packed<C, Nibbles<C>, DecodedNibbles<C>>(a);
     case Element::bf16: return run_packed<C, Direct<C>>(a);
-    default: return run_decoded<C>(a);
+    default: return run_decoded<C, Direct<C>>(a);
   }
 }
 inline void gemm_packed_int8(const PackedGemmArgs& a) {
   using C = ComputeInt8;
-  if (a.w.element == Element::four_bit) return run_packed<C, Nibbles<C>>(a);
+  if (a.w.element == Element::four_bit) return run_packed<C, Nibbles<C>, DecodedNibbles<C>>(a);
   run_packed<C, std::conditional_t<C::words, Widened, Direct<C>>>(a);
 }
 

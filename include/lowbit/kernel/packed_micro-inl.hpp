@@ -28,14 +28,15 @@ template <class C, class Source>
 constexpr std::size_t tile_rows() {
   std::size_t rows = simd::rows;
   if (C::compute == Compute::int8 && simd::vector_registers == 16 && !simd::dots_bytes) rows = 3;
-  if (Source::short_sums && simd::vector_registers == 32) rows = 4;
+  if (Source::decodes && Source::short_sums && simd::vector_registers == 32) rows = 4;
   return Source::rows < rows ? Source::rows : rows;
 }
 
 struct MicroArgs {
   const std::uint8_t* w;      // first weights of the tile's columns
   const std::uint8_t* scale;  // first scales of the tile's columns, or null
-  std::size_t record_bytes;   // from one block to the next, of w and scale
+  std::size_t record_bytes;   // from one block to the next, of w
+  std::size_t scale_bytes;    // likewise, of scale
   std::size_t panel_bytes;    // from one panel to the next, likewise
   std::size_t blocks, block;  // block: k of a block
   std::size_t chunk;          // k after which a sum is carried to the totals
@@ -142,7 +143,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       }
       LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
         const float* scale =
-            a.scale ? reinterpret_cast<const float*>(a.scale + v / panel_registers * a.panel_bytes + b * a.record_bytes) +
+            a.scale ? reinterpret_cast<const float*>(a.scale + v / panel_registers * a.panel_bytes + b * a.scale_bytes) +
                           v % panel_registers * S::lanes
                     : nullptr;
         const typename S::vf sv = scale ? S::load(scale) : S::set1(1.0f);

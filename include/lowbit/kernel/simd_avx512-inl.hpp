@@ -21,7 +21,8 @@ struct simd {
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr bool pins_sums = false;  // see LOWBIT_PIN
   // Up to this many rows 4-bit codes are looked up in registers, as floats, pairs of bfloat16 or bytes; above, decoded into memory.
-  static constexpr std::size_t lookup_rows = any_rows, lookup_pairs_rows = lookup_rows, lookup_bytes_rows = lookup_rows;
+  static constexpr std::size_t lookup_rows = any_rows, lookup_pairs_rows = lookup_rows;
+  static constexpr std::size_t lookup_bytes_rows = 8;  // as words, which take most of the look-up
 
   static LOWBIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
   static LOWBIT_INLINE void prefetch_far(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }  // into L2

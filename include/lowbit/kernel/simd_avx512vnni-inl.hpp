@@ -10,6 +10,7 @@ namespace LOWBIT_ISA {
 
 struct simd : avx512::simd {
   static constexpr bool dots_bytes = true;
+  static constexpr std::size_t lookup_bytes_rows = any_rows;
   // Assembly for the same reason as in avx512.
   static LOWBIT_INLINE vi dot_u8s8(vi acc, vi w, vi x) {
 #if defined(__GNUC__) || defined(__clang__)
