@@ -13,7 +13,7 @@ namespace LOWBIT_ISA {
 template <class C>
 LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codebook, const std::uint8_t* w, std::size_t k,
                                   std::uint8_t* out) {
-  using S = simd;
+  using S = typename C::S;
   using V = typename S::vf;
   using I = typename S::vi;
   const std::size_t bytes = group_bytes(element);
@@ -25,6 +25,36 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
     for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
       const auto dword = [&](std::size_t i) LOWBIT_INLINE_LAMBDA { return S::iload(w + (i * panel_cols + c) * 4); };
       const auto put = [&](std::size_t i, I value) LOWBIT_INLINE_LAMBDA { S::istore(out + (i * panel_cols + c) * 4, value); };
+      if constexpr (!S::looks_up) {
+        if (element == Element::four_bit) {
+          // Byte i of a dword holds two codes whose k are 2 apart: 0 and 2, 4 and 6, 1 and 3, 5 and 7 (four_bit_k).
+          const auto byte_of = [&](std::size_t i) LOWBIT_INLINE_LAMBDA { return w + c * 4 + i; };
+          if constexpr (C::compute == Compute::int8) {
+            const I low_half = S::iset1(0xFFFF);
+            for (std::size_t half = 0; half < 2; ++half) {
+              const I a = S::lookup_strided(codebook->word_pairs.data(), byte_of(half)),
+                      b = S::lookup_strided(codebook->word_pairs.data(), byte_of(half + 2));
+              put(2 * half, S::ior(S::iand(a, low_half), S::template shift_left<16>(b)));
+              put(2 * half + 1, S::ior(S::template shift_right<16>(a), S::iand(b, high_half)));
+            }
+          } else {
+            const auto* pairs = C::compute == Compute::bf16 ? codebook->bf16_pairs.data() : codebook->f32_pairs.data();
+            for (std::size_t half = 0; half < 2; ++half) {
+              V value[4];  // of k, k + 2, k + 1 and k + 3, from k = 4 half on
+              S::lookup_strided(pairs, byte_of(half), value[0], value[1]);
+              S::lookup_strided(pairs, byte_of(half + 2), value[2], value[3]);
+              for (std::size_t i = 0; i < 2; ++i)
+                if constexpr (C::compute == Compute::f32) {
+                  put(4 * half + 2 * i, S::as_int(value[i]));
+                  put(4 * half + 2 * i + 1, S::as_int(value[i + 2]));
+                } else {
+                  put(2 * half + i, pair(value[i], value[i + 2]));
+                }
+            }
+          }
+          continue;
+        }
+      }
       if constexpr (C::compute == Compute::int8) {
         I codes[2];
         if (element == Element::int8) {

@@ -22,6 +22,7 @@ struct simd {
   static constexpr std::size_t vector_registers = 16, rows = 4, sums = 12;
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr bool pins_sums = false;  // see LOWBIT_PIN
+  static constexpr bool looks_up = true;
   static constexpr std::size_t lookup_rows = 2, lookup_pairs_rows = 2, lookup_bytes_rows = 2;
 
   static LOWBIT_INLINE void prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }

@@ -30,6 +30,7 @@ struct simd {
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr bool pins_sums = true;  // see LOWBIT_PIN
   static constexpr std::size_t lookup_rows = 0, lookup_pairs_rows = 0, lookup_bytes_rows = 0;
+  static constexpr bool looks_up = false;  // whether there are look-ups in registers at all
 
   static LOWBIT_INLINE void prefetch([[maybe_unused]] const void* p) {
 #if defined(__GNUC__) || defined(__clang__)
@@ -227,6 +228,32 @@ struct simd {
     istore(i, index);
     for (std::size_t l = 0; l < lanes; ++l) t[l] = table[i[l] & 15];
     return load(t);
+  }
+  // Look-ups by the bytes p[4 l] of `lanes` dwords: the values of their low and of their high codes; words together, low code
+  // below.
+  static LOWBIT_INLINE void lookup_strided(const CodebookTables::Pair* pairs, const std::uint8_t* p, vf& low, vf& high) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+    const auto two = [&](std::size_t l) LOWBIT_INLINE_LAMBDA {
+      const __m128 first = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(pairs + p[4 * l])));
+      return _mm_loadh_pi(first, reinterpret_cast<const __m64*>(pairs + p[4 * l + 4]));
+    };
+    const __m128 a = two(0), b = two(2);
+    low = vf(_mm_shuffle_ps(a, b, 0x88));
+    high = vf(_mm_shuffle_ps(a, b, 0xDD));
+#else
+    float t[2][lanes];
+    for (std::size_t l = 0; l < lanes; ++l) {
+      t[0][l] = pairs[p[4 * l]].low;
+      t[1][l] = pairs[p[4 * l]].high;
+    }
+    low = load(t[0]);
+    high = load(t[1]);
+#endif
+  }
+  static LOWBIT_INLINE vi lookup_strided(const std::uint32_t* words, const std::uint8_t* p) {
+    std::uint32_t t[lanes];
+    for (std::size_t l = 0; l < lanes; ++l) t[l] = words[p[4 * l]];
+    return iload(t);
   }
   static LOWBIT_INLINE bytes16 load_bytes16(const std::uint8_t* p) { return p; }
   static LOWBIT_INLINE vi lookup_bytes(bytes16 table, const vi& index) {
