@@ -51,6 +51,10 @@ BENCH_ARITHMETIC(fma_avx512, "avx512f", BENCH_LOW("vfmadd231ps", "zmm") BENCH_HI
 BENCH_ARITHMETIC(dot_int8, "avx512f", BENCH_LOW("vpdpbusd", "zmm") BENCH_HIGH("vpdpbusd", "zmm"), BENCH_32_REGISTERS)
 BENCH_ARITHMETIC(dot_bf16, "avx512f", BENCH_LOW("vdpbf16ps", "zmm") BENCH_HIGH("vdpbf16ps", "zmm"), BENCH_32_REGISTERS)
 
+BENCH_ARITHMETIC(lookup_f32, "avx512f", BENCH_LOW("vpermps", "zmm") BENCH_HIGH("vpermps", "zmm"), BENCH_32_REGISTERS)
+BENCH_ARITHMETIC(lookup_bf16, "avx512f", BENCH_LOW("vpermw", "zmm") BENCH_HIGH("vpermw", "zmm"), BENCH_32_REGISTERS)
+BENCH_ARITHMETIC(lookup_int8, "avx512f", BENCH_LOW("vpshufb", "zmm") BENCH_HIGH("vpshufb", "zmm"), BENCH_32_REGISTERS)
+
 struct Loop {
   void (*run)(std::size_t) = nullptr;
   double operations = 0;  // per instruction
@@ -142,6 +146,21 @@ Contender arithmetic_limit(Arithmetic what, const Problem& p) {
   return c;
 }
 
+Contender lookup_limit(Arithmetic what, const Problem& p) {
+  Contender c;
+  c.threads = p.threads;
+  if (lowbit::active_level() < lowbit::Level::avx512) return c;
+  const Loop loop = what == Arithmetic::f32    ? Loop{lookup_f32, 16}
+                    : what == Arithmetic::bf16 ? Loop{lookup_bf16, 32}
+                                               : Loop{lookup_int8, 64};
+  const double weights = static_cast<double>(p.n) * static_cast<double>(p.k) / static_cast<double>(p.threads);
+  const std::size_t turns = static_cast<std::size_t>(weights / loop.operations / instructions_per_turn) + 1;
+  // Half a byte a code, and a float for 64 of them.
+  c.bytes = static_cast<double>(turns * p.threads) * instructions_per_turn * loop.operations * (0.5 + 4.0 / 64);
+  c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, [&](std::size_t) { loop.run(turns); }); }});
+  return c;
+}
+
 Contender read_limit(Memory where, const Problem& p) {
   Contender c;
   c.threads = p.threads;
@@ -169,6 +188,7 @@ Contender read_limit(Memory where, const Problem& p) {
 #else
 
 Contender arithmetic_limit(Arithmetic, const Problem&) { return {}; }
+Contender lookup_limit(Arithmetic, const Problem&) { return {}; }
 Contender read_limit(Memory, const Problem&) { return {}; }
 
 #endif

@@ -10,6 +10,10 @@ enum class Arithmetic { f32, bf16, int8 };
 // Levels without one of the last two have no such limit.
 Contender arithmetic_limit(Arithmetic what, const Problem& p);
 
+// Looks up as many 4-bit codes as `p` has weights, in registers alone, as a compute type needs them: vpermps (floats), vpermw
+// (pairs of bfloat16), vpshufb (bytes).  In bytes of NF4 weights of block size 64: what a product with one row cannot exceed.
+Contender lookup_limit(Arithmetic what, const Problem& p);
+
 enum class Memory { l2, l3, dram };
 // Reads as fast as it can, in several patterns.  Each thread has its own half of the L2, all share 8 MiB in the L3 or 256 MiB
 // in DRAM, read piece by piece.

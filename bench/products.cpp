@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <span>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -125,7 +126,7 @@ Compute compute_of(const std::string& name) {
 }
 
 // Runs every way once and compares.
-void check(Contender& c, const Oracle& oracle, std::vector<float>& y) {
+void check(Contender& c, const Oracle& oracle, std::span<float> y) {
   for (const Way& way : c.ways) {
     std::fill(y.begin(), y.end(), std::numeric_limits<float>::quiet_NaN());
     c.enter();
@@ -146,7 +147,7 @@ Contender lowbit_product(const Case& c) {
   const bool llm = c.format == "llm_int8";
   const auto tensor = tensor_of(p, c.format);
   const auto x = activations_of(p, llm);
-  const auto y = std::make_shared<std::vector<float>>(p.m * p.n);
+  const auto y = std::make_shared<lowbit::AlignedBuffer<float>>(p.m * p.n);
   const auto bias = std::make_shared<const std::vector<float>>(values(p.n, 0.1f, 3));
   const auto residual =
       std::make_shared<const std::vector<float>>(c.epilogue == "bias_residual" ? values(p.m * p.n, 1.0f, 4) : std::vector<float>());
@@ -188,7 +189,7 @@ Contender lowbit_product(const Case& c) {
       v = lowbit_test::plus(v, (*bias)[col]);
       return residual->empty() ? lowbit_test::gelu(v) : lowbit_test::plus(v, (*residual)[r * p.n + col]);
     };
-  check(contender, oracle, *y);
+  check(contender, oracle, {y->data(), y->size()});
   return contender;
 }
 
@@ -196,7 +197,7 @@ Contender peer_product(const Case& c) {
   const Problem& p = c.problem;
   const Weights& weights = weights_of(p);
   const auto x = activations_of(p, false);
-  const auto y = std::make_shared<std::vector<float>>(p.m * p.n);
+  const auto y = std::make_shared<lowbit::AlignedBuffer<float>>(p.m * p.n);
   Operands o;
   o.problem = p;
   o.x = x->data();
@@ -233,13 +234,15 @@ Contender peer_product(const Case& c) {
     oracle.x = [&](std::size_t r, std::span<double> out) { std::copy_n(o.x_codes + r * p.k, p.k, out.begin()); };
     oracle.w = [&](std::size_t r, std::span<double> out) { weights_as_computed(*int8, Compute::f32, r, out); };
   }
-  check(contender, oracle, *y);
+  check(contender, oracle, {y->data(), y->size()});
   // The operands live as long as the ways that read them.
   for (Way& way : contender.ways) way.call = [call = std::move(way.call), x, y](std::size_t i) { call(i); };
   return contender;
 }
 
 Contender limit(const Case& c) {
+  if (c.compute == "lookup")
+    return lookup_limit(c.format == "f32" ? Arithmetic::f32 : c.format == "bf16" ? Arithmetic::bf16 : Arithmetic::int8, c.problem);
   if (c.format == "f32") return arithmetic_limit(Arithmetic::f32, c.problem);
   if (c.format == "bf16") return arithmetic_limit(Arithmetic::bf16, c.problem);
   if (c.format == "int8") return arithmetic_limit(Arithmetic::int8, c.problem);

@@ -67,7 +67,7 @@ class Builder {
     else if (problem_.cold)
       add("limit", {{"dram", "read"}});
     else
-      add("limit", {{"l2", "read"}, {"l3", "read"}});
+      add("limit", {{"l2", "read"}, {"l3", "read"}, {"f32", "lookup"}, {"bf16", "lookup"}, {"int8", "lookup"}});
   }
 
   void main_products() {
