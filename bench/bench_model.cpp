@@ -306,7 +306,9 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->type_name("ID,...");
   app.add_option("--rows", o.rows, "how many texts, sampled evenly [40]")->check(positive)->type_name("N");
-  app.add_option("--repeats", o.repeats, "how often each is timed; the median counts [5]")->check(positive)->type_name("N");
+  app.add_option("--repeats", o.repeats, "how often each is timed; the median of the quieter half counts [5]")
+      ->check(positive)
+      ->type_name("N");
   app.add_option("--threads", o.threads, "numbers of threads [1,2; 1 where there is one processor]")
       ->delimiter(',')
       ->check(CLI::Range(1, 1024))

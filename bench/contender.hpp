@@ -30,6 +30,7 @@ struct Way {
 };
 
 struct Contender {
+  std::string maker;  // whose it is: the implementation
   std::size_t threads = 1;
   std::function<void()> enter = [] {};  // before every turn: number of threads, level
   std::vector<Way> ways;                // where there are several, the fastest counts

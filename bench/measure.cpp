@@ -75,23 +75,25 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
-// The rounds in which the contenders of `threads` as a whole were fastest, half of all.  Where others use the other half of a core
-// or the clock, everybody is slower by up to a half for a second or so: medians over all rounds would then compare a contender's
-// fast rounds with another's slow ones.
+// The rounds in which the contenders of `threads` as a whole were fastest, half of all; every maker has one vote, limits have none.
+// Where others use the other half of a core or the clock, everybody is slower by up to a half for a second or so: medians over all
+// rounds would then compare a contender's fast rounds with another's slow ones.
 std::vector<std::size_t> quiet_rounds(const std::vector<Runner>& runners, std::size_t threads) {
   std::vector<const Runner*> alike;
   std::vector<double> usual;
   for (const Runner& r : runners)
-    if (r.owner->threads == threads) {
+    if (r.owner->threads == threads && r.owner->maker != "limit") {
       alike.push_back(&r);
       usual.push_back(median(r.times));
     }
-  const std::size_t count = alike.front()->times.size();
+  const std::size_t count = runners.front().times.size();
   std::vector<double> pace(count);
   for (std::size_t round = 0; round < count; ++round) {
-    std::vector<double> shares;
-    for (std::size_t i = 0; i < alike.size(); ++i) shares.push_back(alike[i]->times[round] / usual[i]);
-    pace[round] = median(shares);
+    std::map<std::string, std::vector<double>> shares;  // by maker
+    for (std::size_t i = 0; i < alike.size(); ++i) shares[alike[i]->owner->maker].push_back(alike[i]->times[round] / usual[i]);
+    std::vector<double> votes;
+    for (auto& [maker, of_maker] : shares) votes.push_back(median(std::move(of_maker)));
+    if (!votes.empty()) pace[round] = median(std::move(votes));
   }
   std::vector<std::size_t> rounds(count);
   std::iota(rounds.begin(), rounds.end(), std::size_t{0});

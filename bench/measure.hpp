@@ -17,7 +17,7 @@ struct Plan {
 };
 
 struct Measured {
-  double seconds = 0;  // per call: the median over the half of the rounds in which the group as a whole was fastest
+  double seconds = 0;  // per call: the median over the quieter half of the rounds
   std::string label;   // the way that was fastest
 };
 

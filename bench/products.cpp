@@ -275,8 +275,9 @@ bool exists(const Case& c) {
 
 Contender prepare(const Case& c) {
   lowbit::set_level(first_level());
-  if (c.impl.starts_with("lowbit")) return lowbit_product(c);
-  return c.impl == "limit" ? limit(c) : peer_product(c);
+  Contender contender = c.impl.starts_with("lowbit") ? lowbit_product(c) : c.impl == "limit" ? limit(c) : peer_product(c);
+  contender.maker = c.impl;
+  return contender;
 }
 
 void forget_operands_except(const std::vector<Case>& cases) {

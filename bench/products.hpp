@@ -11,7 +11,7 @@ namespace bench {
 //   impl      lowbit, lowbit@LEVEL (forced), onednn, openblas, openblas@CORE (forced), eigen, limit
 //   format    f32 f16 bf16 int8 llm_int8 nf4 nf4_plain nf4_b32 nf4_b128 nf4_b4096 nf4_canonical fp4; of a limit: f32 bf16 int8
 //             (arithmetic) or l2 l3 dram (reading)
-//   compute   f32 bf16 int8; of a limit: registers or read
+//   compute   f32 bf16 int8; of a limit: registers, lookup or read
 //   epilogue  bias_gelu or bias_residual
 struct Case {
   std::string impl, format, compute;

@@ -330,7 +330,7 @@ def levels_table(run):
 
 def model_section(model):
     out = [f"\n## Whole GPT-2 small\n\n{model['weights']}; {model['rows']} rows one at a time, {model['mean_tokens']:.1f} tokens on "
-           f"average, every row {model['repeats']} times, the models in turn; a row counts with its median.\n"]
+           f"average, every row {model['repeats']} times, the models in turn; a row counts with the median of the quieter half.\n"]
     for run in model["runs"]:
         fp32 = next((m["mean_ms"] for m in run["models"] if m["id"] == "fp32"), None)
         rows = []
@@ -361,8 +361,8 @@ def page(run, others, model, targets, check):
                "lowbit is built without `-march` and chooses its kernels at run time. Its activations go in as floats and results come "
                "out as floats: conversions are inside its time, and outside oneDNN's, whose weights are also re-laid beforehand. Eigen "
                "is compiled with `-march=native`. Members of a group (one N x K x M) are timed in turn, and the median over "
-               "those rounds counts in which the group as a whole was fastest (half of them). Pooled: total operations over total time of the four layer shapes of GPT-2 small. Every result was "
-               "checked against a reference in double before it was timed.\n")
+               "the quieter half of the rounds counts (`bench/README.md`). Pooled: total operations over total time of the four layer "
+               "shapes of GPT-2 small. Every result was checked against a reference in double before it was timed.\n")
     if run:
         for t in (1, 2):
             body = against_peers(run, others if t == 1 else [], t)

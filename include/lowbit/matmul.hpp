@@ -132,7 +132,7 @@ inline InputForm form_of(const Product& p, const MatmulPlan& plan) {
 }
 
 // Panels (packed) or rows (canonical) of the weights are split among threads.  Several parts per thread even out what a shared
-// machine takes away; a part must be worth a thread.
+// machine takes away; a part must be worth a thread: a few microseconds of multiplying, or for few rows of reading weights.
 template <class Part>
 void run_parts(Executor& executor, std::size_t units, std::size_t worth, const Part& part) {
   const std::size_t parts =
@@ -194,8 +194,12 @@ inline MatmulPlan run(const Product& p) {
   const Activations a = activations_of(p.input ? *p.input : caller.input);
   const int compute = static_cast<int>(plan.compute);
   if (plan.packed) {
-    const std::size_t panels = p.packed->panels(), together = panels_together(m), units = (panels + together - 1) / together;
-    run_parts(executor, units, panels * (m * p.cols * panel_cols) / (1u << 20), [&](std::size_t begin, std::size_t end) {
+    const std::size_t panels = p.packed->panels();
+    std::size_t together = panels_together(m);
+    while (together > 1 && panels < together * executor.concurrency()) together /= 2;
+    const std::size_t units = (panels + together - 1) / together;
+    const std::size_t worth = panels * (m * p.cols * panel_cols) / (1u << 20) + panels * p.packed->panel_bytes() / (1u << 17);
+    run_parts(executor, units, worth, [&](std::size_t begin, std::size_t end) {
       PackedGemmArgs g;
       g.w = *p.packed;
       g.x = a;
@@ -211,7 +215,8 @@ inline MatmulPlan run(const Product& p) {
       kernel.gemm_packed[compute](g);
     });
   } else {
-    run_parts(executor, p.rows, m * p.rows * p.cols / (1u << 18), [&](std::size_t begin, std::size_t end) {
+    const std::size_t worth = m * p.rows * p.cols / (1u << 18) + p.rows * p.cols * element_bits(p.format) / (1u << 20);
+    run_parts(executor, p.rows, worth, [&](std::size_t begin, std::size_t end) {
       CanonicalGemmArgs g;
       g.w = *p.canonical;
       g.x = a;

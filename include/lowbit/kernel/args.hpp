@@ -68,12 +68,10 @@ struct alignas(64) CodebookTables {
   std::array<std::uint16_t, 32> pairs;  // rounded to bfloat16, as bits, twice
   std::array<std::uint8_t, 64> bytes;   // round(value * 127 / largest) + 128, four times
   float byte_scale;                     // largest / 127: value = (byte - 128) * byte_scale
-  // For levels without look-ups in registers, by a byte of two codes, low nibble first.
-  struct Pair {
-    float low, high;
-  };
-  std::array<Pair, 256> f32_pairs, bf16_pairs;
-  std::array<std::uint32_t, 256> word_pairs;  // of `bytes`, as 16-bit words
+};
+// The values of two codes, for levels without look-ups in registers.
+struct CodePair {
+  float low, high;
 };
 inline CodebookTables make_codebook_tables(const float* values) {
   CodebookTables t{};
@@ -87,11 +85,6 @@ inline CodebookTables make_codebook_tables(const float* values) {
     const float v = largest > 0 ? values[i] * (127.0f / largest) : 0.0f;
     for (std::size_t r = 0; r < 4; ++r)
       t.bytes[16 * r + i] = static_cast<std::uint8_t>(128 + static_cast<int>(v < 0 ? v - 0.5f : v + 0.5f));
-  }
-  for (std::size_t b = 0; b < 256; ++b) {
-    t.f32_pairs[b] = {t.f32[b & 15], t.f32[b >> 4]};
-    t.bf16_pairs[b] = {t.bf16[b & 15], t.bf16[b >> 4]};
-    t.word_pairs[b] = t.bytes[b & 15] | static_cast<std::uint32_t>(t.bytes[b >> 4]) << 16;
   }
   return t;
 }
@@ -180,8 +173,8 @@ inline constexpr std::size_t any_rows = ~std::size_t{0};
 // Panels that a kernel takes at a time for m rows: parts of parallel work are best cut there.
 constexpr std::size_t panels_together(std::size_t m) { return m == 1 ? 4 : m == 2 ? 2 : 1; }
 
-// k of a panel that are decoded at a time: whole chunks, as many as stay in a first-level cache (24 KiB of floats, bfloat16 or
-// bytes).
+// k of a panel that are decoded at a time: whole chunks, together 24 KiB of floats, bfloat16 or bytes where chunks are short enough
+// (48 KiB of 16-bit codes).
 constexpr std::size_t decoded_k(const PackedWeights& w, Compute c) {
   const std::size_t most = c == Compute::f32 ? 128 : c == Compute::bf16 ? 256 : 512;
   return w.chunk(c) < most ? most / w.chunk(c) * w.chunk(c) : w.chunk(c);

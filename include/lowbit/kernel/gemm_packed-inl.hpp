@@ -119,6 +119,7 @@ inline void run_decoded(const PackedGemmArgs& a) {
   const std::size_t part = w.block < most ? w.block : most;
   micro.record_bytes = w.block / group_k * Source::bytes;
   micro.w = decoded;
+  const ByteTable<C> table(w.element, w.codebook);
   for (std::size_t row = 0; row < a.m; row += row_block) {
     const std::size_t rows = a.m - row < row_block ? a.m - row : row_block;
     for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
@@ -130,7 +131,7 @@ inline void run_decoded(const PackedGemmArgs& a) {
           const std::uint8_t* record = panel + b * w.record_bytes();
           micro.block = w.block - k < part ? w.block - k : part;
           for (std::size_t i = 0; i < micro.blocks; ++i)
-            decode_chunk<C>(w.element, w.codebook,
+            decode_chunk<C>(w.element, w.codebook, table,
                             record + i * w.record_bytes() + w.head_bytes() + k / group_k * group_bytes(w.element), micro.block,
                             decoded + i * micro.record_bytes);
           micro.scale = w.scaled ? record : nullptr;
@@ -160,7 +161,7 @@ inline void run_packed(const PackedGemmArgs& a) {
 inline void gemm_packed_f32(const PackedGemmArgs& a) {
   using C = ComputeF32;
   switch (a.w.element) {
-    case Element::four_bit: return run_packed<C, Nibbles<C>, DecodedNibbles<C>>(a);
+    case Element::four_bit: return run_packed<C, Nibbles<C>>(a);
     case Element::f32: return run_packed<C, Direct<C>>(a);
     default: return run_decoded<C, Direct<C>>(a);
   }
@@ -168,14 +169,14 @@ inline void gemm_packed_f32(const PackedGemmArgs& a) {
 inline void gemm_packed_bf16(const PackedGemmArgs& a) {
   using C = ComputeBf16;
   switch (a.w.element) {
-    case Element::four_bit: return run_packed<C, Nibbles<C>, DecodedNibbles<C>>(a);
+    case Element::four_bit: return run_packed<C, Nibbles<C>>(a);
     case Element::bf16: return run_packed<C, Direct<C>>(a);
     default: return run_decoded<C, Direct<C>>(a);
   }
 }
 inline void gemm_packed_int8(const PackedGemmArgs& a) {
   using C = ComputeInt8;
-  if (a.w.element == Element::four_bit) return run_packed<C, Nibbles<C>, DecodedNibbles<C>>(a);
+  if (a.w.element == Element::four_bit) return run_packed<C, Nibbles<C>, DecodedNibbles>(a);
   run_packed<C, std::conditional_t<C::words, Widened, Direct<C>>>(a);
 }
 

@@ -9,10 +9,30 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
+// What a byte of two 4-bit codes, low nibble first, stands for, where the level has no look-ups in registers: floats, or the codes
+// of int8 compute as two words.  Made once a call.
+template <class C>
+struct ByteTable {
+  static constexpr bool used = !C::S::looks_up, words = C::compute == Compute::int8;
+  ByteTable([[maybe_unused]] Element element, [[maybe_unused]] const CodebookTables* codebook) {
+    if constexpr (used) {
+      if (element != Element::four_bit) return;
+      for (std::size_t b = 0; b < 256; ++b)
+        if constexpr (words) {
+          entry[b] = codebook->bytes[b & 15] | static_cast<std::uint32_t>(codebook->bytes[b >> 4]) << 16;
+        } else {
+          const auto& value = C::compute == Compute::bf16 ? codebook->bf16 : codebook->f32;
+          entry[b] = {value[b & 15], value[b >> 4]};
+        }
+    }
+  }
+  std::array<std::conditional_t<words, std::uint32_t, CodePair>, used ? 256 : 1> entry;
+};
+
 // `k` weights of a panel, from the packed layout to what Direct<C> reads.
 template <class C>
-LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codebook, const std::uint8_t* w, std::size_t k,
-                                  std::uint8_t* out) {
+LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codebook, [[maybe_unused]] const ByteTable<C>& table,
+                                  const std::uint8_t* w, std::size_t k, std::uint8_t* out) {
   using S = typename C::S;
   using V = typename S::vf;
   using I = typename S::vi;
@@ -32,17 +52,16 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
           if constexpr (C::compute == Compute::int8) {
             const I low_half = S::iset1(0xFFFF);
             for (std::size_t half = 0; half < 2; ++half) {
-              const I a = S::lookup_strided(codebook->word_pairs.data(), byte_of(half)),
-                      b = S::lookup_strided(codebook->word_pairs.data(), byte_of(half + 2));
+              const I a = S::lookup_strided(table.entry.data(), byte_of(half)),
+                      b = S::lookup_strided(table.entry.data(), byte_of(half + 2));
               put(2 * half, S::ior(S::iand(a, low_half), S::template shift_left<16>(b)));
               put(2 * half + 1, S::ior(S::template shift_right<16>(a), S::iand(b, high_half)));
             }
           } else {
-            const auto* pairs = C::compute == Compute::bf16 ? codebook->bf16_pairs.data() : codebook->f32_pairs.data();
             for (std::size_t half = 0; half < 2; ++half) {
               V value[4];  // of k, k + 2, k + 1 and k + 3, from k = 4 half on
-              S::lookup_strided(pairs, byte_of(half), value[0], value[1]);
-              S::lookup_strided(pairs, byte_of(half + 2), value[2], value[3]);
+              S::lookup_strided(table.entry.data(), byte_of(half), value[0], value[1]);
+              S::lookup_strided(table.entry.data(), byte_of(half + 2), value[2], value[3]);
               for (std::size_t i = 0; i < 2; ++i)
                 if constexpr (C::compute == Compute::f32) {
                   put(4 * half + 2 * i, S::as_int(value[i]));

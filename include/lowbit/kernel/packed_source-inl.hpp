@@ -25,10 +25,9 @@ struct Direct {
   }
 };
 
-// 4-bit codes that were decoded before.
-template <class C>
-struct DecodedNibbles : Direct<C> {
-  static constexpr bool short_sums = C::compute == Compute::int8;
+// 4-bit codes that were decoded to bytes before.
+struct DecodedNibbles : Direct<ComputeInt8> {
+  static constexpr bool short_sums = true;
 };
 
 // 4-bit codes, looked up in registers.  The word is read again for every step: the shift takes it from memory, no register is held.

@@ -20,8 +20,8 @@ struct simd {
   static constexpr std::size_t vector_registers = 32, rows = 8, sums = 12;
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr bool pins_sums = false;  // see LOWBIT_PIN
+  static constexpr bool looks_up = true;    // see simd_base
   // Up to this many rows 4-bit codes are looked up in registers, as floats, pairs of bfloat16 or bytes; above, decoded into memory.
-  static constexpr bool looks_up = true;
   static constexpr std::size_t lookup_rows = any_rows, lookup_pairs_rows = lookup_rows;
   static constexpr std::size_t lookup_bytes_rows = 8;  // as words, which take most of the look-up
 

@@ -231,7 +231,7 @@ struct simd {
   }
   // Look-ups by the bytes p[4 l] of `lanes` dwords: the values of their low and of their high codes; words together, low code
   // below.
-  static LOWBIT_INLINE void lookup_strided(const CodebookTables::Pair* pairs, const std::uint8_t* p, vf& low, vf& high) {
+  static LOWBIT_INLINE void lookup_strided(const CodePair* pairs, const std::uint8_t* p, vf& low, vf& high) {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
     const auto two = [&](std::size_t l) LOWBIT_INLINE_LAMBDA {
       const __m128 first = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(pairs + p[4 * l])));
