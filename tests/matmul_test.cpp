@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <span>
@@ -148,7 +149,8 @@ TEST_CASE("4-bit weights of every block size, in rows that blocks fit and in row
   Random random(12);
   for (const std::size_t k : Sizes{768, 96, 64, 100, 1024, 2049})
     for (const std::size_t block : lowbit_test::four_bit_blocks) {
-      const std::size_t m = 3, n = k > 1000 ? 7 : 53;
+      // Few rows and more: levels decode into memory from 1, 3 or 9 rows on, some blocks or a part of one at a time.
+      const std::size_t m = k == 768 || k == 1024 ? 10 : 3, n = k > 1000 ? 7 : 53;
       const Floats x = random.normals(m * k), values = random.uneven(n * k);
       for (const bool double_quantized : {false, true})
         for (const bool nf4 : {false, true}) {
@@ -285,7 +287,7 @@ class BackwardExecutor final : public lowbit::Executor {
 
 TEST_CASE("a row of x gives the same bits alone and in any batch", "[order]") {
   Random random(16);
-  for (const auto& shape : {std::pair<std::size_t, std::size_t>{50, 192}, {49, 77}, {97, 64}}) {
+  for (const auto& shape : {std::pair<std::size_t, std::size_t>{50, 192}, {49, 77}, {97, 64}, {5, 1088}}) {
     const std::size_t n = shape.first, k = shape.second;
     const std::size_t m = 140;  // more than the rows that share one decode
     const Floats x = random.normals(m * k);
@@ -342,6 +344,30 @@ TEST_CASE("threads and executors change no bit, and the executor that is given i
         options.executor = nullptr;
         CHECK(bits_of(run_product(x, m, w, packed, options)) == bits_of(want));
       });
+    });
+}
+
+TEST_CASE("one or two rows are cut where the weights are worth several threads, and no bit changes", "[order]") {
+  Random random(18);
+  const std::size_t n = 1100, k = 1024;  // 4-bit codes alone are worth four threads
+  const Floats x = random.normals(2 * k);
+  lowbit::ThreadPool two(2), seven(7);
+  for (const Weights& w : one_of_every_kind(n, k, random))
+    for_each_way(w, [&](Compute compute, bool packed) {
+      for (const std::size_t m : Sizes{1, 2}) {
+        const Floats rows(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(m * k));
+        lowbit::SerialExecutor serial;
+        MatmulOptions options;
+        options.compute = compute;
+        options.executor = &serial;
+        const Floats want = run_product(rows, m, w, packed, options);
+        BackwardExecutor backward(64);
+        for (lowbit::Executor* executor : std::initializer_list<lowbit::Executor*>{&two, &seven, &backward}) {
+          options.executor = executor;
+          CHECK(bits_of(run_product(rows, m, w, packed, options)) == bits_of(want));
+        }
+        CHECK(backward.most >= 4);
+      }
     });
 }
 

@@ -116,7 +116,7 @@ class ThreadPool final : public Executor {
   //
   // One word of a range says which round it is, how many tasks it has and which is the next: a thread that comes late, or wakes in
   // a later round, sees all three at once and takes a task of the round that is.  So a round ends with its last task, and never
-  // waits for a thread that was away.
+  // waits for a thread that took none.
   struct alignas(64) Range {
     static constexpr int bits = 24;
     static constexpr std::uint64_t mask = (std::uint64_t{1} << bits) - 1;

@@ -17,6 +17,21 @@ struct HeadPlace {
   std::size_t q, k, v, stride;  // floats to the first position's query, key and value, and from one position to the next
   std::size_t out, out_stride;
   float scale;  // of the scores: 1 / sqrt(depth)
+
+  // The arguments that the kernel and its gradient have in common.
+  template <class Args>
+  Args args(const float* qkv) const {
+    Args a;
+    a.positions = positions;
+    a.depth = depth;
+    a.q = qkv + q;
+    a.k = qkv + k;
+    a.v = qkv + v;
+    a.stride = stride;
+    a.out_stride = out_stride;
+    a.scale = scale;
+    return a;
+  }
 };
 // visit(HeadPlace) for every head of every row [offsets[r], offsets[r+1]), counted from offsets[0], on several threads.
 template <class Visit>
@@ -43,16 +58,8 @@ inline void attention(const float* qkv, std::span<const std::size_t> offsets, st
                       Executor& executor) {
   for_each_head(offsets, heads, width, executor, [&](const HeadPlace& p) {
     thread_local AlignedBuffer<float> scratch;
-    lowbit::detail::AttentionArgs a;
-    a.positions = p.positions;
-    a.depth = p.depth;
-    a.q = qkv + p.q;
-    a.k = qkv + p.k;
-    a.v = qkv + p.v;
-    a.stride = p.stride;
+    auto a = p.args<lowbit::detail::AttentionArgs>(qkv);
     a.out = out + p.out;
-    a.out_stride = p.out_stride;
-    a.scale = p.scale;
     scratch.grow(lowbit::detail::attention_scratch_floats(p.positions, p.depth));
     a.scratch = scratch.data();
     lowbit::detail::kernels().attention(a);

@@ -96,19 +96,11 @@ inline void attention_backward(const float* qkv, const float* dout, std::span<co
                                std::size_t width, float* dqkv, Executor& executor) {
   gpt2::for_each_head(offsets, heads, width, executor, [&](const gpt2::HeadPlace& p) {
     thread_local AlignedBuffer<float> scratch;
-    lowbit::detail::AttentionBackwardArgs a;
-    a.positions = p.positions;
-    a.depth = p.depth;
-    a.q = qkv + p.q;
-    a.k = qkv + p.k;
-    a.v = qkv + p.v;
+    auto a = p.args<lowbit::detail::AttentionBackwardArgs>(qkv);
     a.dq = dqkv + p.q;
     a.dk = dqkv + p.k;
     a.dv = dqkv + p.v;
-    a.stride = p.stride;
     a.dout = dout + p.out;
-    a.out_stride = p.out_stride;
-    a.scale = p.scale;
     scratch.grow(lowbit::detail::attention_backward_scratch_floats(p.positions, p.depth));
     a.scratch = scratch.data();
     lowbit::detail::kernels().attention_backward(a);
