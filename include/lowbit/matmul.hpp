@@ -49,7 +49,8 @@ inline namespace LOWBIT_ABI {
 // Scratch that a thread keeps between calls.
 struct Workspace {
   InputBuffer input;
-  AlignedBuffer<float> result;  // of a product that only its successor reads
+  AlignedBuffer<float> result;     // of a product that only its successor reads
+  AlignedBuffer<float> sums, row;  // of staggered weights: by phase, and in order
   AlignedBuffer<std::uint8_t> gemm;
 };
 inline Workspace& thread_workspace() {
@@ -117,6 +118,10 @@ inline InputForm form_of(const Product& p, const MatmulPlan& plan) {
   f.bf16_floats = !plan.packed && element_bits(p.format) != 4;
   f.k = p.cols;
   f.k_padded = plan.packed ? p.packed->k : p.cols;
+  if (plan.packed && p.packed->stagger) {
+    f.stagger = p.packed->stagger;
+    f.k_padded = f.stagger.copy_k();
+  }
   if (plan.compute == Compute::int8) {
     const MatmulOptions& o = *p.options;
     f.words = plan.packed && kernels_of(plan.level)->int8_words;
@@ -138,6 +143,61 @@ void run_parts(Executor& executor, std::size_t units, std::size_t worth, const P
   const std::size_t parts =
       executor.concurrency() == 1 ? 1 : std::max<std::size_t>(1, std::min({units, executor.concurrency() * 4, worth}));
   executor.run(parts, [&](std::size_t i) { part(units * i / parts, units * (i + 1) / parts); });
+}
+
+// How many threads `panels` panels are worth, with this many multiplications per column and bytes per panel.
+inline std::size_t product_worth(std::size_t panels, std::size_t per_column, std::size_t panel_bytes) {
+  return panels * (per_column * panel_cols) / (1u << 20) + panels * panel_bytes / (1u << 17);
+}
+
+// The product with weights whose rows stand in phases (PackedWeights::stagger): one product per phase into sums, which are then put
+// in order row by row.  y may be the residual.
+inline void run_staggered(const Product& p, Compute compute, const InputBuffer& input, MatrixView<float> y,
+                          const EpilogueArgs& epilogue, const Kernels& kernel, Executor& executor) {
+  const PackedWeights& w = *p.packed;
+  const std::size_t phases = w.stagger.phases, panels = w.phase(0).panels(), columns = panels * panel_cols, m = input.rows;
+  const std::size_t filled = (p.rows + phases - 1) / phases;  // columns of a phase
+  const std::size_t slots = compute == Compute::int8 ? w.stagger.chunk_slots(input.form.chunk) : 0;
+  const Activations x = activations_of(input);
+  const bool plain = !epilogue.bias && !epilogue.residual && epilogue.activation == Activation::none && filled * phases == p.rows;
+  constexpr std::size_t row_block = 32;  // their sums are still in L2 when they are put in order
+  AlignedBuffer<float>& sums = thread_workspace().sums;
+  sums.grow(checked_mul(checked_mul(phases, columns, "result"), std::min(m, row_block), "result"));
+  for (std::size_t first = 0; first < m; first += row_block) {
+    const std::size_t rows = std::min(row_block, m - first);
+    const std::size_t worth = product_worth(phases * panels, rows * p.cols, w.phase(0).panel_bytes());
+    run_parts(executor, phases * panels, worth, [&](std::size_t begin, std::size_t end) {
+      AlignedBuffer<std::uint8_t>& scratch = thread_workspace().gemm;
+      scratch.grow(packed_scratch_bytes(w, compute));
+      PackedGemmArgs g;
+      g.x.stride_bytes = x.stride_bytes;
+      g.x.offset_stride = x.offset_stride;
+      g.x.scale = x.scale ? x.scale + first : nullptr;
+      g.m = rows;
+      g.y_stride = phases * columns;
+      g.scratch = scratch.data();
+      for (std::size_t phase = begin / panels; phase * panels < end; ++phase) {
+        g.w = w.phase(phase);
+        g.panel_begin = std::max(begin, phase * panels) - phase * panels;
+        g.panel_end = std::min(end - phase * panels, g.w.panels());
+        if (g.panel_begin >= g.panel_end) continue;
+        g.x.data =
+            static_cast<const std::uint8_t*>(x.data) + first * x.stride_bytes + w.phases[phase].copy * input.form.copy_bytes();
+        g.x.offset = x.offset ? x.offset + first * x.offset_stride + phase * slots : nullptr;
+        g.y = sums.data() + phase * columns;
+        kernel.gemm_packed[static_cast<int>(compute)](g);
+      }
+    });
+    run_parts(executor, rows, rows * p.rows / (1u << 14), [&](std::size_t begin, std::size_t end) {
+      AlignedBuffer<float>& row = thread_workspace().row;
+      row.grow(filled * phases);
+      for (std::size_t r = begin; r < end; ++r) {
+        float* out = y.row(first + r);
+        kernel.transpose(sums.data() + r * phases * columns, phases, filled, columns, plain ? out : row.data(), phases);
+        if (!plain) kernel.finish_row(epilogue, first + r, row.data(), p.rows, out);
+      }
+    });
+  }
 }
 
 inline MatmulPlan run(const Product& p) {
@@ -175,13 +235,14 @@ inline MatmulPlan run(const Product& p) {
   MatrixView<float> y = p.y;
   InputBuffer* next = o.next ? &o.next->buffer() : nullptr;
   // bfloat16 comes straight from the epilogue; int8 needs a row's largest value, so rows are quantized when they are complete.
-  const bool bf16_next = next && plan.packed && next->form.packed && next->form.compute == Compute::bf16;
+  const bool staggered = plan.packed && p.packed->stagger, one_copy = next && next->form.stagger.copies() == 1;
+  const bool bf16_next = plan.packed && !staggered && one_copy && next->form.packed && next->form.compute == Compute::bf16;
   if (bf16_next) {
     start_rows<std::uint16_t>(*next, m);
     epilogue.bf16 = reinterpret_cast<std::uint16_t*>(next->data.data());
     epilogue.bf16_stride = next->form.k_padded;
   } else if (next && !y.data) {
-    if (next->form.compute == Compute::f32) {
+    if (next->form.compute == Compute::f32 && one_copy) {
       start_rows<float>(*next, m);
       y = {reinterpret_cast<float*>(next->data.data()), m, p.rows, next->form.k_padded};
     } else {
@@ -191,14 +252,17 @@ inline MatmulPlan run(const Product& p) {
   }
 
   if (!p.input) fill_input(caller.input, form, p.x, kernel, executor);
-  const Activations a = activations_of(p.input ? *p.input : caller.input);
+  const InputBuffer& input = p.input ? *p.input : caller.input;
+  const Activations a = activations_of(input);
   const int compute = static_cast<int>(plan.compute);
-  if (plan.packed) {
+  if (staggered) {
+    run_staggered(p, plan.compute, input, y, epilogue, kernel, executor);
+  } else if (plan.packed) {
     const std::size_t panels = p.packed->panels();
     std::size_t together = panels_together(m);
     while (together > 1 && panels < together * executor.concurrency()) together /= 2;
     const std::size_t units = (panels + together - 1) / together;
-    const std::size_t worth = panels * (m * p.cols * panel_cols) / (1u << 20) + panels * p.packed->panel_bytes() / (1u << 17);
+    const std::size_t worth = product_worth(panels, m * p.cols, p.packed->panel_bytes());
     run_parts(executor, units, worth, [&](std::size_t begin, std::size_t end) {
       PackedGemmArgs g;
       g.w = *p.packed;

@@ -36,14 +36,20 @@ struct InputForm {
   float threshold = 0;  // llm_int8; 0: no outliers
   std::size_t k = 0, k_padded = 0;
   std::size_t chunk = 0;  // int8, packed: k of an offset
+  Stagger stagger;        // packed weights in phases: x is held once for every place in a group where their rows begin
 
   bool operator==(const InputForm&) const = default;
   bool needs_all_rows() const { return threshold > 0 && outliers == Outliers::per_call; }
-  std::size_t chunks() const { return chunk == 0 ? 0 : (k_padded + chunk - 1) / chunk; }
-  std::size_t row_bytes() const {
-    const bool floats = compute == Compute::f32 || (compute == Compute::bf16 && bf16_floats);
-    return k_padded * (floats ? 4 : compute == Compute::bf16 || words ? 2 : 1);
+  // Offsets of a row.
+  std::size_t offsets() const {
+    return chunk == 0 ? 0 : stagger ? stagger.phases * stagger.chunk_slots(chunk) : (k_padded + chunk - 1) / chunk;
   }
+  std::size_t element_bytes() const {
+    const bool floats = compute == Compute::f32 || (compute == Compute::bf16 && bf16_floats);
+    return floats ? 4 : compute == Compute::bf16 || words ? 2 : 1;
+  }
+  std::size_t copy_bytes() const { return k_padded * element_bytes(); }
+  std::size_t row_bytes() const { return stagger.copies() * copy_bytes(); }
 };
 
 // Rows in such a form, and the memory that holds them; it is kept from one filling to the next.
@@ -93,6 +99,67 @@ inline AlignedBuffer<float>& group_scratch() {
   return rows;
 }
 
+// And converted rows before they are staggered.
+inline std::uint8_t* natural_rows(std::size_t bytes) {
+  thread_local AlignedBuffer<std::uint8_t> rows;
+  rows.grow(bytes);
+  return rows.data();
+}
+
+// Row `r` of a staggered input, from its k elements in natural order: a copy for every shift, with zeros around it.
+template <class T>
+inline void place_copies(InputBuffer& b, std::size_t r, const T* row) {
+  const InputForm& f = b.form;
+  T* copy = reinterpret_cast<T*>(b.data.data() + r * f.row_bytes());
+  for (std::size_t i = 0; i < f.stagger.copies(); ++i, copy += f.k_padded) {
+    const std::size_t shift = i * f.stagger.step();
+    std::fill_n(copy, shift, T{});
+    std::copy_n(row, f.k, copy + shift);
+    std::fill_n(copy + shift + f.k, f.k_padded - shift - f.k, T{});
+  }
+}
+// Bytes from natural order to int8_k order inside eights: halves of four, interleaved.
+inline void permute_eights(std::int8_t* codes, std::size_t k) {
+  const auto spread = [](std::uint64_t four) {
+    four = (four | four << 16) & 0x0000FFFF0000FFFFu;
+    return (four | four << 8) & 0x00FF00FF00FF00FFu;
+  };
+  for (std::size_t i = 0; i < k; i += 8) {
+    std::uint32_t half[2];
+    std::memcpy(half, codes + i, 8);
+    const std::uint64_t eight = spread(half[0]) | spread(half[1]) << 8;
+    std::memcpy(codes + i, &eight, 8);
+  }
+}
+// Codes of row `r` as place_copies() has them, and their offsets: -128 * the sum of every chunk of every phase.
+template <class Code>
+inline void place_codes(InputBuffer& b, std::size_t r, const Code* row) {
+  const InputForm& f = b.form;
+  const Stagger& s = f.stagger;
+  place_copies(b, r, row);
+  if constexpr (sizeof(Code) == 1)
+    permute_eights(reinterpret_cast<std::int8_t*>(b.data.data() + r * f.row_bytes()), s.copies() * f.k_padded);
+  thread_local AlignedBuffer<std::int32_t> sums;  // of the first i codes
+  sums.grow(f.k + 1);
+  std::int32_t sum = 0;
+  for (std::size_t i = 0; i < f.k; ++i) sums[i + 1] = sum += row[i];
+  const std::int32_t* sum_of = sums.data();
+  const std::size_t slots = s.chunk_slots(f.chunk);
+  std::int32_t* offset = b.offset.data() + r * f.offsets();
+  for (std::size_t phase = 0, begin = 0; phase < s.phases; ++phase, offset += slots) {
+    // Chunks are counted from the first group that is stored, so the first one lacks what that group was padded with.
+    std::size_t at = 0, block_end = s.block - begin, length = f.chunk - begin % Stagger::group;
+    for (std::size_t i = 0; at < f.k; ++i) {
+      const std::size_t next = std::min({at + length, block_end, f.k});
+      offset[i] = -128 * (sum_of[next] - sum_of[at]);
+      if (next == block_end) block_end += s.block;
+      at = next;
+      length = f.chunk;
+    }
+    begin = (begin + f.k) % s.block;
+  }
+}
+
 // Converts rows [begin, begin + count), which stand at x.  Lists their outliers.
 inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t begin, std::size_t count, const float* x,
                           std::size_t stride, InputBuffer::OutlierList& list) {
@@ -100,11 +167,7 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
   std::uint8_t* out = b.data.data() + begin * f.row_bytes();
   switch (f.compute) {
     case Compute::f32:
-      for (std::size_t r = 0; r < count; ++r) {
-        auto* row = reinterpret_cast<float*>(out) + r * f.k_padded;
-        std::copy_n(x + r * stride, f.k, row);
-        std::fill_n(row + f.k, f.k_padded - f.k, 0.0f);
-      }
+      for (std::size_t r = 0; r < count; ++r) place_copies(b, begin + r, x + r * stride);
       return;
     case Compute::bf16: {
       if (f.bf16_floats) {
@@ -118,9 +181,10 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
       a.m = count;
       a.k = f.k;
       a.x_stride = stride;
-      a.k_padded = f.k_padded;
-      a.out = reinterpret_cast<std::uint16_t*>(out);
+      a.k_padded = f.stagger ? f.k : f.k_padded;
+      a.out = reinterpret_cast<std::uint16_t*>(f.stagger ? natural_rows(count * f.k * 2) : out);
       kernel.bf16_rows(a);
+      for (std::size_t r = 0; f.stagger && r < count; ++r) place_copies(b, begin + r, a.out + r * f.k);
       return;
     }
     case Compute::int8: {
@@ -151,16 +215,19 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
       q.k = f.k;
       q.x_stride = stride;
       q.rule = f.llm_int8 ? QuantizeRule::llm_int8 : QuantizeRule::absmax;
-      q.permute = f.packed && !f.words;
+      q.permute = f.packed && !f.words && !f.stagger;
       q.words = f.words;
-      q.k_padded = f.k_padded;
+      q.k_padded = f.stagger ? f.k : f.k_padded;
       q.chunk = f.chunk;
       q.threshold = f.threshold;
       q.column_is_outlier = per_call ? b.column_is_outlier.data() : nullptr;
-      q.codes = out;
+      q.codes = f.stagger ? natural_rows(count * f.k * f.element_bytes()) : out;
       q.scale = b.scale.data() + begin;
-      q.offset = f.packed ? b.offset.data() + begin * f.chunks() : nullptr;
+      q.offset = f.packed && !f.stagger ? b.offset.data() + begin * f.offsets() : nullptr;
       kernel.quantize_rows(q);
+      for (std::size_t r = 0; f.stagger && r < count; ++r)
+        f.words ? place_codes(b, begin + r, static_cast<const std::int16_t*>(q.codes) + r * f.k)
+                : place_codes(b, begin + r, static_cast<const std::int8_t*>(q.codes) + r * f.k);
       return;
     }
   }
@@ -182,7 +249,7 @@ void fill_groups(InputBuffer& b, const InputForm& form, std::size_t rows, Execut
   b.data.grow(checked_mul(rows, form.row_bytes(), "activations"));
   if (form.compute == Compute::int8) {
     b.scale.grow(rows);
-    b.offset.grow(checked_mul(rows, form.chunks(), "activations"));
+    b.offset.grow(checked_mul(rows, form.offsets(), "activations"));
   }
   if (form.threshold > 0) b.outliers.assign(rows, {});
   b.lists.resize(std::max(b.lists.size(), executor.concurrency()));
@@ -262,14 +329,15 @@ void start_rows(InputBuffer& b, std::size_t rows) {
 
 // What a kernel reads.
 inline Activations activations_of(const InputBuffer& b) {
+  const InputForm& f = b.form;
   Activations a;
+  a.stride_bytes = b.outside ? b.outside_stride * sizeof(float) : f.row_bytes();
   a.data = b.outside ? static_cast<const void*>(b.outside) : b.data.data();
-  a.stride_bytes = b.outside ? b.outside_stride * sizeof(float) : b.form.row_bytes();
-  if (b.form.compute == Compute::int8) {
+  if (f.compute == Compute::int8) {
     a.scale = b.scale.data();
     a.offset = b.offset.data();
-    a.offset_stride = b.form.chunks();
-    if (b.form.threshold > 0) a.outliers = b.outliers.data();
+    a.offset_stride = f.offsets();
+    if (f.threshold > 0) a.outliers = b.outliers.data();
   }
   return a;
 }

@@ -10,6 +10,7 @@
 
 #include "lowbit/base/half.hpp"
 #include "lowbit/kernel/level.hpp"
+#include "lowbit/kernel/stagger.hpp"
 
 namespace lowbit {
 
@@ -89,26 +90,53 @@ inline CodebookTables make_codebook_tables(const float* values) {
   return t;
 }
 
+// Rows n of the weights that have the same n % phases, see Stagger.
+struct PackedPhase {
+  std::size_t n = 0, k = 0, lead = 0;  // as in PackedWeights
+  std::size_t begin = 0;               // in bytes of the packed data
+  std::size_t copy = 0;                // of x that belongs to them
+};
+
 struct PackedWeights {
   const std::uint8_t* data = nullptr;
   std::size_t n = 0, k = 0;  // output columns; depth, a multiple of 8 (padded with zeros)
-  std::size_t block = 0;     // k of a record; divides k
+  std::size_t block = 0;     // k of a record; of the first one `lead` less, of the last one what is left
+  std::size_t lead = 0;      // a multiple of 8
   Element element = Element::f32;
   bool scaled = false;                       // records start with 48 scales
   float scale_factor = 1;                    // multiplies every scale (LLM.int8() stores absmax, not absmax / 127)
   const CodebookTables* codebook = nullptr;  // four_bit
+  // Rows in phases: n and k then describe all of them, and a kernel gets one phase at a time.
+  Stagger stagger;
+  const PackedPhase* phases = nullptr;
 
   constexpr std::size_t head_bytes() const { return scaled ? panel_cols * 4 : 0; }  // the scales of a record
-  constexpr std::size_t record_bytes() const { return head_bytes() + block / group_k * group_bytes(element); }
-  constexpr std::size_t blocks() const { return k / block; }
-  constexpr std::size_t panel_bytes() const { return blocks() * record_bytes(); }
+  constexpr std::size_t blocks() const { return (lead + k + block - 1) / block; }
+  // The first k of block b, and one past the last of block b - 1.
+  constexpr std::size_t block_begin(std::size_t b) const {
+    const std::size_t begin = b == 0 ? 0 : b * block - lead;
+    return begin < k ? begin : k;
+  }
+  constexpr std::size_t block_k(std::size_t b) const { return block_begin(b + 1) - block_begin(b); }
+  constexpr std::size_t record_begin(std::size_t b) const {  // in bytes
+    return b * head_bytes() + block_begin(b) / group_k * group_bytes(element);
+  }
+  constexpr std::size_t panel_bytes() const { return record_begin(blocks()); }
   constexpr std::size_t panels() const { return (n + panel_cols - 1) / panel_cols; }
   // k after which a sum is carried to the totals; a block's last chunk may be shorter.
   constexpr std::size_t chunk(Compute c) const {
     const std::size_t most = c != Compute::int8 ? sum_k : element == Element::four_bit ? short_sum_k : block;
     return block < most ? block : most;
   }
-  constexpr std::size_t chunks(Compute c) const { return blocks() * ((block + chunk(c) - 1) / chunk(c)); }
+  PackedWeights phase(std::size_t i) const {
+    PackedWeights w = *this;
+    w.n = phases[i].n;
+    w.k = phases[i].k;
+    w.lead = phases[i].lead;
+    w.data = data + phases[i].begin;
+    w.stagger = {};
+    return w;
+  }
 };
 
 // ---- the canonical layout -------------------------------------------------------------------------------------------
@@ -344,6 +372,8 @@ struct Kernels {
   void (*embed_rows)(const EmbedRowsArgs&) = nullptr;
   void (*layer_norm)(const LayerNormArgs&) = nullptr;
   void (*attention)(const AttentionArgs&) = nullptr;
+  // y [n] = activation(sum + bias) + residual, for row number `row` of the epilogue's matrices; y may be sum, or the residual.
+  void (*finish_row)(const EpilogueArgs&, std::size_t row, const float* sum, std::size_t n, float* y) = nullptr;
   void (*gelu)(const float* x, float* out, std::size_t n) = nullptr;
   void (*exp2)(const float* x, float* out, std::size_t n) = nullptr;
   // to (cols, rows) = from (rows, cols), transposed.

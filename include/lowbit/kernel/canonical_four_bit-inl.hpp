@@ -384,7 +384,8 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
       for (; first < count; ++first) tile(first, 1);
       const float code_scale = w.scale_factor * (a.x.scale ? w.codebook->byte_scale : 1.0f);
       for (std::size_t r = 0; r < rows; ++r)
-        finish_columns(a, m + r, n, count, result + r * B, a.x.scale ? a.x.scale[m + r] * code_scale : code_scale, nullptr);
+        finish_columns(a.epilogue, a.y + (m + r) * a.y_stride, m + r, n, count, result + r * B,
+                       a.x.scale ? a.x.scale[m + r] * code_scale : code_scale, nullptr);
     }
   }
 }

@@ -209,8 +209,8 @@ inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
             }
             extra[c] = sum;
           }
-        finish_columns(a, row, n, count, result + r * B, int8 ? a.x.scale[row] * w.scale_factor : w.scale_factor,
-                       outliers ? extra : nullptr);
+        finish_columns(a.epilogue, a.y + row * a.y_stride, row, n, count, result + r * B,
+                       int8 ? a.x.scale[row] * w.scale_factor : w.scale_factor, outliers ? extra : nullptr);
       }
     }
   }

@@ -17,10 +17,13 @@ namespace LOWBIT_ISA {
 inline MicroArgs micro_args(const PackedGemmArgs& a, std::size_t chunk) {
   MicroArgs micro{};
   micro.codebook = a.w.codebook;
-  micro.record_bytes = micro.scale_bytes = a.w.record_bytes();
-  micro.panel_bytes = a.w.panel_bytes();
+  micro.head = micro.gap = a.w.head_bytes();
+  micro.group = group_bytes(a.w.element);
   micro.blocks = a.w.blocks();
+  micro.panel_bytes = a.w.record_begin(micro.blocks);
   micro.block = a.w.block;
+  micro.first_block = a.w.block_k(0);
+  micro.last_block = a.w.block_k(micro.blocks - 1);
   micro.chunk = chunk;
   micro.x_stride = a.x.stride_bytes;
   micro.offset_stride = a.x.offset_stride;
@@ -42,24 +45,24 @@ LOWBIT_INLINE void for_tiles(std::size_t rows, std::size_t most, const Visit& vi
   }
 }
 
-// One or two rows over several panels at a time; returns the first panel that is left.
-template <class C, class Source, std::size_t R>
-inline std::size_t run_wide(const PackedGemmArgs& a, MicroArgs micro) {
-  constexpr std::size_t V = tile_registers<C, Source, R>, together = V / panel_registers;
-  std::size_t p = a.panel_begin;
+// One or two rows over `together` panels at a time, then what is left over fewer; returns the first panel that is left alone.
+template <class C, class Source, std::size_t R, std::size_t together = tile_registers<C, Source, R> / panel_registers>
+LOWBIT_INLINE std::size_t run_wide(const PackedGemmArgs& a, MicroArgs& micro, std::size_t prefetch, std::size_t p) {
   if constexpr (together > 1) {
-    set_rows<C>(micro, a, 0, 0, 0);
-    micro.prefetch /= together;
+    micro.prefetch = prefetch / together;
     micro.jump = (together - 1) * micro.panel_bytes;
     for (; p + together <= a.panel_end; p += together) {
       const std::uint8_t* panel = a.w.data + p * micro.panel_bytes;
       micro.w = panel + a.w.head_bytes();
       micro.scale = a.w.scaled ? panel : nullptr;
-      micro_kernel<C, Source, R, V>(micro);
+      micro_kernel<C, Source, R, together * panel_registers>(micro);
       for (std::size_t i = 0; i < together; ++i)
         finish_rows<C::compute == Compute::int8>(a, panel + i * micro.panel_bytes, p + i, 0, R, micro.total + i * R * panel_cols);
     }
+    return run_wide<C, Source, R, together - 1>(a, micro, prefetch, p);
   }
+  micro.prefetch = prefetch;
+  micro.jump = 0;
   return p;
 }
 
@@ -74,9 +77,12 @@ inline void run_in_place(const PackedGemmArgs& a) {
   // are longer sequential reads, which the hardware follows by itself.
   const bool few = Source::bytes == panel_cols * 4 && a.m <= 8;
   std::size_t begin = a.panel_begin;
-  if (few) micro.prefetch = C::compute == Compute::f32 ? 12288 : 8192;
-  if (a.m == 1) begin = run_wide<C, Source, 1>(a, micro);
-  if (a.m == 2) begin = run_wide<C, Source, 2>(a, micro);
+  const std::size_t prefetch = !few ? 0 : C::compute == Compute::f32 ? 12288 : 8192;
+  micro.prefetch = prefetch;
+  set_rows<C>(micro, a, 0, 0, 0);
+  if (a.m == 1) begin = run_wide<C, Source, 1>(a, micro, prefetch, begin);
+  if (a.m == 2) begin = run_wide<C, Source, 2>(a, micro, prefetch, begin);
+  if (begin == a.panel_end) return;
   for (std::size_t row = 0; row < a.m; row += row_block) {
     const std::size_t rows = a.m - row < row_block ? a.m - row : row_block;
     for (std::size_t p = begin; p < a.panel_end; ++p) {
@@ -116,32 +122,45 @@ inline void run_decoded(const PackedGemmArgs& a) {
   std::uint8_t* decoded = a.scratch + row_block * panel_cols * 4;
   MicroArgs micro = micro_args(a, w.chunk(C::compute));
   const std::size_t most = decoded_k(w, C::compute), together = w.block < most ? most / w.block : 1;
-  const std::size_t part = w.block < most ? w.block : most;
-  micro.record_bytes = w.block / group_k * Source::bytes;
+  micro.gap = 0;
   micro.w = decoded;
   const ByteTable<C> table(w.element, w.codebook);
+  // Decodes `k` of block b from k0 on; returns where the next ones go.
+  const auto decode = [&](const std::uint8_t* panel, std::size_t b, std::size_t k0, std::size_t k, std::uint8_t* out) {
+    const std::uint8_t* from = panel + w.record_begin(b) + w.head_bytes() + k0 / group_k * group_bytes(w.element);
+    decode_chunk<C>(w.element, w.codebook, table, from, k, out);
+    return out + k / group_k * Source::bytes;
+  };
   for (std::size_t row = 0; row < a.m; row += row_block) {
     const std::size_t rows = a.m - row < row_block ? a.m - row : row_block;
     for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
       const std::uint8_t* panel = w.data + p * w.panel_bytes();
       std::size_t chunk = 0;
+      const auto multiply = [&](std::size_t b, std::size_t k0) {
+        micro.scale = w.scaled ? panel + w.record_begin(b) : nullptr;
+        micro.first = chunk == 0;
+        for_tiles(rows, tile_rows<C, Source>(), [&](std::size_t r, std::size_t height) LOWBIT_INLINE_LAMBDA {
+          set_rows<C>(micro, a, row + r, w.block_begin(b) + k0, chunk);
+          micro.total = total + r * panel_cols;
+          micro_rows<C, Source>(height, micro);
+        });
+      };
       for (std::size_t b = 0; b < w.blocks(); b += together) {
         micro.blocks = w.blocks() - b < together ? w.blocks() - b : together;
-        for (std::size_t k = 0; k < w.block; k += part) {
-          const std::uint8_t* record = panel + b * w.record_bytes();
-          micro.block = w.block - k < part ? w.block - k : part;
-          for (std::size_t i = 0; i < micro.blocks; ++i)
-            decode_chunk<C>(w.element, w.codebook, table,
-                            record + i * w.record_bytes() + w.head_bytes() + k / group_k * group_bytes(w.element), micro.block,
-                            decoded + i * micro.record_bytes);
-          micro.scale = w.scaled ? record : nullptr;
-          micro.first = chunk == 0;
-          for_tiles(rows, tile_rows<C, Source>(), [&](std::size_t r, std::size_t height) LOWBIT_INLINE_LAMBDA {
-            set_rows<C>(micro, a, row + r, b * w.block + k, chunk);
-            micro.total = total + r * panel_cols;
-            micro_rows<C, Source>(height, micro);
-          });
-          chunk += micro.blocks * ((micro.block + micro.chunk - 1) / micro.chunk);
+        if (together > 1) {
+          micro.first_block = w.block_k(b);
+          micro.last_block = w.block_k(b + micro.blocks - 1);
+          std::uint8_t* out = decoded;
+          for (std::size_t i = 0; i < micro.blocks; ++i) out = decode(panel, b + i, 0, w.block_k(b + i), out);
+          multiply(b, 0);
+          for (std::size_t i = 0; i < micro.blocks; ++i) chunk += (w.block_k(b + i) + micro.chunk - 1) / micro.chunk;
+          continue;
+        }
+        for (std::size_t k = w.block_k(b), k0 = 0; k0 < k; k0 += most) {
+          micro.last_block = k - k0 < most ? k - k0 : most;
+          decode(panel, b, k0, micro.last_block, decoded);
+          multiply(b, k0);
+          chunk += (micro.last_block + micro.chunk - 1) / micro.chunk;
         }
       }
       finish_rows<C::compute == Compute::int8>(a, panel, p, row, rows, total);

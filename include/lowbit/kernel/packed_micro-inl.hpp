@@ -33,14 +33,16 @@ constexpr std::size_t tile_rows() {
 }
 
 struct MicroArgs {
-  const std::uint8_t* w;      // first weights of the tile's columns
-  const std::uint8_t* scale;  // first scales of the tile's columns, or null
-  std::size_t record_bytes;   // from one block to the next, of w
-  std::size_t scale_bytes;    // likewise, of scale
-  std::size_t panel_bytes;    // from one panel to the next, likewise
-  std::size_t blocks, block;  // block: k of a block
-  std::size_t chunk;          // k after which a sum is carried to the totals
-  const std::uint8_t* x;      // first row of the tile at the first k
+  const std::uint8_t* w;                // first weights of the tile's columns
+  const std::uint8_t* scale;            // first scales of the tile's columns, or null
+  std::size_t head;                     // bytes of the scales of a block: from them its groups follow in the packed stream ...
+  std::size_t group;                    // ... of so many bytes each, and then the next block's scales
+  std::size_t gap;                      // bytes between the weights of two blocks: head, or 0 if they were decoded
+  std::size_t panel_bytes;              // from one panel to the next
+  std::size_t blocks, block;            // block: k of a block ...
+  std::size_t first_block, last_block;  // ... of the first and of the last one, which may have fewer
+  std::size_t chunk;                    // k after which a sum is carried to the totals
+  const std::uint8_t* x;                // first row of the tile at the first k
   std::size_t x_stride;
   const std::int32_t* offset;  // int8: of the first row at the first chunk
   std::size_t offset_stride;
@@ -67,6 +69,8 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   // Totals stay in registers where there is room beside the sums: a store of a whole register costs as much as two dots.
   constexpr bool keep = 2 * R * V + (R < V ? R + 1 : V + 1) + 2 <= S::vector_registers;
   constexpr bool int8 = C::compute == Compute::int8;
+  // Where looked-up floats leave few registers beside the totals, g++ 12 spills unless it is told (12 % at four rows).
+  constexpr bool pins = S::pins_sums || (keep && R > 2 && Source::decodes && C::compute == Compute::f32);
   const auto at = [](std::size_t v) { return v / panel_registers * (R * panel_cols) + v % panel_registers * S::lanes; };
   const auto table = Source::table(a.codebook);
   const std::uint8_t* end = a.w + a.panel_bytes;
@@ -83,9 +87,12 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       }
     }
   }
+  const std::uint8_t* scales = a.scale;
+  const std::uint8_t* weights_of_block = a.w;
   for (std::size_t b = 0; b < a.blocks; ++b) {
     const std::uint8_t* w[panels];
-    LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] = a.w + p * a.panel_bytes + b * a.record_bytes;
+    LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] = weights_of_block + p * a.panel_bytes;
+    const std::size_t block = b + 1 == a.blocks ? a.last_block : b == 0 ? a.first_block : a.block;
     if (a.prefetch != 0 && a.scale) {  // groups ask for groups; between two of them stand the scales of a block
       const std::size_t ahead = a.prefetch + (w[0] + a.prefetch < end ? 0 : a.jump);
       LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
@@ -93,8 +100,8 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
             S::prefetch(w[p] + ahead + line - panel_cols * 4);
       }
     }
-    for (std::size_t done = 0; done < a.block; done += a.chunk) {
-      const std::size_t groups = (a.block - done < a.chunk ? a.block - done : a.chunk) / group_k;
+    for (std::size_t done = 0; done < block; done += a.chunk) {
+      const std::size_t groups = (block - done < a.chunk ? block - done : a.chunk) / group_k;
       typename C::acc acc[R][V];
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
         std::int32_t start = 0;
@@ -132,7 +139,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
               LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = C::dot(acc[r][v], wv[v], xv);
             }
           }
-          if constexpr (S::pins_sums) {
+          if constexpr (pins) {
             LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
               LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) LOWBIT_PIN(acc[r][v]);
             }
@@ -143,9 +150,8 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       }
       LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
         const float* scale =
-            a.scale ? reinterpret_cast<const float*>(a.scale + v / panel_registers * a.panel_bytes + b * a.scale_bytes) +
-                          v % panel_registers * S::lanes
-                    : nullptr;
+            scales ? reinterpret_cast<const float*>(scales + v / panel_registers * a.panel_bytes) + v % panel_registers * S::lanes
+                   : nullptr;
         const typename S::vf sv = scale ? S::load(scale) : S::set1(1.0f);
         LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
           typename S::vf sum;
@@ -164,6 +170,8 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       first = false;
       if constexpr (int8) ++offset;
     }
+    weights_of_block = w[0] + a.gap;
+    if (scales) scales += a.head + block / group_k * a.group;
   }
   if constexpr (keep) {
     LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {

@@ -19,6 +19,7 @@ void add_f32_kernels(Kernels& k) {
   k.embed_rows = &embed_rows;
   k.layer_norm = &layer_norm;
   k.attention = &attention;
+  k.finish_row = &finish_row;
   k.gelu = &gelu_array;
   k.exp2 = &exp2_array;
   k.transpose = &transpose;

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <numeric>
 #include <utility>
+#include <vector>
 
 #include "lowbit/tensor/tensor.hpp"
 
@@ -22,15 +23,19 @@ class PackedTensor {
   PackedTensor& operator=(PackedTensor&&) = default;
 
   // Whether the layout can hold `t`.  Blocks may cross rows where all of them begin at multiples of 32 inside a row, as blocks of
-  // 4096 do at 768 columns: scales are then held for as many elements as surely share one.  Where it cannot, products run on the
-  // canonical tensor.
-  static bool packable(const Tensor& t) { return t.cols() != 0 && (t.block_size() == 0 || record_block(t) != 0); }
+  // 4096 do at 768 columns: scales are then held for as many elements as surely share one.  Elsewhere, as with blocks of 64 at 100
+  // columns, rows whose blocks begin alike make panels of their own, if there are enough rows to fill them (two thirds).  Where the
+  // layout cannot hold it, products run on the canonical tensor.
+  static bool packable(const Tensor& t) { return t.cols() != 0 && (t.block_size() == 0 || record_block(t) != 0 || stagger_of(t)); }
 
   // Throws InvalidArgument if t is not packable.
   static PackedTensor pack(const Tensor& t) {
     require(packable(t), [&] {
       return std::string(format_name(t.format())) + " tensor of shape " + shape_string(t.rows(), t.cols()) + " with block size " +
-             std::to_string(t.block_size()) + ": blocks cross rows at places that are no multiple of 32, so it cannot be packed";
+             std::to_string(t.block_size()) +
+             ": blocks cross rows at places that are no multiple of 32, and too few rows have theirs at the same places, so it "
+             "cannot be "
+             "packed";
     });
     PackedTensor p;
     const TensorParts& parts = t.parts();
@@ -44,11 +49,29 @@ class PackedTensor {
     const bool scaled = parts.block != 0;
     p.layout_.n = t.rows();
     p.layout_.k = padded;
-    p.layout_.block = scaled && record_block(t) < t.cols() ? record_block(t) : padded;
     p.layout_.element = detail::element_of(t.format());
     p.layout_.scaled = scaled;
     p.layout_.scale_factor = t.format() == Format::llm_int8 ? llm_int8_inverse_127 : 1.0f;
-    p.data_.reset(checked_mul(p.layout_.panels(), p.layout_.panel_bytes(), "packed tensor"));
+    if (scaled && record_block(t) == 0) p.layout_.stagger = stagger_of(t);
+    if (const detail::Stagger& s = p.layout_.stagger) {
+      p.layout_.block = s.block;
+      std::size_t bytes = 0;
+      for (std::size_t i = 0; i < s.phases; ++i) {
+        detail::PackedPhase phase;
+        phase.n = ceil_div(t.rows() - i, s.phases);
+        phase.k = s.padded(i);
+        phase.lead = s.lead(i);
+        phase.copy = s.copy_of(i);
+        p.phases_.push_back(phase);
+        const detail::PackedWeights w = p.view().phase(i);
+        p.phases_[i].begin = bytes;
+        bytes = checked_add(bytes, checked_mul(w.panels(), w.panel_bytes(), "packed tensor"), "packed tensor");
+      }
+      p.data_.reset(bytes);
+    } else {
+      p.layout_.block = scaled && record_block(t) < t.cols() ? record_block(t) : padded;
+      p.data_.reset(checked_mul(p.layout_.panels(), p.layout_.panel_bytes(), "packed tensor"));
+    }
     p.for_each_dword([&](std::size_t n, std::size_t k0, int part, std::uint8_t* out) { p.put(parts, n, k0, part, out); });
     if (scaled)
       p.for_each_scale([&](std::size_t n, std::size_t b, float& s) { s = n < p.rows_ ? t.scale(p.scale_index(n, b)) : 0.0f; });
@@ -111,6 +134,7 @@ class PackedTensor {
     detail::PackedWeights w = layout_;
     w.data = data_.data();
     w.codebook = &codebook_;
+    w.phases = phases_.data();
     return w;
   }
 
@@ -125,21 +149,47 @@ class PackedTensor {
     return shared == block || shared >= fewest ? (shared % detail::group_k == 0 ? shared : 0) : 0;
   }
 
+  // The phases in which rows are packed where record_block() is 0; none if a third of the panels or more would stay empty.
+  static detail::Stagger stagger_of(const Tensor& t) {
+    const std::size_t block = t.block_size(), rows = t.rows();
+    if (block % detail::group_k != 0) return {};
+    const auto full = [&](std::size_t phases) {
+      return phases <= rows &&
+             ceil_div(ceil_div(rows, phases), detail::panel_cols) * detail::panel_cols <= (rows + rows / 2) / phases;
+    };
+    std::size_t phases = block / std::gcd(block, t.cols());
+    if (!full(phases)) return {};
+    while (phases < 16 && full(2 * phases)) phases *= 2;  // results are put in order by registers of up to 16
+    return {t.cols(), block, phases};
+  }
+
+  // Calls visit(phase, its weights), phase by phase.
+  template <class Visit>
+  void for_each_phase(const Visit& visit) const {
+    if (!layout_.stagger) return visit(std::size_t{0}, view());
+    for (std::size_t i = 0; i < phases_.size(); ++i) visit(i, view().phase(i));
+  }
+  // Row of the tensor that stands in column c of a phase.
+  std::size_t row_of(std::size_t phase, std::size_t c) const { return phase + c * layout_.stagger.phases; }
+
   // A panel's records hold `steps` runs of 48 dwords (f16: of 48 halves) per group; visit(row, first k of the group, run, address).
+  // The first k is negative (modulo 2^64) where a group is padded in front.
   template <class Self, class Visit>
   static void visit_dwords(Self& self, const Visit& visit) {
-    const detail::PackedWeights& w = self.layout_;
-    const bool half = w.element == detail::Element::f16;
-    const std::size_t group = detail::group_bytes(w.element), item = half ? 2 : 4, steps = group / detail::panel_cols / item;
-    const std::size_t head = w.scaled ? detail::panel_cols * 4 : 0;
-    for (std::size_t p = 0; p < w.panels(); ++p)
-      for (std::size_t b = 0; b < w.blocks(); ++b) {
-        auto* at = self.data_.data() + p * w.panel_bytes() + b * w.record_bytes() + head;
-        for (std::size_t g = 0; g < w.block / detail::group_k; ++g)
-          for (std::size_t s = 0; s < steps; ++s)
-            for (std::size_t c = 0; c < detail::panel_cols; ++c, at += item)
-              visit(p * detail::panel_cols + c, b * w.block + g * detail::group_k, static_cast<int>(s), at);
-      }
+    const bool half = self.layout_.element == detail::Element::f16;
+    const std::size_t group = detail::group_bytes(self.layout_.element), item = half ? 2 : 4,
+                      steps = group / detail::panel_cols / item;
+    self.for_each_phase([&](std::size_t phase, const detail::PackedWeights& w) {
+      const std::size_t shift = self.layout_.stagger ? self.layout_.stagger.shift(phase) : 0;
+      for (std::size_t p = 0; p < w.panels(); ++p)
+        for (std::size_t b = 0; b < w.blocks(); ++b) {
+          auto* at = self.data_.data() + (w.data - self.data_.data()) + p * w.panel_bytes() + w.record_begin(b) + w.head_bytes();
+          for (std::size_t k = w.block_begin(b); k < w.block_begin(b + 1); k += detail::group_k)
+            for (std::size_t s = 0; s < steps; ++s)
+              for (std::size_t c = 0; c < detail::panel_cols; ++c, at += item)
+                visit(self.row_of(phase, p * detail::panel_cols + c), k - shift, static_cast<int>(s), at);
+        }
+    });
   }
   template <class Visit>
   void for_each_dword(const Visit& visit) {
@@ -152,12 +202,14 @@ class PackedTensor {
 
   template <class Self, class Float, class Visit>
   static void visit_scales(Self& self, const Visit& visit) {
-    const detail::PackedWeights& w = self.layout_;
-    for (std::size_t p = 0; p < w.panels(); ++p)
-      for (std::size_t b = 0; b < w.blocks(); ++b) {
-        auto* at = reinterpret_cast<Float*>(self.data_.data() + p * w.panel_bytes() + b * w.record_bytes());
-        for (std::size_t c = 0; c < detail::panel_cols; ++c) visit(p * detail::panel_cols + c, b, at[c]);
-      }
+    self.for_each_phase([&](std::size_t phase, const detail::PackedWeights& w) {
+      for (std::size_t p = 0; p < w.panels(); ++p)
+        for (std::size_t b = 0; b < w.blocks(); ++b) {
+          auto* at =
+              reinterpret_cast<Float*>(self.data_.data() + (w.data - self.data_.data()) + p * w.panel_bytes() + w.record_begin(b));
+          for (std::size_t c = 0; c < detail::panel_cols; ++c) visit(self.row_of(phase, p * detail::panel_cols + c), b, at[c]);
+        }
+    });
   }
   template <class Visit>
   void for_each_scale(const Visit& visit) {
@@ -168,7 +220,10 @@ class PackedTensor {
     visit_scales<const PackedTensor, const float>(*this, visit);
   }
 
-  std::size_t scale_index(std::size_t row, std::size_t b) const { return (row * cols_ + b * layout_.block) / block_; }
+  // The block of the tensor that record b of a row is part of.
+  std::size_t scale_index(std::size_t row, std::size_t b) const {
+    return layout_.stagger ? row * cols_ / block_ + b : (row * cols_ + b * layout_.block) / block_;
+  }
 
   // The elements of one dword: (k inside the group, bit position), by the layout's order.
   template <class Visit>
@@ -251,6 +306,9 @@ class PackedTensor {
     bool all = true;
     std::array<float, 256> decoded{};
     std::size_t group = blocks;  // no group yet
+    const std::size_t phases = layout_.stagger.phases;
+    std::vector<detail::PackedWeights> weights;
+    for_each_phase([&](std::size_t, const detail::PackedWeights& w) { weights.push_back(w); });
     for (std::size_t b = 0; b < blocks && all; ++b) {
       if (b / nested_block_size != group) {
         group = b / nested_block_size;
@@ -259,10 +317,13 @@ class PackedTensor {
         all = std::adjacent_find(decoded.begin(), decoded.end(), [](float a, float c) { return !(a < c); }) == decoded.end();
         if (!all) break;
       }
-      const std::size_t row = b * block_ / cols_, record = b * block_ % cols_ / layout_.block, panel = row / detail::panel_cols;
+      // the row and the record in which the block begins
+      const std::size_t row = b * block_ / cols_, phase = row % phases, column = row / phases;
+      const std::size_t record = layout_.stagger ? b - row * cols_ / block_ : b * block_ % cols_ / layout_.block;
+      const detail::PackedWeights& w = weights[phase];
       float s;
-      std::memcpy(&s, data_.data() + panel * layout_.panel_bytes() + record * layout_.record_bytes() + row % detail::panel_cols * 4,
-                  4);
+      std::memcpy(
+          &s, w.data + column / detail::panel_cols * w.panel_bytes() + w.record_begin(record) + column % detail::panel_cols * 4, 4);
       const auto* at = std::lower_bound(decoded.data(), decoded.data() + 256, s);
       all = at != decoded.data() + 256 && std::bit_cast<std::uint32_t>(*at) == std::bit_cast<std::uint32_t>(s) &&
             visit(b, static_cast<std::uint8_t>(at - decoded.data()));
@@ -272,7 +333,8 @@ class PackedTensor {
 
   Format format_ = Format::f32;
   std::size_t rows_ = 0, cols_ = 0, block_ = 0;
-  detail::PackedWeights layout_;  // without pointers
+  detail::PackedWeights layout_;             // without pointers
+  std::vector<detail::PackedPhase> phases_;  // of staggered rows
   AlignedBuffer<std::uint8_t> data_;
   std::array<float, 16> table_{};
   detail::CodebookTables codebook_{};

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// Where the blocks of a row begin when the block size does not divide the depth: rows of the weights whose blocks begin alike form
+// a phase, and are packed together.  One description for the weights, the activations and the results.
+#pragma once
+#include <cstddef>
+#include <numeric>
+
+namespace lowbit::detail {
+
+// Row n begins n * k elements into a stream of blocks, so phases repeat: row n is of phase n % phases.  A phase's rows begin in the
+// middle of a block, and maybe of a group of 8: that group is padded in front, by `shift` elements, and x with zeros likewise.
+struct Stagger {
+  static constexpr std::size_t group = 8;
+  std::size_t k = 0, block = 0;
+  std::size_t phases = 1;
+
+  Stagger() = default;
+  // phases: a multiple of block / gcd(k, block).
+  Stagger(std::size_t depth, std::size_t block_size, std::size_t count) : k(depth), block(block_size), phases(count) {}
+  bool operator==(const Stagger&) const = default;
+  explicit operator bool() const { return block != 0; }
+
+  // Elements of its first block that belong to the row before.
+  std::size_t begin(std::size_t phase) const { return phase * k % block; }
+  std::size_t lead(std::size_t phase) const { return begin(phase) / group * group; }  // whole groups of them, which are not stored
+  std::size_t shift(std::size_t phase) const { return begin(phase) % group; }         // the rest
+  std::size_t padded(std::size_t phase) const { return whole_groups(k + shift(phase)); }
+
+  // x is held once for every shift, in copies of equal length.
+  std::size_t step() const { return std::gcd(k, group); }
+  std::size_t copies() const { return block == 0 ? 1 : group / step(); }
+  std::size_t copy_of(std::size_t phase) const { return shift(phase) / step(); }
+  std::size_t copy_k() const { return whole_groups(k + group - step()); }
+  // Room for the offsets of a row in one phase, in chunks of a block.
+  std::size_t chunk_slots(std::size_t chunk) const { return (k / block + 2) * ((block + chunk - 1) / chunk); }
+
+  static constexpr std::size_t whole_groups(std::size_t n) { return (n + group - 1) / group * group; }
+};
+
+}  // namespace lowbit::detail
