@@ -52,6 +52,34 @@ struct InputForm {
   std::size_t row_bytes() const { return stagger.copies() * copy_bytes(); }
 };
 
+// Where the chunks of a staggered row begin and end, for all slots of all phases; empty ones at 0.
+struct StaggeredChunks {
+  Stagger stagger;
+  std::size_t chunk = 0;
+  std::vector<std::uint32_t> begin, end;
+
+  void set(const Stagger& s, std::size_t c) {
+    if (stagger == s && chunk == c) return;
+    stagger = s;
+    chunk = c;
+    const std::size_t slots = s.chunk_slots(c);
+    begin.assign(s.phases * slots, 0);
+    end.assign(s.phases * slots, 0);
+    for (std::size_t phase = 0; phase < s.phases; ++phase) {
+      // Chunks are counted from the first group that is stored, so the first one lacks what that group was padded with.
+      std::size_t at = 0, block_end = s.block - s.begin(phase), length = c - s.shift(phase);
+      for (std::size_t i = phase * slots; at < s.k; ++i) {
+        const std::size_t next = std::min({at + length, block_end, s.k});
+        begin[i] = static_cast<std::uint32_t>(at);
+        end[i] = static_cast<std::uint32_t>(next);
+        if (next == block_end) block_end += s.block;
+        at = next;
+        length = c;
+      }
+    }
+  }
+};
+
 // Rows in such a form, and the memory that holds them; it is kept from one filling to the next.
 struct InputBuffer {
   InputForm form;
@@ -68,7 +96,8 @@ struct InputBuffer {
   std::vector<OutlierList> lists;  // one for every part of the rows
   std::vector<OutlierRow> outliers;
   std::vector<std::uint8_t> column_is_outlier;  // per_call
-  AlignedBuffer<float> made;                    // rows that must all be there before the first can be converted
+  StaggeredChunks chunks;
+  AlignedBuffer<float> made;  // rows that must all be there before the first can be converted
 };
 
 }  // namespace detail
@@ -135,29 +164,15 @@ inline void permute_eights(std::int8_t* codes, std::size_t k) {
 template <class Code>
 inline void place_codes(InputBuffer& b, std::size_t r, const Code* row) {
   const InputForm& f = b.form;
-  const Stagger& s = f.stagger;
   place_copies(b, r, row);
   if constexpr (sizeof(Code) == 1)
-    permute_eights(reinterpret_cast<std::int8_t*>(b.data.data() + r * f.row_bytes()), s.copies() * f.k_padded);
+    permute_eights(reinterpret_cast<std::int8_t*>(b.data.data() + r * f.row_bytes()), f.stagger.copies() * f.k_padded);
   thread_local AlignedBuffer<std::int32_t> sums;  // of the first i codes
   sums.grow(f.k + 1);
   std::int32_t sum = 0;
   for (std::size_t i = 0; i < f.k; ++i) sums[i + 1] = sum += row[i];
-  const std::int32_t* sum_of = sums.data();
-  const std::size_t slots = s.chunk_slots(f.chunk);
   std::int32_t* offset = b.offset.data() + r * f.offsets();
-  for (std::size_t phase = 0, begin = 0; phase < s.phases; ++phase, offset += slots) {
-    // Chunks are counted from the first group that is stored, so the first one lacks what that group was padded with.
-    std::size_t at = 0, block_end = s.block - begin, length = f.chunk - begin % Stagger::group;
-    for (std::size_t i = 0; at < f.k; ++i) {
-      const std::size_t next = std::min({at + length, block_end, f.k});
-      offset[i] = -128 * (sum_of[next] - sum_of[at]);
-      if (next == block_end) block_end += s.block;
-      at = next;
-      length = f.chunk;
-    }
-    begin = (begin + f.k) % s.block;
-  }
+  for (std::size_t i = 0; i < b.chunks.begin.size(); ++i) offset[i] = -128 * (sums[b.chunks.end[i]] - sums[b.chunks.begin[i]]);
 }
 
 // Converts rows [begin, begin + count), which stand at x.  Lists their outliers.
@@ -250,6 +265,7 @@ void fill_groups(InputBuffer& b, const InputForm& form, std::size_t rows, Execut
   if (form.compute == Compute::int8) {
     b.scale.grow(rows);
     b.offset.grow(checked_mul(rows, form.offsets(), "activations"));
+    if (form.stagger) b.chunks.set(form.stagger, form.chunk);
   }
   if (form.threshold > 0) b.outliers.assign(rows, {});
   b.lists.resize(std::max(b.lists.size(), executor.concurrency()));

@@ -9,24 +9,58 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-// What is taken out of the int8 codes of a row and multiplied in float: sum over the outliers of x * code, for 48 columns.
-inline void outlier_product(const std::uint8_t* panel, const OutlierRow& x, float* sum) {
+// What is taken out of the int8 codes of up to R rows and multiplied in float, where they take out the same columns: sum over the
+// outliers of x * code, into sum [R][48].  Codes are decoded once for all rows; rows that are not there repeat the last.
+template <std::size_t R>
+inline void outlier_products(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, float* sum) {
   using S = simd;
-  for (std::size_t c = 0; c < panel_cols; c += S::lanes) S::store(sum + c, S::zero());
+  constexpr std::size_t V = 3;  // registers of columns at a time
   const typename S::vi byte = S::iset1(255), bias = S::iset1(128);
-  for (std::size_t o = 0; o < x.count; ++o) {
-    const std::size_t k = x.column[o], place = int8_place(k % group_k), dword = place / 4, position = place % 4;
-    const std::uint8_t* q = panel + k / group_k * group_bytes(Element::int8) + dword * panel_cols * 4;
-    const typename S::vf value = S::set1(x.value[o]);
-    for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
-      typename S::vi b = S::iload(q + c * 4);
-      b = position == 0   ? b
-          : position == 1 ? S::template shift_right<8>(b)
-          : position == 2 ? S::template shift_right<16>(b)
-                          : S::template shift_right<24>(b);
-      S::store(sum + c, S::fma(value, S::to_float(S::isub(S::iand(b, byte), bias)), S::load(sum + c)));
+  const float* values[R];
+  for (std::size_t r = 0; r < R; ++r) values[r] = x[r < rows ? r : rows - 1].value;
+  for (std::size_t c = 0; c < panel_cols; c += V * S::lanes) {
+    typename S::vf acc[R][V];
+    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) { LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = S::zero(); }
+    for (std::size_t o = 0; o < x[0].count; ++o) {
+      const std::size_t k = x[0].column[o], place = int8_place(k % group_k), dword = place / 4, position = place % 4;
+      const std::uint8_t* q = panel + k / group_k * group_bytes(Element::int8) + (dword * panel_cols + c) * 4;
+      typename S::vf code[V];
+      LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+        typename S::vi b = S::iload(q + v * S::lanes * 4);
+        b = position == 0   ? b
+            : position == 1 ? S::template shift_right<8>(b)
+            : position == 2 ? S::template shift_right<16>(b)
+                            : S::template shift_right<24>(b);
+        code[v] = S::to_float(S::isub(S::iand(b, byte), bias));
+      }
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+        const typename S::vf value = S::set1(values[r][o]);
+        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = S::fma(value, code[v], acc[r][v]);
+      }
+    }
+    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+      LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) S::store(sum + r * panel_cols + c + v * S::lanes, acc[r][v]);
     }
   }
+}
+inline constexpr std::size_t outlier_rows = simd::vector_registers == 32 ? 8 : 4;
+// The same for the first of `rows` rows and those behind it that share its columns, at most outlier_rows; returns how many they
+// are.
+inline std::size_t outlier_product(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, float* sum) {
+  const auto shares = [&](std::size_t r) {
+    return x[r].count == x[0].count && std::memcmp(x[r].column, x[0].column, x[0].count * sizeof(std::uint32_t)) == 0;
+  };
+  std::size_t same = 1;
+  while (same < rows && same < outlier_rows && shares(same)) ++same;
+  if (same == 1)
+    outlier_products<1>(panel, x, same, sum);
+  else if (same == 2)
+    outlier_products<2>(panel, x, same, sum);
+  else if (same <= 4)
+    outlier_products<4>(panel, x, same, sum);
+  else
+    outlier_products<outlier_rows>(panel, x, same, sum);
+  return same;
 }
 
 // Stands for a bias or a residual that is not there: x + (-0.0) is x, zeros and their signs included.
@@ -54,11 +88,18 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
   }
   const float* scale = reinterpret_cast<const float*>(panel);
   const float code_scale = a.w.scale_factor * (Int8 && a.w.element == Element::four_bit ? a.w.codebook->byte_scale : 1.0f);
+  float extras[Int8 ? outlier_rows * panel_cols : 1];
+  const float* extra = extras;
+  std::size_t extras_end = 0;
   for (std::size_t r = 0; r < rows; ++r, total += panel_cols) {
     const V row_scale = S::set1(Int8 ? a.x.scale[row + r] * code_scale : code_scale);
-    float extra[panel_cols];
     const bool outliers = Int8 && a.x.outliers && a.x.outliers[row + r].count != 0;
-    if (outliers) outlier_product(panel + a.w.head_bytes(), a.x.outliers[row + r], extra);
+    if (outliers && r >= extras_end) {
+      extras_end = r + outlier_product(panel + a.w.head_bytes(), a.x.outliers + row + r, rows - r, extras);
+      extra = extras;
+    } else if (outliers) {
+      extra += panel_cols;
+    }
     const auto value = [&](std::size_t c) LOWBIT_INLINE_LAMBDA {
       V f = S::mul(S::load(total + c), row_scale);
       if (outliers) f = S::fma(S::mul(S::load(extra + c), S::set1(a.w.scale_factor)), S::load(scale + c), f);
