@@ -76,7 +76,7 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
   float exact[R][M];
   LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = S::zero(),
                                                                                                       exact[r][m] = 0;
-  const auto* ahead = static_cast<const std::uint8_t*>(t.w[0]) + (t.in_place && t.k != 0 ? codes_ahead : 0);
+  const auto* ahead = static_cast<const std::uint8_t*>(t.w[0]) + (t.in_place && t.k != 0 ? rows_ahead : 0);
   const std::size_t ahead_step = t.in_place ? R * S::lanes * 4 : 0;
   std::size_t span = 0;
   for (std::size_t k = 0; k < t.k; ++span) {
