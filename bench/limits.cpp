@@ -55,6 +55,51 @@ BENCH_ARITHMETIC(lookup_f32, "avx512f", BENCH_LOW("vpermps", "zmm") BENCH_HIGH("
 BENCH_ARITHMETIC(lookup_bf16, "avx512f", BENCH_LOW("vpermw", "zmm") BENCH_HIGH("vpermw", "zmm"), BENCH_32_REGISTERS)
 BENCH_ARITHMETIC(lookup_int8, "avx512f", BENCH_LOW("vpshufb", "zmm") BENCH_HIGH("vpshufb", "zmm"), BENCH_32_REGISTERS)
 
+// ---- what a block of 64 k of 4-bit codes takes in a tile of 48 columns: dots, shifts, look-ups, and the block's end, where every
+// sum is scaled, added to its total and started again.  No weights, activations or totals are read or written.
+// clang-format off
+#define BENCH_TILE(name, body)                                                                                                \
+  BENCH_TARGET("avx512f") void name(std::size_t times) {                                                                      \
+    __asm__ volatile("1:\n\t" body "dec %0\n\tjnz 1b" : "+r"(times) : : "cc", BENCH_32_REGISTERS, "xmm26", "xmm27", "xmm28", \
+                     "xmm29", "xmm30", "xmm31");                                                                              \
+  }
+#define BENCH_REPEAT(times, body) ".rept " times "\n\t" body ".endr\n\t"
+#define BENCH_SUMS_4(op, a, b, c, d) op(a) op(b) op(c) op(d)
+#define BENCH_SUMS_0_TO_7(op) BENCH_SUMS_4(op, "0", "1", "2", "3") BENCH_SUMS_4(op, "4", "5", "6", "7")
+#define BENCH_SUMS_8_TO_15(op) BENCH_SUMS_4(op, "8", "9", "10", "11") BENCH_SUMS_4(op, "12", "13", "14", "15")
+#define BENCH_SUMS_16_TO_23(op) BENCH_SUMS_4(op, "16", "17", "18", "19") BENCH_SUMS_4(op, "20", "21", "22", "23")
+// f32 and bf16, 8 rows: sums 0 to 23, table 24, x 25, codes 26, shifted 27, weights 28, scale 29, total 30.  A step: for each of
+// three registers of columns a look-up, after a shift in all steps but the first, and its dots.
+#define BENCH_FMA(r) "vfmadd231ps %%zmm25, %%zmm28, %%zmm" r "\n\t"
+#define BENCH_BF16(r) "vdpbf16ps %%zmm25, %%zmm28, %%zmm" r "\n\t"
+#define BENCH_SCALE(r) "vfmadd132ps %%zmm29, %%zmm30, %%zmm" r "\n\t"
+#define BENCH_SHIFT "vpsrld $4, %%zmm26, %%zmm27\n\t"
+#define BENCH_VPERMPS "vpermps %%zmm24, %%zmm27, %%zmm28\n\t"
+#define BENCH_VPERMW "vpermw %%zmm24, %%zmm27, %%zmm28\n\t"
+#define BENCH_STEP(look, dot) look BENCH_SUMS_0_TO_7(dot) look BENCH_SUMS_8_TO_15(dot) look BENCH_SUMS_16_TO_23(dot)
+#define BENCH_BLOCK(look, dot, shifted)                                                                            \
+  BENCH_REPEAT("8", BENCH_STEP(look, dot) BENCH_REPEAT(shifted, BENCH_STEP(BENCH_SHIFT look, dot)))                \
+  BENCH_SUMS_0_TO_7(BENCH_SCALE) BENCH_SUMS_8_TO_15(BENCH_SCALE) BENCH_SUMS_16_TO_23(BENCH_SCALE)
+BENCH_TILE(tile_f32, BENCH_BLOCK(BENCH_VPERMPS, BENCH_FMA, "7"))
+BENCH_TILE(tile_bf16, BENCH_BLOCK(BENCH_VPERMW, BENCH_BF16, "3"))
+// int8, 4 rows: sums 0 to 11, totals 12 to 23, table 24, x 25, codes 26, index 27, weights 28, scale 29, mask 30, scratch 31.
+#define BENCH_INT8(r) "vpdpbusd %%zmm25, %%zmm28, %%zmm" r "\n\t"
+#define BENCH_LOW_CODES "vpandd %%zmm30, %%zmm26, %%zmm27\n\tvpshufb %%zmm27, %%zmm24, %%zmm28\n\t"
+#define BENCH_HIGH_CODES \
+  "vpsrld $4, %%zmm26, %%zmm27\n\tvpandd %%zmm30, %%zmm27, %%zmm27\n\tvpshufb %%zmm27, %%zmm24, %%zmm28\n\t"
+#define BENCH_INT8_STEP(look)                                                                          \
+  look BENCH_SUMS_4(BENCH_INT8, "0", "1", "2", "3") look BENCH_SUMS_4(BENCH_INT8, "4", "5", "6", "7")  \
+  look BENCH_SUMS_4(BENCH_INT8, "8", "9", "10", "11")
+#define BENCH_TOTAL(sum, total)                                                                         \
+  "vsubps %%zmm29, %%zmm" sum ", %%zmm31\n\tvfmadd231ps %%zmm31, %%zmm29, %%zmm" total "\n\t"           \
+  "vmovaps %%zmm25, %%zmm" sum "\n\t"
+BENCH_TILE(tile_int8,
+           BENCH_REPEAT("8", BENCH_INT8_STEP(BENCH_LOW_CODES) BENCH_INT8_STEP(BENCH_HIGH_CODES))
+           BENCH_TOTAL("0", "12") BENCH_TOTAL("1", "13") BENCH_TOTAL("2", "14") BENCH_TOTAL("3", "15")
+           BENCH_TOTAL("4", "16") BENCH_TOTAL("5", "17") BENCH_TOTAL("6", "18") BENCH_TOTAL("7", "19")
+           BENCH_TOTAL("8", "20") BENCH_TOTAL("9", "21") BENCH_TOTAL("10", "22") BENCH_TOTAL("11", "23"))
+// clang-format on
+
 struct Loop {
   void (*run)(std::size_t) = nullptr;
   double operations = 0;  // per instruction
@@ -146,6 +191,18 @@ Contender arithmetic_limit(Arithmetic what, const Problem& p) {
   return c;
 }
 
+Contender tile_limit(Arithmetic what, const Problem& p) {
+  Contender c;
+  c.threads = p.threads;
+  if (loop_of(what).run == nullptr || lowbit::active_level() < lowbit::Level::avx512) return c;
+  const double rows = what == Arithmetic::int8 ? 4 : 8, block = 2.0 * 48 * 64 * rows;
+  const auto run = what == Arithmetic::f32 ? tile_f32 : what == Arithmetic::bf16 ? tile_bf16 : tile_int8;
+  const std::size_t blocks = static_cast<std::size_t>(p.operations() / static_cast<double>(p.threads) / block) + 1;
+  c.operations = static_cast<double>(blocks * p.threads) * block;
+  c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, [&](std::size_t) { run(blocks); }); }});
+  return c;
+}
+
 Contender lookup_limit(Arithmetic what, const Problem& p) {
   Contender c;
   c.threads = p.threads;
@@ -188,6 +245,7 @@ Contender read_limit(Memory where, const Problem& p) {
 #else
 
 Contender arithmetic_limit(Arithmetic, const Problem&) { return {}; }
+Contender tile_limit(Arithmetic, const Problem&) { return {}; }
 Contender lookup_limit(Arithmetic, const Problem&) { return {}; }
 Contender read_limit(Memory, const Problem&) { return {}; }
 

@@ -10,6 +10,10 @@ enum class Arithmetic { f32, bf16, int8 };
 // Levels without one of the last two have no such limit.
 Contender arithmetic_limit(Arithmetic what, const Problem& p);
 
+// As many operations as `p` has, as a tile of a product with NF4 weights of block size 64 does them: dots, shifts, look-ups and the
+// ends of blocks, on registers alone; 8 rows, in int8 compute 4.
+Contender tile_limit(Arithmetic what, const Problem& p);
+
 // Looks up as many 4-bit codes as `p` has weights, in registers alone, as a compute type needs them: vpermps (floats), vpermw
 // (pairs of bfloat16), vpshufb (bytes).  In bytes of NF4 weights of block size 64: what a product with one row cannot exceed.
 Contender lookup_limit(Arithmetic what, const Problem& p);

@@ -241,11 +241,10 @@ Contender peer_product(const Case& c) {
 }
 
 Contender limit(const Case& c) {
-  if (c.compute == "lookup")
-    return lookup_limit(c.format == "f32" ? Arithmetic::f32 : c.format == "bf16" ? Arithmetic::bf16 : Arithmetic::int8, c.problem);
-  if (c.format == "f32") return arithmetic_limit(Arithmetic::f32, c.problem);
-  if (c.format == "bf16") return arithmetic_limit(Arithmetic::bf16, c.problem);
-  if (c.format == "int8") return arithmetic_limit(Arithmetic::int8, c.problem);
+  const Arithmetic arithmetic = c.format == "f32" ? Arithmetic::f32 : c.format == "bf16" ? Arithmetic::bf16 : Arithmetic::int8;
+  if (c.compute == "lookup") return lookup_limit(arithmetic, c.problem);
+  if (c.compute == "nf4_tile") return tile_limit(arithmetic, c.problem);
+  if (c.format == "f32" || c.format == "bf16" || c.format == "int8") return arithmetic_limit(arithmetic, c.problem);
   if (c.format == "l2") return read_limit(Memory::l2, c.problem);
   if (c.format == "l3") return read_limit(Memory::l3, c.problem);
   if (c.format == "dram") return read_limit(Memory::dram, c.problem);

@@ -49,6 +49,7 @@ std::vector<Weights> staggered_weights(Random& random) {
   all.push_back(four_bit_weights<lowbit::Nf4>(values(2053, 520), 2053, 520, 512, true));  // a block is several chunks
   all.push_back(quantized<lowbit::Int8Tensor<lowbit::Blockwise<24>>>("int8", values(230, 100), 230, 100));
   all.push_back(quantized<lowbit::Int8Tensor<lowbit::Blockwise<32>>>("int8", values(190, 1032), 190, 1032));  // 4 phases
+  all.push_back(quantized<lowbit::Int8Tensor<lowbit::Blockwise<1048>>>("int8", values(4193, 24), 4193, 24));  // 131 phases
   return all;
 }
 std::string describe(const Weights& w) {
@@ -213,19 +214,19 @@ TEST_CASE("staggered rows: input is prepared once, by the product in front as we
           lowbit::matmul(next, *second.packed, MatrixView<float>(z.data(), m, second.tensor.rows()), options);
           CHECK(bits_of(z) == bits_of(want));
           // And leaves its own result to a product behind.
-          const std::size_t n = second.tensor.rows();
-          const Weights third = four_bit_weights<lowbit::Nf4>(random.uneven(50 * n), 50, n, 64, false);
+          const std::size_t n = second.tensor.rows(), last = n == 300 ? 512 : 20;  // 512 rows of 300 are staggered as well
+          const Weights third = four_bit_weights<lowbit::Nf4>(random.uneven(last * n), last, n, 64, false);
           const bool packed = third.packed.has_value();
-          const Floats last = run_product(want, m, third, packed, options);
+          const Floats behind_want = run_product(want, m, third, packed, options);
           lowbit::PreparedInput behind =
               packed ? lowbit::input_for(*third.packed, options) : lowbit::input_for(third.tensor, options);
           leave.next = &behind;
           lowbit::matmul(next, *second.packed, keep_y ? MatrixView<float>(z.data(), m, n) : MatrixView<float>(), leave);
-          Floats out(m * 50);
-          const MatrixView<float> out_view(out.data(), m, 50);
+          Floats out(m * last);
+          const MatrixView<float> out_view(out.data(), m, last);
           packed ? lowbit::matmul(behind, *third.packed, out_view, options)
                  : lowbit::matmul(behind, third.tensor, out_view, options);
-          CHECK(bits_of(out) == bits_of(last));
+          CHECK(bits_of(out) == bits_of(behind_want));
         }
         // Input in another form is refused.
         const Weights other = four_bit_weights<lowbit::Nf4>(random.uneven(8 * k), 8, k, 64, false);
@@ -236,4 +237,31 @@ TEST_CASE("staggered rows: input is prepared once, by the product in front as we
                         lowbit::InvalidArgument);
       });
   }
+}
+
+TEST_CASE("staggered rows: weights of other row counts share the input") {
+  Random random(76);
+  lowbit::ThreadPool pool(2);
+  const std::size_t k = 72, m = 5;
+  const Weights few = four_bit_weights<lowbit::Nf4>(random.uneven(384 * k), 384, k, 64, true),
+                many = four_bit_weights<lowbit::Nf4>(random.uneven(768 * k), 768, k, 64, true);
+  REQUIRE(few.packed.has_value());
+  REQUIRE(many.packed.has_value());
+  CHECK(few.packed->view().phase_count == 8);
+  CHECK(many.packed->view().phase_count == 16);
+  const Floats x = random.normals(m * k);
+  for (const Compute compute : all_computes)
+    for_each_level([&](Level) {
+      MatmulOptions options;
+      options.compute = compute;
+      options.executor = &pool;
+      lowbit::PreparedInput input = lowbit::input_for(*few.packed, options);
+      lowbit::prepare_input({x.data(), m, k}, input, pool);
+      for (const Weights* w : {&few, &many}) {
+        const std::size_t n = w->tensor.rows();
+        Floats y(m * n);
+        lowbit::matmul(input, *w->packed, MatrixView<float>(y.data(), m, n), options);
+        CHECK(bits_of(y) == bits_of(run_product(x, m, *w, true, options)));
+      }
+    });
 }

@@ -155,7 +155,7 @@ inline std::size_t product_worth(std::size_t panels, std::size_t per_column, std
 inline void run_staggered(const Product& p, Compute compute, const InputBuffer& input, MatrixView<float> y,
                           const EpilogueArgs& epilogue, const Kernels& kernel, Executor& executor) {
   const PackedWeights& w = *p.packed;
-  const std::size_t phases = w.stagger.phases, panels = w.phase(0).panels(), columns = panels * panel_cols, m = input.rows;
+  const std::size_t phases = w.phase_count, panels = w.phase(0).panels(), columns = panels * panel_cols, m = input.rows;
   const std::size_t filled = (p.rows + phases - 1) / phases;  // columns of a phase
   const std::size_t slots = compute == Compute::int8 ? w.stagger.chunk_slots(input.form.chunk) : 0;
   const Activations x = activations_of(input);
@@ -183,7 +183,7 @@ inline void run_staggered(const Product& p, Compute compute, const InputBuffer& 
         if (g.panel_begin >= g.panel_end) continue;
         g.x.data =
             static_cast<const std::uint8_t*>(x.data) + first * x.stride_bytes + w.phases[phase].copy * input.form.copy_bytes();
-        g.x.offset = x.offset ? x.offset + first * x.offset_stride + phase * slots : nullptr;
+        g.x.offset = x.offset ? x.offset + first * x.offset_stride + phase % w.stagger.phases * slots : nullptr;
         g.y = sums.data() + phase * columns;
         kernel.gemm_packed[static_cast<int>(compute)](g);
       }
@@ -209,7 +209,7 @@ inline MatmulPlan run(const Product& p) {
   Executor& executor = o.executor ? *o.executor : default_executor();
   Workspace& caller = thread_workspace();
   // how far an integer sum goes; canonical 4-bit weights are summed as integers over a few elements only
-  const std::size_t depth = plan.packed                   ? p.packed->chunk(plan.compute)
+  const std::size_t depth = plan.packed                   ? std::min(p.packed->chunk(plan.compute), p.packed->k)
                             : p.canonical->block == 0     ? p.cols
                             : element_bits(p.format) == 4 ? 0
                                                           : std::min(p.cols, p.canonical->block);

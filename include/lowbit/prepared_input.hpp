@@ -167,12 +167,13 @@ inline void place_codes(InputBuffer& b, std::size_t r, const Code* row) {
   place_copies(b, r, row);
   if constexpr (sizeof(Code) == 1)
     permute_eights(reinterpret_cast<std::int8_t*>(b.data.data() + r * f.row_bytes()), f.stagger.copies() * f.k_padded);
-  thread_local AlignedBuffer<std::int32_t> sums;  // of the first i codes
+  thread_local AlignedBuffer<std::uint32_t> sums;  // of the first i codes, modulo 2^32: a chunk's own sum fits
   sums.grow(f.k + 1);
-  std::int32_t sum = 0;
-  for (std::size_t i = 0; i < f.k; ++i) sums[i + 1] = sum += row[i];
+  std::uint32_t sum = 0;
+  for (std::size_t i = 0; i < f.k; ++i) sums[i + 1] = sum += static_cast<std::uint32_t>(std::int32_t{row[i]});
   std::int32_t* offset = b.offset.data() + r * f.offsets();
-  for (std::size_t i = 0; i < b.chunks.begin.size(); ++i) offset[i] = -128 * (sums[b.chunks.end[i]] - sums[b.chunks.begin[i]]);
+  for (std::size_t i = 0; i < b.chunks.begin.size(); ++i)
+    offset[i] = -128 * static_cast<std::int32_t>(sums[b.chunks.end[i]] - sums[b.chunks.begin[i]]);
 }
 
 // Converts rows [begin, begin + count), which stand at x.  Lists their outliers.

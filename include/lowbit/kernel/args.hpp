@@ -90,7 +90,7 @@ inline CodebookTables make_codebook_tables(const float* values) {
   return t;
 }
 
-// Rows n of the weights that have the same n % phases, see Stagger.
+// Rows n of the weights that have the same n % phase_count, see Stagger.
 struct PackedPhase {
   std::size_t n = 0, k = 0, lead = 0;  // as in PackedWeights
   std::size_t begin = 0;               // in bytes of the packed data
@@ -109,6 +109,7 @@ struct PackedWeights {
   // Rows in phases: n and k then describe all of them, and a kernel gets one phase at a time.
   Stagger stagger;
   const PackedPhase* phases = nullptr;
+  std::size_t phase_count = 1;  // a multiple of stagger.phases
 
   constexpr std::size_t head_bytes() const { return scaled ? panel_cols * 4 : 0; }  // the scales of a record
   constexpr std::size_t blocks() const { return (lead + k + block - 1) / block; }
@@ -205,7 +206,8 @@ constexpr std::size_t panels_together(std::size_t m) { return m == 1 ? 4 : m == 
 // (48 KiB of 16-bit codes).
 constexpr std::size_t decoded_k(const PackedWeights& w, Compute c) {
   const std::size_t most = c == Compute::f32 ? 128 : c == Compute::bf16 ? 256 : 512;
-  return w.chunk(c) < most ? most / w.chunk(c) * w.chunk(c) : w.chunk(c);
+  const std::size_t chunk = w.chunk(c) < w.k ? w.chunk(c) : w.k;
+  return chunk < most && chunk != 0 ? most / chunk * chunk : chunk;
 }
 // Totals of a row block, then the decoded part of one panel: 4 bytes a weight at most (f32 compute).
 inline std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) {

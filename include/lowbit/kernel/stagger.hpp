@@ -12,11 +12,11 @@ namespace lowbit::detail {
 struct Stagger {
   static constexpr std::size_t group = 8;
   std::size_t k = 0, block = 0;
-  std::size_t phases = 1;
+  std::size_t phases = 1;  // that differ; weights may be cut into a multiple of them, whose begins repeat
 
   Stagger() = default;
-  // phases: a multiple of block / gcd(k, block).
-  Stagger(std::size_t depth, std::size_t block_size, std::size_t count) : k(depth), block(block_size), phases(count) {}
+  Stagger(std::size_t depth, std::size_t block_size)
+      : k(depth), block(block_size), phases(block_size / std::gcd(depth, block_size)) {}
   bool operator==(const Stagger&) const = default;
   explicit operator bool() const { return block != 0; }
 
@@ -31,8 +31,8 @@ struct Stagger {
   std::size_t copies() const { return block == 0 ? 1 : group / step(); }
   std::size_t copy_of(std::size_t phase) const { return shift(phase) / step(); }
   std::size_t copy_k() const { return whole_groups(k + group - step()); }
-  // Room for the offsets of a row in one phase, in chunks of a block.
-  std::size_t chunk_slots(std::size_t chunk) const { return (k / block + 2) * ((block + chunk - 1) / chunk); }
+  // Room for the chunks of a row in one phase: every block that it touches may end with a short one.
+  std::size_t chunk_slots(std::size_t chunk) const { return copy_k() / chunk + k / block + 2; }
 
   static constexpr std::size_t whole_groups(std::size_t n) { return (n + group - 1) / group * group; }
 };

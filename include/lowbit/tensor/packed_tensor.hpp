@@ -26,7 +26,9 @@ class PackedTensor {
   // 4096 do at 768 columns: scales are then held for as many elements as surely share one.  Elsewhere, as with blocks of 64 at 100
   // columns, rows whose blocks begin alike make panels of their own, if there are enough rows to fill them (two thirds).  Where the
   // layout cannot hold it, products run on the canonical tensor.
-  static bool packable(const Tensor& t) { return t.cols() != 0 && (t.block_size() == 0 || record_block(t) != 0 || stagger_of(t)); }
+  static bool packable(const Tensor& t) {
+    return t.cols() != 0 && (t.block_size() == 0 || record_block(t) != 0 || phases_of(t) != 0);
+  }
 
   // Throws InvalidArgument if t is not packable.
   static PackedTensor pack(const Tensor& t) {
@@ -52,13 +54,16 @@ class PackedTensor {
     p.layout_.element = detail::element_of(t.format());
     p.layout_.scaled = scaled;
     p.layout_.scale_factor = t.format() == Format::llm_int8 ? llm_int8_inverse_127 : 1.0f;
-    if (scaled && record_block(t) == 0) p.layout_.stagger = stagger_of(t);
-    if (const detail::Stagger& s = p.layout_.stagger) {
+    if (scaled && record_block(t) == 0) {
+      const detail::Stagger s(t.cols(), t.block_size());
+      p.layout_.stagger = s;
+      p.layout_.phase_count = phases_of(t);
       p.layout_.block = s.block;
+      p.layout_.k = s.copy_k();
       std::size_t bytes = 0;
-      for (std::size_t i = 0; i < s.phases; ++i) {
+      for (std::size_t i = 0; i < p.layout_.phase_count; ++i) {
         detail::PackedPhase phase;
-        phase.n = ceil_div(t.rows() - i, s.phases);
+        phase.n = ceil_div(t.rows() - i, p.layout_.phase_count);
         phase.k = s.padded(i);
         phase.lead = s.lead(i);
         phase.copy = s.copy_of(i);
@@ -149,18 +154,20 @@ class PackedTensor {
     return shared == block || shared >= fewest ? (shared % detail::group_k == 0 ? shared : 0) : 0;
   }
 
-  // The phases in which rows are packed where record_block() is 0; none if a third of the panels or more would stay empty.
-  static detail::Stagger stagger_of(const Tensor& t) {
+  // In how many phases rows are packed where record_block() is 0; 0 if more than a third of the panels' columns would stay empty,
+  // or if there were so many that the activations, which are held for every phase, outgrew the weights' gain.
+  static std::size_t phases_of(const Tensor& t) {
+    constexpr std::size_t most = 512;
     const std::size_t block = t.block_size(), rows = t.rows();
-    if (block % detail::group_k != 0) return {};
+    if (block % detail::group_k != 0) return 0;
     const auto full = [&](std::size_t phases) {
       return phases <= rows &&
              ceil_div(ceil_div(rows, phases), detail::panel_cols) * detail::panel_cols <= (rows + rows / 2) / phases;
     };
-    std::size_t phases = block / std::gcd(block, t.cols());
-    if (!full(phases)) return {};
+    std::size_t phases = detail::Stagger(t.cols(), block).phases;
+    if (phases > most || !full(phases)) return 0;
     while (phases < 16 && full(2 * phases)) phases *= 2;  // results are put in order by registers of up to 16
-    return {t.cols(), block, phases};
+    return phases;
   }
 
   // Calls visit(phase, its weights), phase by phase.
@@ -170,7 +177,7 @@ class PackedTensor {
     for (std::size_t i = 0; i < phases_.size(); ++i) visit(i, view().phase(i));
   }
   // Row of the tensor that stands in column c of a phase.
-  std::size_t row_of(std::size_t phase, std::size_t c) const { return phase + c * layout_.stagger.phases; }
+  std::size_t row_of(std::size_t phase, std::size_t c) const { return phase + c * layout_.phase_count; }
 
   // A panel's records hold `steps` runs of 48 dwords (f16: of 48 halves) per group; visit(row, first k of the group, run, address).
   // The first k is negative (modulo 2^64) where a group is padded in front.
@@ -306,7 +313,7 @@ class PackedTensor {
     bool all = true;
     std::array<float, 256> decoded{};
     std::size_t group = blocks;  // no group yet
-    const std::size_t phases = layout_.stagger.phases;
+    const std::size_t phases = layout_.phase_count;
     std::vector<detail::PackedWeights> weights;
     for_each_phase([&](std::size_t, const detail::PackedWeights& w) { weights.push_back(w); });
     for (std::size_t b = 0; b < blocks && all; ++b) {
