@@ -186,7 +186,7 @@ LOWBIT_INLINE void micro_panel(MicroArgs a) {
   constexpr std::size_t V = tile_registers<C, Source, R> < panel_registers ? tile_registers<C, Source, R> : panel_registers;
   micro_kernel<C, Source, R, V>(a);
   for (std::size_t c = V * simd::lanes; c < panel_cols; c += V * simd::lanes) {
-    a.w += V * simd::lanes * 4;
+    a.w += V * simd::lanes * Source::column_bytes;
     if (a.scale) a.scale += V * simd::lanes * 4;
     a.total += V * simd::lanes;
     a.prefetch = a.next_step = 0;

@@ -9,14 +9,14 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-// A source has: bytes, of a group of 8 k of one panel; get(), the operand of a step for the columns from `column` on; short_sums,
-// whether int8 sums run over at most short_sum_k; decodes, whether get() needs registers of its own; rows, up to how many it is
-// worth using.
+// A source has: bytes, of a group of 8 k of one panel; column_bytes, from one column to the next; get(), the operand of a step for
+// the columns from `column` on; short_sums, whether int8 sums run over at most short_sum_k; decodes, whether get() needs registers
+// of its own; rows, up to how many it is worth using.
 
 // Operands as they are: packed so, or decoded before.
 template <class C>
 struct Direct {
-  static constexpr std::size_t bytes = panel_cols * 4 * C::steps, rows = any_rows;
+  static constexpr std::size_t bytes = panel_cols * 4 * C::steps, column_bytes = 4, rows = any_rows;
   static constexpr bool short_sums = false, decodes = false;
   struct Table {};
   static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
@@ -36,7 +36,7 @@ struct Nibbles;
 template <>
 struct Nibbles<ComputeF32> {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 4, rows = S::lookup_rows;
+  static constexpr std::size_t bytes = panel_cols * 4, column_bytes = 4, rows = S::lookup_rows;
   static constexpr bool short_sums = false, decodes = true;
   using Table = typename S::floats16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_floats16(t->f32.data()); }
@@ -57,7 +57,7 @@ struct Nibbles<ComputeF32> {
 template <>
 struct Nibbles<ComputeBf16> {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 4, rows = S::lookup_pairs_rows;
+  static constexpr std::size_t bytes = panel_cols * 4, column_bytes = 4, rows = S::lookup_pairs_rows;
   static constexpr bool short_sums = false, decodes = true;
   using Table = typename S::pairs16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_pairs(*t); }
@@ -79,7 +79,7 @@ LOWBIT_INLINE simd::vi byte_to_word(simd::vi bytes, std::size_t step) {
 template <>
 struct Nibbles<ComputeInt8> {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 4, rows = S::lookup_bytes_rows;
+  static constexpr std::size_t bytes = panel_cols * 4, column_bytes = 4, rows = S::lookup_bytes_rows;
   static constexpr bool short_sums = true, decodes = true;
   using Table = typename S::bytes16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_bytes16(t->bytes.data()); }
@@ -96,12 +96,24 @@ struct Nibbles<ComputeInt8> {
 // int8 codes, widened in registers: for a few rows, where decoding them into memory first would cost more.
 struct Widened {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 8, rows = 4;
+  static constexpr std::size_t bytes = panel_cols * 8, column_bytes = 4, rows = 4;
   static constexpr bool short_sums = false, decodes = true;
   struct Table {};
   static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return byte_to_word(S::iload(w + (step % 2 * panel_cols + column) * 4), step);
+  }
+};
+
+// Half floats, widened in registers where the level has an instruction for it.
+struct Halves {
+  using S = simd;
+  static constexpr std::size_t bytes = panel_cols * 16, column_bytes = 2, rows = S::lanes >= 8 ? any_rows : 0;
+  static constexpr bool short_sums = false, decodes = true;
+  struct Table {};
+  static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
+  static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
+    return S::load_f16(reinterpret_cast<const std::uint16_t*>(w) + step * panel_cols + column);
   }
 };
 
