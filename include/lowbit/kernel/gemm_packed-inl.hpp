@@ -183,6 +183,7 @@ inline void gemm_packed_f32(const PackedGemmArgs& a) {
     case Element::four_bit: return run_packed<C, Nibbles<C>>(a);
     case Element::f32: return run_packed<C, Direct<C>>(a);
     case Element::f16: return run_packed<C, Halves>(a);
+    case Element::bf16: return run_packed<C, WidenedBf16>(a);
     default: return run_decoded<C, Direct<C>>(a);
   }
 }

@@ -117,6 +117,20 @@ struct Halves {
   }
 };
 
+// bfloat16 in float compute: the halves of a dword, in place.
+struct WidenedBf16 {
+  using S = simd;
+  static constexpr std::size_t bytes = panel_cols * 16, column_bytes = 4, rows = S::lanes >= 8 ? any_rows : 8;
+  static constexpr bool short_sums = false, decodes = true;
+  struct Table {};
+  static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
+  static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
+    const typename S::vi pair = S::iload(w + (step / 2 * panel_cols + column) * 4);
+    return S::as_float(step % 2 == 0 ? S::template shift_left<16>(pair)
+                                     : S::iand(pair, S::iset1(static_cast<std::int32_t>(0xFFFF0000u))));
+  }
+};
+
 }  // namespace LOWBIT_ISA
 }  // namespace LOWBIT_ABI
 }  // namespace detail
