@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "lowbit/matmul.hpp"
+#include "support/backward_executor.hpp"
 #include "support/catch.hpp"
 #include "support/for_each_level.hpp"
 #include "support/golden.hpp"
@@ -36,6 +37,7 @@ using lowbit::MatrixView;
 using lowbit::Outliers;
 using lowbit::PackedTensor;
 using lowbit_test::all_computes;
+using lowbit_test::BackwardExecutor;
 using lowbit_test::bits_of;
 using lowbit_test::Bounded;
 using lowbit_test::expected_product;
@@ -264,26 +266,6 @@ TEST_CASE("weights that were allowed to be NaN give NaN", "[product]") {
 
 // ---- one order of summation
 // ------------------------------------------------------------------------------------------------------
-
-namespace {
-
-// Runs tasks last to first, and says that it could run many at once, so that work is cut into many parts; counts them.
-class BackwardExecutor final : public lowbit::Executor {
- public:
-  explicit BackwardExecutor(std::size_t claimed) : claimed_(claimed) {}
-  std::size_t concurrency() const override { return claimed_; }
-  void run(std::size_t count, lowbit::TaskRef task) override {
-    ++runs;
-    most = std::max(most, count);
-    for (std::size_t i = count; i-- > 0;) task(i);
-  }
-  std::size_t runs = 0, most = 0;
-
- private:
-  std::size_t claimed_;
-};
-
-}  // namespace
 
 TEST_CASE("a row of x gives the same bits alone and in any batch", "[order]") {
   Random random(16);

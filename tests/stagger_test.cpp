@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Packed weights whose blocks begin at other places in other rows: what the layout keeps, and that products with them obey the same
 // rules as all others (values, epilogues, one order of summation, prepared input).
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
-#include <memory>
+#include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "lowbit/matmul.hpp"
+#include "support/backward_executor.hpp"
 #include "support/catch.hpp"
 #include "support/for_each_level.hpp"
 #include "support/golden.hpp"
@@ -55,15 +58,6 @@ std::vector<Weights> staggered_weights(Random& random) {
 std::string describe(const Weights& w) {
   return w.name + " " + std::to_string(w.tensor.rows()) + " x " + std::to_string(w.tensor.cols());
 }
-
-// Runs on as many parts as it is told to claim, last to first.
-class BackwardExecutor final : public lowbit::Executor {
- public:
-  std::size_t concurrency() const override { return 32; }
-  void run(std::size_t count, lowbit::TaskRef task) override {
-    for (std::size_t i = count; i-- > 0;) task(i);
-  }
-};
 
 }  // namespace
 
@@ -141,7 +135,7 @@ TEST_CASE("staggered rows: batches and threads change no bit") {
   Random random(73);
   const std::size_t m = 70;
   lowbit::ThreadPool pool(3);
-  BackwardExecutor backward;
+  lowbit_test::BackwardExecutor backward(32);
   for (const Weights& w : staggered_weights(random)) {
     const std::size_t n = w.tensor.rows(), k = w.tensor.cols();
     const Floats x = random.normals(m * k);

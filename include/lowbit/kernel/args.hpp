@@ -129,6 +129,7 @@ struct PackedWeights {
     const std::size_t most = c != Compute::int8 ? sum_k : element == Element::four_bit ? short_sum_k : block;
     return block < most ? block : most;
   }
+  // The rows n with n % phase_count == i, as a kernel takes them.
   PackedWeights phase(std::size_t i) const {
     PackedWeights w = *this;
     w.n = phases[i].n;

@@ -13,13 +13,17 @@ namespace LOWBIT_ISA {
 // the columns from `column` on; short_sums, whether int8 sums run over at most short_sum_k; decodes, whether get() needs registers
 // of its own; rows, up to how many it is worth using.
 
-// Operands as they are: packed so, or decoded before.
-template <class C>
-struct Direct {
-  static constexpr std::size_t bytes = panel_cols * 4 * C::steps, column_bytes = 4, rows = any_rows;
-  static constexpr bool short_sums = false, decodes = false;
+// Nothing to look up in.
+struct NoTable {
   struct Table {};
   static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
+};
+
+// Operands as they are: packed so, or decoded before.
+template <class C>
+struct Direct : NoTable {
+  static constexpr std::size_t bytes = panel_cols * 4 * C::steps, column_bytes = 4, rows = any_rows;
+  static constexpr bool short_sums = false, decodes = false;
   static LOWBIT_INLINE typename C::operand get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return C::load(w + (step * panel_cols + column) * 4);
   }
@@ -94,36 +98,30 @@ struct Nibbles<ComputeInt8> {
 };
 
 // int8 codes, widened in registers: for a few rows, where decoding them into memory first would cost more.
-struct Widened {
+struct Widened : NoTable {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 8, column_bytes = 4, rows = 4;
   static constexpr bool short_sums = false, decodes = true;
-  struct Table {};
-  static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return byte_to_word(S::iload(w + (step % 2 * panel_cols + column) * 4), step);
   }
 };
 
 // Half floats, widened in registers where the level has an instruction for it.
-struct Halves {
+struct Halves : NoTable {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 16, column_bytes = 2, rows = S::lanes >= 8 ? any_rows : 0;
   static constexpr bool short_sums = false, decodes = true;
-  struct Table {};
-  static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
   static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return S::load_f16(reinterpret_cast<const std::uint16_t*>(w) + step * panel_cols + column);
   }
 };
 
 // bfloat16 in float compute: the halves of a dword, in place.
-struct WidenedBf16 {
+struct WidenedBf16 : NoTable {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 16, column_bytes = 4, rows = S::lanes >= 8 ? any_rows : 8;
   static constexpr bool short_sums = false, decodes = true;
-  struct Table {};
-  static LOWBIT_INLINE Table table(const CodebookTables*) { return {}; }
   static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     const typename S::vi pair = S::iload(w + (step / 2 * panel_cols + column) * 4);
     return S::as_float(step % 2 == 0 ? S::template shift_left<16>(pair)

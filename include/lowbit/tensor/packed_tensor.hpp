@@ -35,9 +35,7 @@ class PackedTensor {
     require(packable(t), [&] {
       return std::string(format_name(t.format())) + " tensor of shape " + shape_string(t.rows(), t.cols()) + " with block size " +
              std::to_string(t.block_size()) +
-             ": blocks cross rows at places that are no multiple of 32, and too few rows have theirs at the same places, so it "
-             "cannot be "
-             "packed";
+             ": blocks cross rows at places that are no multiple of 32, and too few rows share theirs, so it cannot be packed";
     });
     PackedTensor p;
     const TensorParts& parts = t.parts();
