@@ -102,4 +102,20 @@ inline bool cpu_has_fast_bf16() {
 #endif
 }
 
+// Whether kernels that wait for memory should ask for their weights ahead of time.  AMD family 19h (Zen 3 and 4) follows a few
+// long streams by itself, and a request holds one of the few places for misses of L1 until memory has answered: measured on Zen 4,
+// one row of NF4 from memory, 22 GB/s without and 16 with.  Zen 5 and Sapphire Rapids gain by asking.  Thread safe.
+inline bool cpu_wants_prefetch() {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+  static const bool wants = [] {
+    const std::uint32_t signature = detail::cpuid(1, 0).eax;
+    const std::uint32_t family = (signature >> 8 & 0xF) + (signature >> 20 & 0xFF);
+    return detail::cpuid(0, 0).ebx != 0x68747541u || family != 0x19;  // "Auth"(enticAMD)
+  }();
+  return wants;
+#else
+  return true;
+#endif
+}
+
 }  // namespace lowbit

@@ -9,14 +9,16 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-// Registers of columns of a tile with R rows: enough sums in flight hide the latency of the dot instruction, so one row takes
-// several panels at a time and two rows half as many.  An output's own sum is the same, however many stand beside it.
+// Registers of columns of a tile with R rows: enough sums in flight hide the latency of the dot instruction, so one or two rows take
+// several panels at a time.  No more than needed, as memory is faster the fewer streams there are.  An output's own sum is the same,
+// however many stand beside it.
 template <class C, class Source, std::size_t R>
 inline constexpr std::size_t tile_registers = [] {
   std::size_t sums = simd::sums;
   if (Source::decodes && simd::vector_registers == 16) sums = 6;
-  // cold 25 instead of 17 GB/s on Zen 5, and as fast hot
-  if (Source::decodes && C::compute == Compute::f32 && R == 1) sums = 6;
+  // One row: cold, two panels instead of four are 10 to 15 % faster on Zen 4 (25 instead of 17 GB/s in f32 on Zen 5), and as fast
+  // hot; but looked-up bfloat16 pairs wait long for their dots.
+  if (R == 1 && simd::vector_registers == 32 && !(Source::decodes && C::compute == Compute::bf16)) sums = 6;
   return R <= 2 ? sums / R : 3;
 }();
 inline constexpr std::size_t panel_registers = panel_cols / simd::lanes;
@@ -38,7 +40,8 @@ struct MicroArgs {
   std::size_t head;                     // bytes of the scales of a block: from them its groups follow in the packed stream ...
   std::size_t group;                    // ... of so many bytes each, and then the next block's scales
   std::size_t gap;                      // bytes between the weights of two blocks: head, or 0 if they were decoded
-  std::size_t panel_bytes;              // from one panel to the next
+  std::size_t panel_bytes;              // of one panel
+  std::size_t apart;                    // bytes from one panel of the tile to the next
   std::size_t blocks, block;            // block: k of a block ...
   std::size_t first_block, last_block;  // ... of the first and of the last one, which may have fewer
   std::size_t chunk;                    // k after which a sum is carried to the totals
@@ -48,9 +51,7 @@ struct MicroArgs {
   std::size_t offset_stride;
   float* total;  // [panel][R][panel_cols]
   bool first;    // start the totals instead of adding to them
-  // Weights to ask for ahead of time: bytes ahead, 0 for none.  Past the end of the tile's panels stand, for each of them, the next
-  // tile's, `jump` bytes further on.
-  std::size_t prefetch, jump;
+  std::size_t prefetch;  // weights to ask for ahead of time: bytes ahead, 0 for none
   // Where there are many rows: this tile's share of the next panel, to be asked for at `next_step` bytes a group, 0 for none.
   const std::uint8_t* next;
   std::size_t next_step;
@@ -73,7 +74,6 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   constexpr bool pins = S::pins_sums || (keep && R > 2 && Source::decodes && C::compute == Compute::f32);
   const auto at = [](std::size_t v) { return v / panel_registers * (R * panel_cols) + v % panel_registers * S::lanes; };
   const auto table = Source::table(a.codebook);
-  const std::uint8_t* end = a.w + a.panel_bytes;
   const std::uint8_t* x = a.x;
   const std::int32_t* offset = a.offset;
   const std::uint8_t* next = a.next;
@@ -91,13 +91,12 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   const std::uint8_t* weights_of_block = a.w;
   for (std::size_t b = 0; b < a.blocks; ++b) {
     const std::uint8_t* w[panels];
-    LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] = weights_of_block + p * a.panel_bytes;
+    LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] = weights_of_block + p * a.apart;
     const std::size_t block = b + 1 == a.blocks ? a.last_block : b == 0 ? a.first_block : a.block;
     if (a.prefetch != 0 && a.scale) {  // groups ask for groups; between two of them stand the scales of a block
-      const std::size_t ahead = a.prefetch + (w[0] + a.prefetch < end ? 0 : a.jump);
       LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
         LOWBIT_UNROLL for (std::size_t line = 0; line < panel_cols * 4; line += 64)
-            S::prefetch(w[p] + ahead + line - panel_cols * 4);
+            S::prefetch(w[p] + a.prefetch + line - panel_cols * 4);
       }
     }
     for (std::size_t done = 0; done < block; done += a.chunk) {
@@ -110,9 +109,8 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       }
       LOWBIT_NO_UNROLL for (std::size_t g = 0; g < groups; ++g) {
         if (a.prefetch != 0) {
-          const std::size_t ahead = a.prefetch + (w[0] + a.prefetch < end ? 0 : a.jump);
           LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
-            LOWBIT_UNROLL for (std::size_t line = 0; line < Source::bytes; line += 64) S::prefetch(w[p] + ahead + line);
+            LOWBIT_UNROLL for (std::size_t line = 0; line < Source::bytes; line += 64) S::prefetch(w[p] + a.prefetch + line);
           }
         }
         if constexpr (!Source::decodes && R > 2) {
@@ -150,7 +148,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       }
       LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
         const float* scale =
-            scales ? reinterpret_cast<const float*>(scales + v / panel_registers * a.panel_bytes) + v % panel_registers * S::lanes
+            scales ? reinterpret_cast<const float*>(scales + v / panel_registers * a.apart) + v % panel_registers * S::lanes
                    : nullptr;
         const typename S::vf sv = scale ? S::load(scale) : S::set1(1.0f);
         LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {

@@ -16,6 +16,7 @@
 #include "lowbit/base/half.hpp"
 #include "lowbit/base/rounding.hpp"
 #include "lowbit/kernel/args.hpp"
+#include "lowbit/kernel/cpu.hpp"
 
 #if defined(LOWBIT_KERNELS_EXTERN) && !defined(LOWBIT_KERNELS_DEFINE)
 
