@@ -228,7 +228,9 @@ struct CanonicalGemmArgs {
 
 // How a thread cuts its part of a canonical product, and the scratch that this takes: tables, results, scales, rows.
 struct CanonicalPlan {
-  static constexpr std::size_t batch = 16;  // rows of w whose results are finished together
+  static constexpr std::size_t batch = 16;   // rows of w whose results are finished together
+  static constexpr std::size_t streams = 4;  // rows that are read at a time
+  static constexpr std::size_t stream_rows = batch / streams;
   static constexpr std::size_t group = 32;  // 4-bit elements that surely share a scale, and begin at a byte
   static constexpr std::size_t table_bytes = 2048;
   std::size_t rows = 0;         // of x that are held at a time

@@ -56,16 +56,32 @@ inline const float* decode_row(const CanonicalWeights& w, std::size_t n, bool bf
   return out;
 }
 
+// How far ahead each stream of rows is asked for, where the processor gains by it.
+inline constexpr std::size_t rows_ahead = 2048;
+
+// Visits rows [begin, end) of the weights in batches: visit(n, count, apart) is to do rows n to n + count of each of
+// CanonicalPlan::streams streams, `apart` rows from one to the next; of one stream where apart is 0.  Rows that are read at a time
+// stand far apart, so that each stream goes on where its last row has ended: memory is read in a few long streams, which the
+// hardware follows.
+template <class Visit>
+LOWBIT_INLINE void for_streams(std::size_t begin, std::size_t end, bool together, const Visit& visit) {
+  using P = CanonicalPlan;
+  const std::size_t apart = together ? (end - begin) / P::streams : 0;
+  for (std::size_t i = 0; i < apart; i += P::stream_rows)
+    visit(begin + i, apart - i < P::stream_rows ? apart - i : P::stream_rows, apart);
+  for (std::size_t n = begin + P::streams * apart; n < end; n += P::stream_rows)
+    visit(n, end - n < P::stream_rows ? end - n : P::stream_rows, std::size_t{0});
+}
+
 // R rows of weights, whose blocks begin at the same k, times M rows of x.
 struct RowTile {
-  static constexpr std::size_t rows = 4;
-  const void* w[rows];          // floats, or int8 codes
-  bool in_place;                // where the tensor has them, one after the other
-  const float* scales[rows];    // of the blocks that the row touches; null: none
-  std::size_t k, block, phase;  // block: 0 for none; phase: elements of the first block that lie before the row
+  const void* w[CanonicalPlan::streams];        // floats, or int8 codes
+  std::size_t ahead;                            // bytes to ask for ahead
+  const float* scales[CanonicalPlan::streams];  // of the blocks that the row touches; null: none
+  std::size_t k, block, phase;                  // block: 0 for none; phase: elements of the first block that lie before the row
   const std::uint8_t* x;
   std::size_t x_stride;
-  float* out;  // of row m of x and row r of weights: out[m * CanonicalPlan::batch + r]
+  float* out;  // of row m of x and row r of weights: out[m * CanonicalPlan::batch + r * CanonicalPlan::stream_rows]
 };
 
 template <bool Int8, std::size_t R, std::size_t M>
@@ -76,8 +92,9 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
   float exact[R][M];
   LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = S::zero(),
                                                                                                       exact[r][m] = 0;
-  const auto* ahead = static_cast<const std::uint8_t*>(t.w[0]) + (t.in_place && t.k != 0 ? rows_ahead : 0);
-  const std::size_t ahead_step = t.in_place ? R * S::lanes * 4 : 0;
+  const auto ask = [&](std::size_t byte) LOWBIT_INLINE_LAMBDA {
+    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) prefetch(static_cast<const std::uint8_t*>(t.w[r]) + byte + t.ahead);
+  };
   std::size_t span = 0;
   for (std::size_t k = 0; k < t.k; ++span) {
     std::size_t length = t.block == 0 ? t.k : t.block - (span == 0 ? t.phase : 0);
@@ -90,8 +107,7 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
       typename S::vi acc[R][M];
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] = S::izero();
       for (; i + S::bytes_step <= length; i += S::bytes_step) {
-        prefetch_lines<R * S::bytes_step>(ahead);
-        ahead += R * S::bytes_step;
+        ask(k + i);
         LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] =
             S::dot_s8(acc[r][m], w(r) + i, x(m) + i);
       }
@@ -120,8 +136,7 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
         const std::size_t left = length - i;
         const auto load = [&](const float* p) LOWBIT_INLINE_LAMBDA { return left < S::lanes ? S::load_n(p, left) : S::load(p); };
         V wv[R];
-        prefetch_lines<R * S::lanes * 4>(ahead);
-        ahead += ahead_step;
+        ask((k + i) * 4);
         LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) wv[r] = load(w(r) + i);
         LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) {
           const V xv = load(x(m) + i);
@@ -136,7 +151,7 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
     k += length;
   }
   LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m)
-      t.out[m * CanonicalPlan::batch + r] = Int8 ? exact[r][m] : S::reduce_add(total[r][m]);
+      t.out[m * CanonicalPlan::batch + r * CanonicalPlan::stream_rows] = Int8 ? exact[r][m] : S::reduce_add(total[r][m]);
 }
 
 template <bool Int8, std::size_t R>
@@ -159,7 +174,7 @@ inline void row_tiles(RowTile& t, std::size_t rows) {
 template <Compute C>
 inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
   constexpr bool int8 = C == Compute::int8;
-  constexpr std::size_t B = CanonicalPlan::batch;
+  using P = CanonicalPlan;
   const CanonicalWeights& w = a.w;
   auto* result = reinterpret_cast<float*>(a.scratch + CanonicalPlan::table_bytes);
   std::uint8_t* decoded = a.scratch + CanonicalPlan::table_bytes + plan.result_bytes() + plan.scale_bytes();
@@ -167,39 +182,38 @@ inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
   const bool alike = w.block == 0 || w.k % w.block == 0 || w.block % (w.k == 0 ? 1 : w.k) == 0;
   for (std::size_t m = 0; m < a.m; m += plan.rows) {
     const std::size_t rows = a.m - m < plan.rows ? a.m - m : plan.rows;
-    for (std::size_t n = a.row_begin; n < a.row_end; n += B) {
-      const std::size_t count = a.row_end - n < B ? a.row_end - n : B;
-      for (std::size_t first = 0; first < count;) {
+    for_streams(a.row_begin, a.row_end, alike, [&](std::size_t n, std::size_t count, std::size_t apart) {
+      const std::size_t streams = apart == 0 ? 1 : P::streams;
+      for (std::size_t i = 0; i < count; ++i) {
         RowTile t;
-        t.in_place = int8 || (C == Compute::f32 && w.element == Element::f32);
+        const bool in_place = int8 || (C == Compute::f32 && w.element == Element::f32);
+        t.ahead = in_place && cpu_wants_prefetch() ? rows_ahead : 0;
         t.k = w.k;
         t.block = w.block;
         t.x = static_cast<const std::uint8_t*>(a.x.data) + m * a.x.stride_bytes;
         t.x_stride = a.x.stride_bytes;
-        const std::size_t height = alike && first + 4 <= count ? 4 : 1;
-        for (std::size_t r = 0; r < height; ++r) {
-          const std::size_t row = n + first + r;
+        for (std::size_t r = 0; r < streams; ++r) {
+          const std::size_t row = n + i + r * apart;
           if constexpr (int8)
             t.w[r] = static_cast<const std::int8_t*>(w.codes) + row * w.k;
           else
             t.w[r] = decode_row(w, row, C == Compute::bf16, reinterpret_cast<float*>(decoded + r * plan.row_bytes));
           t.scales[r] = w.block == 0 ? nullptr : w.scales + row * w.k / w.block;
         }
-        t.phase = w.block == 0 || alike ? 0 : (n + first) * w.k % w.block;
-        t.out = result + first;
-        if (height == 4)
-          row_tiles<int8, 4>(t, rows);
+        t.phase = w.block == 0 || alike ? 0 : (n + i) * w.k % w.block;
+        t.out = result + i;
+        if (streams == P::streams)
+          row_tiles<int8, P::streams>(t, rows);
         else
           row_tiles<int8, 1>(t, rows);
-        first += height;
       }
-      for (std::size_t r = 0; r < rows; ++r) {
-        const std::size_t row = m + r;
-        float extra[B];
+      for (std::size_t j = 0; j < rows * streams; ++j) {
+        const std::size_t r = j / streams, row = m + r, s = j % streams, first = n + s * apart;
+        float extra[P::stream_rows];
         const bool outliers = int8 && a.x.outliers && a.x.outliers[row].count != 0;
         if (outliers)
           for (std::size_t c = 0; c < count; ++c) {
-            const std::size_t begin = (n + c) * w.k;
+            const std::size_t begin = (first + c) * w.k;
             const auto* codes = static_cast<const std::int8_t*>(w.codes) + begin;
             float sum = 0;
             for (std::size_t o = 0; o < a.x.outliers[row].count; ++o) {
@@ -209,10 +223,10 @@ inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
             }
             extra[c] = sum;
           }
-        finish_columns(a.epilogue, a.y + row * a.y_stride, row, n, count, result + r * B,
+        finish_columns(a.epilogue, a.y + row * a.y_stride, row, first, count, result + r * P::batch + s * P::stream_rows,
                        int8 ? a.x.scale[row] * w.scale_factor : w.scale_factor, outliers ? extra : nullptr);
       }
-    }
+    });
   }
 }
 

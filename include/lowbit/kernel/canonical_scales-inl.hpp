@@ -10,10 +10,9 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-// Weights are asked for this many bytes ahead, line after line, whatever the order in which they are read: memory delivers one
-// stream faster than four.  Scales are few, and asked for earlier.  Cold on Zen 5, codes and floats 8 KiB ahead are 5 to 20 %
-// slower; bytes read best at 3 KiB (25 GB/s; 4 KiB 21, 2 KiB 18).
-inline constexpr std::size_t codes_ahead = 4096, rows_ahead = 3072, scales_ahead = 512, line_bytes = 64;
+// Codes are asked for this many bytes ahead, line after line, whatever the order in which four rows are read.  Scales are few, and
+// asked for earlier.  Cold on Zen 5, 8 KiB ahead are 5 to 20 % slower.
+inline constexpr std::size_t codes_ahead = 4096, scales_ahead = 512, line_bytes = 64;
 LOWBIT_INLINE void prefetch(const void* p) {
 #if defined(__GNUC__) || defined(__clang__)
   __builtin_prefetch(p);

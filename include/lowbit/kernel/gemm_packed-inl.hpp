@@ -45,9 +45,9 @@ LOWBIT_INLINE void for_tiles(std::size_t rows, std::size_t most, const Visit& vi
   }
 }
 
-// One or two rows over `together` panels at a time, then what is left over fewer; returns the first panel that is left alone.  Panels
-// that are taken together stand far apart, so that each begins where one before it has ended: memory is read in a few long streams,
-// which the hardware follows (on Zen 4 neighbours give 16 GB/s where this gives 25).
+// One or two rows over `together` panels at a time, then what is left over fewer; returns the first panel that is left alone.
+// Panels that are taken together stand far apart, so that each begins where one before it has ended: memory is read in a few long
+// streams, which the hardware follows (on Zen 4 neighbours give 16 GB/s where this gives 25).
 template <class C, class Source, std::size_t R, std::size_t together = tile_registers<C, Source, R> / panel_registers>
 LOWBIT_INLINE std::size_t run_wide(const PackedGemmArgs& a, MicroArgs& micro, std::size_t prefetch, std::size_t p) {
   if constexpr (together > 1) {

@@ -9,9 +9,9 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
-// Registers of columns of a tile with R rows: enough sums in flight hide the latency of the dot instruction, so one or two rows take
-// several panels at a time.  No more than needed, as memory is faster the fewer streams there are.  An output's own sum is the same,
-// however many stand beside it.
+// Registers of columns of a tile with R rows: enough sums in flight hide the latency of the dot instruction, so one or two rows
+// take several panels at a time.  No more than needed, as memory is faster the fewer streams there are.  An output's own sum is the
+// same, however many stand beside it.
 template <class C, class Source, std::size_t R>
 inline constexpr std::size_t tile_registers = [] {
   std::size_t sums = simd::sums;
@@ -49,8 +49,8 @@ struct MicroArgs {
   std::size_t x_stride;
   const std::int32_t* offset;  // int8: of the first row at the first chunk
   std::size_t offset_stride;
-  float* total;  // [panel][R][panel_cols]
-  bool first;    // start the totals instead of adding to them
+  float* total;          // [panel][R][panel_cols]
+  bool first;            // start the totals instead of adding to them
   std::size_t prefetch;  // weights to ask for ahead of time: bytes ahead, 0 for none
   // Where there are many rows: this tile's share of the next panel, to be asked for at `next_step` bytes a group, 0 for none.
   const std::uint8_t* next;
