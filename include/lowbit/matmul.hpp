@@ -150,21 +150,22 @@ inline std::size_t product_worth(std::size_t panels, std::size_t per_column, std
   return panels * (per_column * panel_cols) / (1u << 20) + panels * panel_bytes / (1u << 17);
 }
 
-// The product with weights whose rows stand in phases (PackedWeights::stagger): one product per phase into sums, which are then put
-// in order row by row.  y may be the residual.
+// The product with weights whose rows stand in phases (PackedWeights::stagger): sums (phases, panels, rows, panel_cols), which are
+// then put in order row by row.  y may be the residual.
 inline void run_staggered(const Product& p, Compute compute, const InputBuffer& input, MatrixView<float> y,
                           const EpilogueArgs& epilogue, const Kernels& kernel, Executor& executor) {
   const PackedWeights& w = *p.packed;
-  const std::size_t phases = w.phase_count, panels = w.phase(0).panels(), columns = panels * panel_cols, m = input.rows;
+  const std::size_t phases = w.phase_count, panels = w.phase(0).panels(), m = input.rows;
   const std::size_t filled = (p.rows + phases - 1) / phases;  // columns of a phase
   const std::size_t slots = compute == Compute::int8 ? w.stagger.chunk_slots(input.form.chunk) : 0;
   const Activations x = activations_of(input);
   const bool plain = !epilogue.bias && !epilogue.residual && epilogue.activation == Activation::none && filled * phases == p.rows;
   constexpr std::size_t row_block = 32;  // their sums are still in L2 when they are put in order
+  constexpr std::size_t line = 16;       // between phases, so that what is read together is not held in the same place of a cache
   AlignedBuffer<float>& sums = thread_workspace().sums;
-  sums.grow(checked_mul(checked_mul(phases, columns, "result"), std::min(m, row_block), "result"));
+  sums.grow(checked_mul(phases, checked_mul(panels * panel_cols, std::min(m, row_block), "result") + line, "result"));
   for (std::size_t first = 0; first < m; first += row_block) {
-    const std::size_t rows = std::min(row_block, m - first);
+    const std::size_t rows = std::min(row_block, m - first), apart = panels * rows * panel_cols + line;
     const std::size_t worth = product_worth(phases * panels, rows * p.cols, w.phase(0).panel_bytes());
     run_parts(executor, phases * panels, worth, [&](std::size_t begin, std::size_t end) {
       AlignedBuffer<std::uint8_t>& scratch = thread_workspace().gemm;
@@ -174,7 +175,6 @@ inline void run_staggered(const Product& p, Compute compute, const InputBuffer& 
       g.x.offset_stride = x.offset_stride;
       g.x.scale = x.scale ? x.scale + first : nullptr;
       g.m = rows;
-      g.y_stride = phases * columns;
       g.scratch = scratch.data();
       for (std::size_t phase = begin / panels; phase * panels < end; ++phase) {
         g.w = w.phase(phase);
@@ -184,7 +184,7 @@ inline void run_staggered(const Product& p, Compute compute, const InputBuffer& 
         g.x.data =
             static_cast<const std::uint8_t*>(x.data) + first * x.stride_bytes + w.phases[phase].copy * input.form.copy_bytes();
         g.x.offset = x.offset ? x.offset + first * x.offset_stride + phase % w.stagger.phases * slots : nullptr;
-        g.y = sums.data() + phase * columns;
+        g.sums = sums.data() + phase * apart;
         kernel.gemm_packed[static_cast<int>(compute)](g);
       }
     });
@@ -193,7 +193,10 @@ inline void run_staggered(const Product& p, Compute compute, const InputBuffer& 
       row.grow(filled * phases);
       for (std::size_t r = begin; r < end; ++r) {
         float* out = y.row(first + r);
-        kernel.transpose(sums.data() + r * phases * columns, phases, filled, columns, plain ? out : row.data(), phases);
+        const float scale = result_scale(w, x, compute, first + r);
+        for (std::size_t panel = 0; panel < panels; ++panel)
+          kernel.transpose(sums.data() + (panel * rows + r) * panel_cols, phases, std::min(panel_cols, filled - panel * panel_cols),
+                           apart, (plain ? out : row.data()) + panel * panel_cols * phases, phases, scale);
         if (!plain) kernel.finish_row(epilogue, first + r, row.data(), p.rows, out);
       }
     });

@@ -140,8 +140,8 @@ template <class T>
 inline void place_copies(InputBuffer& b, std::size_t r, const T* row) {
   const InputForm& f = b.form;
   T* copy = reinterpret_cast<T*>(b.data.data() + r * f.row_bytes());
-  for (std::size_t i = 0; i < f.stagger.copies(); ++i, copy += f.k_padded) {
-    const std::size_t shift = i * f.stagger.step();
+  const std::size_t step = f.stagger.step();
+  for (std::size_t shift = 0; shift < Stagger::group; shift += step, copy += f.k_padded) {
     std::fill_n(copy, shift, T{});
     std::copy_n(row, f.k, copy + shift);
     std::fill_n(copy + shift + f.k, f.k_padded - shift - f.k, T{});
@@ -149,14 +149,14 @@ inline void place_copies(InputBuffer& b, std::size_t r, const T* row) {
 }
 // Bytes from natural order to int8_k order inside eights: halves of four, interleaved.
 inline void permute_eights(std::int8_t* codes, std::size_t k) {
-  const auto spread = [](std::uint64_t four) {
-    four = (four | four << 16) & 0x0000FFFF0000FFFFu;
-    return (four | four << 8) & 0x00FF00FF00FF00FFu;
-  };
   for (std::size_t i = 0; i < k; i += 8) {
-    std::uint32_t half[2];
-    std::memcpy(half, codes + i, 8);
-    const std::uint64_t eight = spread(half[0]) | spread(half[1]) << 8;
+    std::uint64_t eight;
+    std::memcpy(&eight, codes + i, 8);
+    // bytes 0 1 2 3 4 5 6 7, then the pairs 0 1 4 5 2 3 6 7, then 0 4 1 5 2 6 3 7
+    std::uint64_t other = (eight ^ eight >> 16) & 0x00000000FFFF0000u;
+    eight ^= other ^ other << 16;
+    other = (eight ^ eight >> 8) & 0x0000FF000000FF00u;
+    eight ^= other ^ other << 8;
     std::memcpy(codes + i, &eight, 8);
   }
 }
@@ -167,13 +167,16 @@ inline void place_codes(InputBuffer& b, std::size_t r, const Code* row) {
   place_copies(b, r, row);
   if constexpr (sizeof(Code) == 1)
     permute_eights(reinterpret_cast<std::int8_t*>(b.data.data() + r * f.row_bytes()), f.stagger.copies() * f.k_padded);
-  thread_local AlignedBuffer<std::uint32_t> sums;  // of the first i codes, modulo 2^32: a chunk's own sum fits
-  sums.grow(f.k + 1);
+  thread_local AlignedBuffer<std::uint32_t> buffer;  // the sum of the first i codes, modulo 2^32: a chunk's own sum fits
+  buffer.grow(f.k + 1);
+  std::uint32_t* sums = buffer.data();
   std::uint32_t sum = 0;
+  sums[0] = 0;
   for (std::size_t i = 0; i < f.k; ++i) sums[i + 1] = sum += static_cast<std::uint32_t>(std::int32_t{row[i]});
   std::int32_t* offset = b.offset.data() + r * f.offsets();
-  for (std::size_t i = 0; i < b.chunks.begin.size(); ++i)
-    offset[i] = -128 * static_cast<std::int32_t>(sums[b.chunks.end[i]] - sums[b.chunks.begin[i]]);
+  const std::uint32_t *first = b.chunks.begin.data(), *last = b.chunks.end.data();
+  for (std::size_t i = 0, count = b.chunks.begin.size(); i < count; ++i)
+    offset[i] = -128 * static_cast<std::int32_t>(sums[last[i]] - sums[first[i]]);
 }
 
 // Converts rows [begin, begin + count), which stand at x.  Lists their outliers.

@@ -194,9 +194,16 @@ struct PackedGemmArgs {
   float* y = nullptr;  // null where only epilogue.bf16 is wanted
   std::size_t y_stride = 0;
   EpilogueArgs epilogue;
+  float* sums = nullptr;                       // instead of results: (panels, m, panel_cols), not yet times result_scale()
   std::size_t panel_begin = 0, panel_end = 0;  // the unit of parallel work
   std::uint8_t* scratch = nullptr;             // packed_scratch_bytes(), 64-byte aligned, one per thread
 };
+// What the sums of row `row` are multiplied by.
+inline float result_scale(const PackedWeights& w, const Activations& x, Compute c, std::size_t row) {
+  const bool int8 = c == Compute::int8;
+  const float code_scale = w.scale_factor * (int8 && w.element == Element::four_bit ? w.codebook->byte_scale : 1.0f);
+  return int8 ? x.scale[row] * code_scale : code_scale;
+}
 inline constexpr std::size_t row_block = 128;  // rows that share one decode: 128 x 768 floats are 384 KiB of a 1 MiB L2
 inline constexpr std::size_t any_rows = ~std::size_t{0};
 
@@ -381,9 +388,9 @@ struct Kernels {
   void (*finish_row)(const EpilogueArgs&, std::size_t row, const float* sum, std::size_t n, float* y) = nullptr;
   void (*gelu)(const float* x, float* out, std::size_t n) = nullptr;
   void (*exp2)(const float* x, float* out, std::size_t n) = nullptr;
-  // to (cols, rows) = from (rows, cols), transposed.
-  void (*transpose)(const float* from, std::size_t rows, std::size_t cols, std::size_t stride, float* to,
-                    std::size_t to_stride) = nullptr;
+  // to (cols, rows) = from (rows, cols) * factor, transposed.
+  void (*transpose)(const float* from, std::size_t rows, std::size_t cols, std::size_t stride, float* to, std::size_t to_stride,
+                    float factor) = nullptr;
   // out [n] = codes [n] * scale.
   void (*decode_codes)(const std::int8_t* codes, float scale, float* out, std::size_t n) = nullptr;
   // sums [n] += the sum of the rows of x (rows, n).

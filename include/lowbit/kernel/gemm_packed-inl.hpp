@@ -34,6 +34,10 @@ LOWBIT_INLINE void set_rows(MicroArgs& micro, const PackedGemmArgs& a, std::size
   micro.x = static_cast<const std::uint8_t*>(a.x.data) + row * a.x.stride_bytes + k / group_k * C::x_bytes;
   if constexpr (C::compute == Compute::int8) micro.offset = a.x.offset + row * a.x.offset_stride + chunk;
 }
+// Where the totals of rows from `row` on stand over panel number `panel`.
+inline float* totals_of(const PackedGemmArgs& a, std::size_t panel, std::size_t row) {
+  return a.sums ? a.sums + (panel * a.m + row) * panel_cols : reinterpret_cast<float*>(a.scratch);
+}
 // Rows in tiles of nearly equal height: 9 rows are 5 + 4, not 8 + 1.
 template <class Visit>
 LOWBIT_INLINE void for_tiles(std::size_t rows, std::size_t most, const Visit& visit) {
@@ -58,9 +62,12 @@ LOWBIT_INLINE std::size_t run_wide(const PackedGemmArgs& a, MicroArgs& micro, st
       const std::uint8_t* panel = a.w.data + p * micro.panel_bytes;
       micro.w = panel + a.w.head_bytes();
       micro.scale = a.w.scaled ? panel : nullptr;
+      micro.total = totals_of(a, p, 0);
+      micro.total_apart = (a.sums ? tiles : 1) * R * panel_cols;
       micro_kernel<C, Source, R, together * panel_registers>(micro);
       for (std::size_t i = 0; i < together; ++i)
-        finish_rows<C::compute == Compute::int8>(a, panel + i * micro.apart, p + i * tiles, 0, R, micro.total + i * R * panel_cols);
+        finish_rows<C::compute == Compute::int8>(a, panel + i * micro.apart, p + i * tiles, 0, R,
+                                                 micro.total + i * micro.total_apart);
     }
     p += (together - 1) * tiles;
     return run_wide<C, Source, R, together - 1>(a, micro, prefetch, p);
@@ -73,7 +80,6 @@ LOWBIT_INLINE std::size_t run_wide(const PackedGemmArgs& a, MicroArgs& micro, st
 template <class C, class Source>
 inline void run_in_place(const PackedGemmArgs& a) {
   MicroArgs micro = micro_args(a, a.w.chunk(C::compute));
-  micro.total = reinterpret_cast<float*>(a.scratch);
   micro.first = true;
   // A few rows read 4-bit weights as fast as memory gives them: ask for them early.  Measured on Zen 5, of 45 GB/s: without 28, 2
   // KiB ahead 32, 8 KiB 38, 16 KiB 35; floats, two panels at a time, without 19, 8 KiB 29, 12 KiB 31, 16 KiB 28.  Wider elements
@@ -104,6 +110,7 @@ inline void run_in_place(const PackedGemmArgs& a) {
       }
       for_tiles(rows, tile_rows<C, Source>(), [&](std::size_t r, std::size_t height) LOWBIT_INLINE_LAMBDA {
         set_rows<C>(micro, a, row + r, 0, 0);
+        micro.total = totals_of(a, p, row + r);
         // At many rows y comes from far: ask for its lines before the k loop.
         for (std::size_t i = 0; a.y && i < height; ++i)
           for (std::size_t c = 0; c < panel_cols; c += 16)
@@ -121,7 +128,6 @@ inline void run_in_place(const PackedGemmArgs& a) {
 template <class C, class Source>
 inline void run_decoded(const PackedGemmArgs& a) {
   const PackedWeights& w = a.w;
-  float* total = reinterpret_cast<float*>(a.scratch);
   std::uint8_t* decoded = a.scratch + row_block * panel_cols * 4;
   MicroArgs micro = micro_args(a, w.chunk(C::compute));
   const std::size_t most = decoded_k(w, C::compute), together = w.block < most ? most / w.block : 1;
@@ -138,6 +144,7 @@ inline void run_decoded(const PackedGemmArgs& a) {
     const std::size_t rows = a.m - row < row_block ? a.m - row : row_block;
     for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
       const std::uint8_t* panel = w.data + p * w.panel_bytes();
+      float* total = totals_of(a, p, row);
       std::size_t chunk = 0;
       const auto multiply = [&](std::size_t b, std::size_t k0) {
         micro.scale = w.scaled ? panel + w.record_begin(b) : nullptr;

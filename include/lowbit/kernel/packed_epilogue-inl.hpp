@@ -87,12 +87,11 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
     bias = tail;
   }
   const float* scale = reinterpret_cast<const float*>(panel);
-  const float code_scale = a.w.scale_factor * (Int8 && a.w.element == Element::four_bit ? a.w.codebook->byte_scale : 1.0f);
   float extras[Int8 ? outlier_rows * panel_cols : 1];
   const float* extra = extras;
   std::size_t extras_end = 0;
   for (std::size_t r = 0; r < rows; ++r, total += panel_cols) {
-    const V row_scale = S::set1(Int8 ? a.x.scale[row + r] * code_scale : code_scale);
+    const V row_scale = S::set1(result_scale(a.w, a.x, Int8 ? Compute::int8 : Compute::f32, row + r));
     const bool outliers = Int8 && a.x.outliers && a.x.outliers[row + r].count != 0;
     if (outliers && r >= extras_end) {
       extras_end = r + outlier_product(panel + a.w.head_bytes(), a.x.outliers + row + r, rows - r, extras);
@@ -133,6 +132,7 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
 template <bool Int8>
 inline void finish_rows(const PackedGemmArgs& a, const std::uint8_t* panel, std::size_t index, std::size_t row, std::size_t rows,
                         const float* total) {
+  if (a.sums) return;
   if (a.epilogue.activation == Activation::gelu_tanh)
     finish_tile<Int8, Activation::gelu_tanh>(a, panel, index, row, rows, total);
   else

@@ -49,9 +49,10 @@ struct MicroArgs {
   std::size_t x_stride;
   const std::int32_t* offset;  // int8: of the first row at the first chunk
   std::size_t offset_stride;
-  float* total;          // [panel][R][panel_cols]
-  bool first;            // start the totals instead of adding to them
-  std::size_t prefetch;  // weights to ask for ahead of time: bytes ahead, 0 for none
+  float* total;             // [R][panel_cols] ...
+  std::size_t total_apart;  // ... and so many floats from one panel of the tile to the next
+  bool first;               // start the totals instead of adding to them
+  std::size_t prefetch;     // weights to ask for ahead of time: bytes ahead, 0 for none
   // Where there are many rows: this tile's share of the next panel, to be asked for at `next_step` bytes a group, 0 for none.
   const std::uint8_t* next;
   std::size_t next_step;
@@ -72,7 +73,8 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   constexpr bool int8 = C::compute == Compute::int8;
   // Where looked-up floats leave few registers beside the totals, g++ 12 spills unless it is told (12 % at four rows).
   constexpr bool pins = S::pins_sums || (keep && R > 2 && Source::decodes && C::compute == Compute::f32);
-  const auto at = [](std::size_t v) { return v / panel_registers * (R * panel_cols) + v % panel_registers * S::lanes; };
+  const auto at = [&](std::size_t v)
+                      LOWBIT_INLINE_LAMBDA { return v / panel_registers * a.total_apart + v % panel_registers * S::lanes; };
   const auto table = Source::table(a.codebook);
   const std::uint8_t* x = a.x;
   const std::int32_t* offset = a.offset;
@@ -180,15 +182,18 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
 
 // A tile of `rows` rows over one panel.
 template <class C, class Source, std::size_t R>
-LOWBIT_INLINE void micro_panel(MicroArgs a) {
+LOWBIT_INLINE void micro_panel(const MicroArgs& a) {
   constexpr std::size_t V = tile_registers<C, Source, R> < panel_registers ? tile_registers<C, Source, R> : panel_registers;
   micro_kernel<C, Source, R, V>(a);
-  for (std::size_t c = V * simd::lanes; c < panel_cols; c += V * simd::lanes) {
-    a.w += V * simd::lanes * Source::column_bytes;
-    if (a.scale) a.scale += V * simd::lanes * 4;
-    a.total += V * simd::lanes;
-    a.prefetch = a.next_step = 0;
-    micro_kernel<C, Source, R, V>(a);
+  if constexpr (V < panel_registers) {  // only here a copy: it waits for what was just stored in it
+    MicroArgs next = a;
+    for (std::size_t c = V * simd::lanes; c < panel_cols; c += V * simd::lanes) {
+      next.w += V * simd::lanes * Source::column_bytes;
+      if (next.scale) next.scale += V * simd::lanes * 4;
+      next.total += V * simd::lanes;
+      next.prefetch = next.next_step = 0;
+      micro_kernel<C, Source, R, V>(next);
+    }
   }
 }
 template <class C, class Source>

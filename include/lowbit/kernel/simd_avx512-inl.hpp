@@ -161,28 +161,24 @@ struct simd {
   // ---- what the rest of a transformer needs ----
   // p * 2^n where n is integral, and p, the result and 2^n are normal.  NaN in p stays.
   static LOWBIT_INLINE vf times_pow2(vf p, vf n) { return _mm512_scalef_ps(p, n); }
-  // Lane i of column[j] = p[i * stride + j]: a square of lanes x lanes.
+  // Lane i of column[j] = p[i * stride + j]: a square of lanes x lanes.  Four columns at a time: 128 bits of rows i, 4 + i, 8 + i
+  // and 12 + i are read into one register, which takes no shuffle, and then turned within their 128 bits.
   static LOWBIT_INLINE void load_transposed(const float* p, std::size_t stride, vf* column) {
-    vf a[16], b[16];
-    LOWBIT_UNROLL for (std::size_t i = 0; i < 16; ++i) a[i] = load(p + i * stride);
-    LOWBIT_UNROLL for (std::size_t i = 0; i < 16; i += 2) {
-      b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
-      b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
-    }
-    // Then every 128 bits of a[4 i + j] hold column j, plus 4 per 128 bits, of the rows 4 i to 4 i + 3.
-    LOWBIT_UNROLL for (std::size_t i = 0; i < 16; i += 4) {
-      a[i] = pairs_low(b[i], b[i + 2]);
-      a[i + 1] = pairs_high(b[i], b[i + 2]);
-      a[i + 2] = pairs_low(b[i + 1], b[i + 3]);
-      a[i + 3] = pairs_high(b[i + 1], b[i + 3]);
-    }
-    LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) {
-      const vf low0 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0x44), low1 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0x44);
-      const vf high0 = _mm512_shuffle_f32x4(a[j], a[4 + j], 0xEE), high1 = _mm512_shuffle_f32x4(a[8 + j], a[12 + j], 0xEE);
-      column[j] = _mm512_shuffle_f32x4(low0, low1, 0x88);
-      column[4 + j] = _mm512_shuffle_f32x4(low0, low1, 0xDD);
-      column[8 + j] = _mm512_shuffle_f32x4(high0, high1, 0x88);
-      column[12 + j] = _mm512_shuffle_f32x4(high0, high1, 0xDD);
+    LOWBIT_UNROLL for (std::size_t j = 0; j < 16; j += 4) {
+      vf a[4];
+      LOWBIT_UNROLL for (std::size_t i = 0; i < 4; ++i) {
+        const float* row = p + i * stride + j;
+        a[i] = _mm512_broadcast_f32x4(_mm_loadu_ps(row));
+        a[i] = _mm512_mask_broadcast_f32x4(a[i], 0x00F0, _mm_loadu_ps(row + 4 * stride));
+        a[i] = _mm512_mask_broadcast_f32x4(a[i], 0x0F00, _mm_loadu_ps(row + 8 * stride));
+        a[i] = _mm512_mask_broadcast_f32x4(a[i], 0xF000, _mm_loadu_ps(row + 12 * stride));
+      }
+      const vf low0 = _mm512_unpacklo_ps(a[0], a[1]), low1 = _mm512_unpacklo_ps(a[2], a[3]);
+      const vf high0 = _mm512_unpackhi_ps(a[0], a[1]), high1 = _mm512_unpackhi_ps(a[2], a[3]);
+      column[j] = pairs_low(low0, low1);
+      column[j + 1] = pairs_high(low0, low1);
+      column[j + 2] = pairs_low(high0, high1);
+      column[j + 3] = pairs_high(high0, high1);
     }
   }
   static LOWBIT_INLINE vf pairs_low(vf a, vf b) {

@@ -21,7 +21,8 @@ LOWBIT_INLINE simd::vf load_some(const float* p, std::size_t n) { return simd::l
 LOWBIT_INLINE void store_some(float* p, simd::vf a, std::integral_constant<std::size_t, simd::lanes>) { simd::store(p, a); }
 LOWBIT_INLINE void store_some(float* p, simd::vf a, std::size_t n) { simd::store_n(p, a, n); }
 
-inline void transpose(const float* from, std::size_t rows, std::size_t cols, std::size_t stride, float* to, std::size_t to_stride) {
+inline void transpose(const float* from, std::size_t rows, std::size_t cols, std::size_t stride, float* to, std::size_t to_stride,
+                      float factor = 1.0f) {
   using S = simd;
   constexpr std::size_t L = S::lanes;
   const std::size_t full_rows = rows / L * L, full_cols = cols / L * L;
@@ -29,10 +30,10 @@ inline void transpose(const float* from, std::size_t rows, std::size_t cols, std
     for (std::size_t c = 0; c < full_cols; c += L) {
       typename S::vf column[L];
       S::load_transposed(from + r * stride + c, stride, column);
-      LOWBIT_UNROLL for (std::size_t i = 0; i < L; ++i) S::store(to + (c + i) * to_stride + r, column[i]);
+      LOWBIT_UNROLL for (std::size_t i = 0; i < L; ++i) S::store(to + (c + i) * to_stride + r, S::mul(column[i], S::set1(factor)));
     }
   for (std::size_t r = 0; r < rows; ++r)
-    for (std::size_t c = r < full_rows ? full_cols : 0; c < cols; ++c) to[c * to_stride + r] = from[r * stride + c];
+    for (std::size_t c = r < full_rows ? full_cols : 0; c < cols; ++c) to[c * to_stride + r] = from[r * stride + c] * factor;
 }
 
 inline void decode_codes(const std::int8_t* codes, float scale, float* out, std::size_t n) {

@@ -31,7 +31,7 @@ inline void transpose(const float* from, std::size_t rows, std::size_t cols, std
   executor.run(ceil_div(cols, part), [&](std::size_t i) {
     const std::size_t first = i * part;
     lowbit::detail::kernels().transpose(from + first, rows, std::min(part, cols - first), from_stride, to + first * to_stride,
-                                        to_stride);
+                                        to_stride, 1.0f);
   });
 }
 

@@ -22,7 +22,7 @@ class Panels {
       float* to = panel(p);
       const std::size_t first = p * cols, count = std::min(cols, n - first);
       if (count < cols) std::fill_n(to, layout_.k * cols, 0.0f);
-      kernel.transpose(w + first * stride, count, k, stride, to, cols);
+      kernel.transpose(w + first * stride, count, k, stride, to, cols, 1.0f);
       std::fill_n(to + k * cols, (layout_.k - k) * cols, 0.0f);
     });
   }
