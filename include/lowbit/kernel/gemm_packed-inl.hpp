@@ -38,6 +38,28 @@ LOWBIT_INLINE void set_rows(MicroArgs& micro, const PackedGemmArgs& a, std::size
 inline float* totals_of(const PackedGemmArgs& a, std::size_t panel, std::size_t row) {
   return a.sums ? a.sums + (panel * a.m + row) * panel_cols : reinterpret_cast<float*>(a.scratch);
 }
+// Has the tiles of panels panel, panel + apart ... of `R` rows from `row` on leave results, where they can: whole panels, and
+// nothing but scale, bias and residual.  Returns whether they do.
+template <class C>
+LOWBIT_INLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::size_t panel, std::size_t panels, std::size_t apart,
+                              std::size_t row, std::size_t rows) {
+  MicroOutput& o = micro.out;
+  o.y = nullptr;
+  const EpilogueArgs& e = a.epilogue;
+  const std::size_t column = panel * panel_cols;
+  if (!a.y || e.bf16 || e.activation != Activation::none || a.x.outliers) return false;
+  if (column + ((panels - 1) * apart + 1) * panel_cols > a.w.n) return false;
+  o.y = a.y + row * a.y_stride + column;
+  o.y_stride = a.y_stride;
+  o.apart = apart * panel_cols;
+  o.bias = e.bias ? e.bias + column : nothing_to_add.data();
+  o.bias_apart = e.bias ? o.apart : 0;
+  o.residual = e.residual ? e.residual + row * e.residual_stride + column : nothing_to_add.data();
+  o.residual_stride = e.residual ? e.residual_stride : 0;
+  o.residual_apart = e.residual ? o.apart : 0;
+  for (std::size_t r = 0; r < rows; ++r) o.scale[r] = result_scale(a.w, a.x, C::compute, row + r);
+  return true;
+}
 // Rows in tiles of nearly equal height: 9 rows are 5 + 4, not 8 + 1.
 template <class Visit>
 LOWBIT_INLINE void for_tiles(std::size_t rows, std::size_t most, const Visit& visit) {
@@ -64,8 +86,9 @@ LOWBIT_INLINE std::size_t run_wide(const PackedGemmArgs& a, MicroArgs& micro, st
       micro.scale = a.w.scaled ? panel : nullptr;
       micro.total = totals_of(a, p, 0);
       micro.total_apart = (a.sums ? tiles : 1) * R * panel_cols;
+      const bool finished = set_output<C>(micro, a, p, together, tiles, 0, R);
       micro_kernel<C, Source, R, together * panel_registers>(micro);
-      for (std::size_t i = 0; i < together; ++i)
+      for (std::size_t i = 0; !finished && i < together; ++i)
         finish_rows<C::compute == Compute::int8>(a, panel + i * micro.apart, p + i * tiles, 0, R,
                                                  micro.total + i * micro.total_apart);
     }
@@ -115,9 +138,10 @@ inline void run_in_place(const PackedGemmArgs& a) {
         for (std::size_t i = 0; a.y && i < height; ++i)
           for (std::size_t c = 0; c < panel_cols; c += 16)
             simd::prefetch_write(a.y + (row + r + i) * a.y_stride + p * panel_cols + c);
+        const bool finished = set_output<C>(micro, a, p, 1, 0, row + r, height);
         micro_rows<C, Source>(height, micro);
         if (micro.next_step != 0) micro.next += share;
-        finish_rows<C::compute == Compute::int8>(a, panel, p, row + r, height, micro.total);
+        if (!finished) finish_rows<C::compute == Compute::int8>(a, panel, p, row + r, height, micro.total);
       });
     }
   }

@@ -99,11 +99,12 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
     } else if (outliers) {
       extra += panel_cols;
     }
-    const auto value = [&](std::size_t c) LOWBIT_INLINE_LAMBDA {
-      V f = S::mul(S::load(total + c), row_scale);
+    const auto value = [&](std::size_t c, V residual) LOWBIT_INLINE_LAMBDA {
+      if (A == Activation::none && !outliers) return finished(S::load(total + c), row_scale, S::load(bias + c), residual);
+      V f = S::keep(S::mul(S::load(total + c), row_scale));
       if (outliers) f = S::fma(S::mul(S::load(extra + c), S::set1(a.w.scale_factor)), S::load(scale + c), f);
-      f = S::add(f, S::load(bias + c));
-      return A == Activation::gelu_tanh ? gelu(f) : f;
+      f = S::keep(S::add(f, S::load(bias + c)));
+      return S::add(A == Activation::gelu_tanh ? S::keep(gelu(f)) : f, residual);
     };
     const float* residual =
         a.epilogue.residual ? a.epilogue.residual + (row + r) * a.epilogue.residual_stride + column : nothing_to_add.data();
@@ -111,14 +112,14 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
     std::uint16_t* bits = a.epilogue.bf16 ? a.epilogue.bf16 + (row + r) * a.epilogue.bf16_stride + column : nullptr;
     if (whole) {
       LOWBIT_UNROLL for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
-        const V f = S::add(value(c), S::load(residual + c));
+        const V f = value(c, S::load(residual + c));
         if (y) S::store(y + c, f);
         if (bits) S::store_u16(bits + c, bf16_bits(f));
       }
     } else {
       for (std::size_t c = 0; c < cols; c += S::lanes) {
         const std::size_t n = cols - c < S::lanes ? cols - c : S::lanes;
-        const V f = S::add(value(c), S::load_n(residual + c, n));
+        const V f = value(c, S::load_n(residual + c, n));
         if (y) S::store_n(y + c, f, n);
         if (bits) {
           std::uint16_t t[S::lanes];

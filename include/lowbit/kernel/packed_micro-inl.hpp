@@ -34,6 +34,23 @@ constexpr std::size_t tile_rows() {
   return Source::rows < rows ? Source::rows : rows;
 }
 
+// Where a tile leaves results itself, without a second pass over its totals: y = total * scale + bias + residual for the tile's
+// rows, `apart` floats from one of its panels to the next.
+struct MicroOutput {
+  float* y = nullptr;  // null: the tile leaves totals
+  std::size_t y_stride = 0, apart = 0;
+  const float* bias = nullptr;
+  std::size_t bias_apart = 0;
+  const float* residual = nullptr;
+  std::size_t residual_stride = 0, residual_apart = 0;
+  float scale[simd::rows] = {};  // of every row
+};
+// The one order in which a result is made of its total.
+LOWBIT_INLINE simd::vf finished(simd::vf total, simd::vf scale, simd::vf bias, simd::vf residual) {
+  using S = simd;
+  return S::add(S::keep(S::add(S::keep(S::mul(total, scale)), bias)), residual);
+}
+
 struct MicroArgs {
   const std::uint8_t* w;                // first weights of the tile's columns
   const std::uint8_t* scale;            // first scales of the tile's columns, or null
@@ -51,6 +68,7 @@ struct MicroArgs {
   std::size_t offset_stride;
   float* total;             // [R][panel_cols] ...
   std::size_t total_apart;  // ... and so many floats from one panel of the tile to the next
+  MicroOutput out;          // instead of totals
   bool first;               // start the totals instead of adding to them
   std::size_t prefetch;     // weights to ask for ahead of time: bytes ahead, 0 for none
   // Where there are many rows: this tile's share of the next panel, to be asked for at `next_step` bytes a group, 0 for none.
@@ -71,8 +89,10 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   // Totals stay in registers where there is room beside the sums: a store of a whole register costs as much as two dots.
   constexpr bool keep = 2 * R * V + (R < V ? R + 1 : V + 1) + 2 <= S::vector_registers;
   constexpr bool int8 = C::compute == Compute::int8;
-  // Where looked-up floats leave few registers beside the totals, g++ 12 spills unless it is told (12 % at four rows).
-  constexpr bool pins = S::pins_sums || (keep && R > 2 && Source::decodes && C::compute == Compute::f32);
+  // Where few registers are left beside the totals, g++ 12 spills unless it is told (12 % with looked-up floats at four rows, and
+  // with bfloat16 at two).
+  constexpr bool pins =
+      S::pins_sums || (keep && (R > 2 ? Source::decodes && C::compute == Compute::f32 : R == 2 && C::compute == Compute::bf16));
   const auto at = [&](std::size_t v)
                       LOWBIT_INLINE_LAMBDA { return v / panel_registers * a.total_apart + v % panel_registers * S::lanes; };
   const auto table = Source::table(a.codebook);
@@ -89,6 +109,13 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       }
     }
   }
+  const auto finish = [&](std::size_t r, std::size_t v, const typename S::vf& t) LOWBIT_INLINE_LAMBDA {
+    const MicroOutput& o = a.out;
+    const std::size_t panel = v / panel_registers, c = v % panel_registers * S::lanes;
+    S::store(o.y + r * o.y_stride + panel * o.apart + c,
+             finished(t, S::set1(o.scale[r]), S::load(o.bias + panel * o.bias_apart + c),
+                      S::load(o.residual + r * o.residual_stride + panel * o.residual_apart + c)));
+  };
   const std::uint8_t* scales = a.scale;
   const std::uint8_t* weights_of_block = a.w;
   for (std::size_t b = 0; b < a.blocks; ++b) {
@@ -148,6 +175,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
         LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] += Source::bytes;
         x += C::x_bytes;
       }
+      const bool last = !keep && a.out.y && b + 1 == a.blocks && done + a.chunk >= block;
       LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
         const float* scale =
             scales ? reinterpret_cast<const float*>(scales + v / panel_registers * a.apart) + v % panel_registers * S::lanes
@@ -163,7 +191,11 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
             total[r][v] = S::fma(sum, sv, total[r][v]);
           } else {
             float* p = a.total + at(v) + r * panel_cols;
-            S::store(p, S::fma(sum, sv, first ? S::zero() : S::load(p)));
+            const typename S::vf t = S::fma(sum, sv, first ? S::zero() : S::load(p));
+            if (last)
+              finish(r, v, t);
+            else
+              S::store(p, t);
           }
         }
       }
@@ -175,7 +207,12 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   }
   if constexpr (keep) {
     LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-      LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) S::store(a.total + at(v) + r * panel_cols, total[r][v]);
+      LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+        if (a.out.y)
+          finish(r, v, total[r][v]);
+        else
+          S::store(a.total + at(v) + r * panel_cols, total[r][v]);
+      }
     }
   }
 }
@@ -191,6 +228,11 @@ LOWBIT_INLINE void micro_panel(const MicroArgs& a) {
       next.w += V * simd::lanes * Source::column_bytes;
       if (next.scale) next.scale += V * simd::lanes * 4;
       next.total += V * simd::lanes;
+      if (next.out.y) {
+        next.out.y += V * simd::lanes;
+        next.out.bias += V * simd::lanes;
+        next.out.residual += V * simd::lanes;
+      }
       next.prefetch = next.next_step = 0;
       micro_kernel<C, Source, R, V>(next);
     }
