@@ -47,7 +47,9 @@ LOWBIT_INLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::si
   o.y = nullptr;
   const EpilogueArgs& e = a.epilogue;
   const std::size_t column = panel * panel_cols;
-  if (!a.y || e.bf16 || e.activation != Activation::none || a.x.outliers) return false;
+  if (!a.y || e.bf16 || e.activation != Activation::none) return false;
+  for (std::size_t r = 0; a.x.outliers && r < rows; ++r)
+    if (a.x.outliers[row + r].count != 0) return false;
   if (column + ((panels - 1) * apart + 1) * panel_cols > a.w.n) return false;
   o.y = a.y + row * a.y_stride + column;
   o.y_stride = a.y_stride;

@@ -24,13 +24,14 @@ inline constexpr std::size_t tile_registers = [] {
 inline constexpr std::size_t panel_registers = panel_cols / simd::lanes;
 
 // Rows of the largest tile.  Less than the sums would allow where a product needs a register of its own (16-bit words); and for
-// 4-bit codes in int8: with 4 rows the totals stay in registers too, and 8 rows that store them lose more than they gain by
-// decoding half as often (800 instead of 860 Gop/s on Zen 5).
+// 4-bit codes in int8 and bf16: with 4 rows the totals stay in registers too, and 8 rows that store them lose more than they gain
+// by decoding half as often (int8 on Zen 5 800 instead of 860 Gop/s, bf16 on Zen 4 211 instead of 216 GFLOP/s; f32, whose blocks
+// take twice as many dots, is faster with 8).
 template <class C, class Source>
 constexpr std::size_t tile_rows() {
   std::size_t rows = simd::rows;
   if (C::compute == Compute::int8 && simd::vector_registers == 16 && !simd::dots_bytes) rows = 3;
-  if (Source::decodes && Source::short_sums && simd::vector_registers == 32) rows = 4;
+  if (Source::decodes && (Source::short_sums || C::compute == Compute::bf16) && simd::vector_registers == 32) rows = 4;
   return Source::rows < rows ? Source::rows : rows;
 }
 
