@@ -2,6 +2,7 @@
 #include "machine.hpp"
 
 #include <fstream>
+#include <map>
 #include <thread>
 
 #include "lowbit/kernel/dispatch.hpp"
@@ -15,11 +16,16 @@ namespace bench {
 
 namespace {
 
+// The name, and the numbers behind it: virtual machines often leave out which processor of a family it is.
 std::string processor() {
   std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (const auto colon = line.find(": "); line.starts_with("model name") && colon != line.npos) return line.substr(colon + 2);
-  return "unknown";
+  std::map<std::string, std::string> about;  // the first processor's
+  for (std::string line; std::getline(file, line) && !line.empty();)
+    if (const auto colon = line.find(": "); colon != line.npos)
+      about[line.substr(0, line.find_first_of("\t:"))] = line.substr(colon + 2);
+  if (about.count("model name") == 0) return "unknown";
+  if (about.count("cpu family") == 0 || about.count("model") == 0) return about["model name"];
+  return about["model name"] + " (family " + about["cpu family"] + ", model " + about["model"] + ")";
 }
 
 std::string compiler() {
