@@ -238,7 +238,7 @@ inline std::vector<Bounded> expected_int8(const std::vector<float>& x, std::size
     for (std::size_t i = 0; i < k; ++i) out_of_row[r * k + i] = is_outlier(r, i);
   std::vector<Bounded> result;
   for (std::size_t r = 0; r < m; ++r) {
-    QuantizedRow q = quantize_row(&x[r * k], k, llm, rule.threshold);
+    QuantizedRow q = quantize_row(x.data() + r * k, k, llm, rule.threshold);
     std::size_t outliers = 0;
     for (std::size_t i = 0; i < k; ++i)
       if (out_of_row[r * k + i]) q.codes[i] = 0, ++outliers;

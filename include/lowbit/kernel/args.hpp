@@ -207,7 +207,7 @@ inline float result_scale(const PackedWeights& w, const Activations& x, Compute 
 inline constexpr std::size_t row_block = 128;  // rows that share one decode: 128 x 768 floats are 384 KiB of a 1 MiB L2
 inline constexpr std::size_t any_rows = ~std::size_t{0};
 
-// Panels that a kernel takes at a time for m rows: parts of parallel work are best cut there.
+// Panels that a kernel takes at a time for m rows, at most: parts of parallel work are best cut there.
 constexpr std::size_t panels_together(std::size_t m) { return m == 1 ? 4 : m == 2 ? 2 : 1; }
 
 // k of a panel that are decoded at a time: whole chunks, together 24 KiB of floats, bfloat16 or bytes where chunks are short enough

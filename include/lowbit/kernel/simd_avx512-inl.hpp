@@ -47,7 +47,6 @@ struct simd {
   static LOWBIT_INLINE vf abs(vf a) { return _mm512_abs_ps(a); }
   static LOWBIT_INLINE vf round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   // The largest magnitude of `most` and of a's distance to the nearest integer.
-  // The largest magnitude of `most` and of a's distance to the nearest integer.
   static LOWBIT_INLINE vf max_fraction(vf most, vf a) { return _mm512_range_ps(most, _mm512_reduce_ps(a, 0), 0xB); }
   static LOWBIT_INLINE bool any_greater(vf a, vf b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
   // a where x < y, else b.
@@ -65,7 +64,14 @@ struct simd {
   static LOWBIT_INLINE vi isub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
   static LOWBIT_INLINE vi imax(vi a, vi b) { return _mm512_max_epi32(a, b); }
   // Bit i: a > b in lane i.
-  static LOWBIT_INLINE std::uint32_t igreater_mask(vi a, vi b) { return _mm512_cmpgt_epi32_mask(a, b); }
+  static LOWBIT_INLINE std::uint32_t igreater_mask(vi a, vi b) {
+    std::uint32_t bits = _mm512_cmpgt_epi32_mask(a, b);
+#if defined(__GNUC__) && !defined(__clang__)
+    // g++ 12 with -O1 -fsanitize=undefined spills the mask as 16 bits and reads 32 back
+    __asm__("movzwl %w0, %0" : "+r"(bits));
+#endif
+    return bits;
+  }
   // a where a < limit, else 0.
   static LOWBIT_INLINE vi ikeep_less(vi a, vi limit) { return _mm512_maskz_mov_epi32(_mm512_cmplt_epi32_mask(a, limit), a); }
   static LOWBIT_INLINE vi iand(vi a, vi b) { return _mm512_and_si512(a, b); }
