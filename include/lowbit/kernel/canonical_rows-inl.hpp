@@ -60,23 +60,23 @@ inline const float* decode_row(const CanonicalWeights& w, std::size_t n, bool bf
 inline constexpr std::size_t rows_ahead = 2048;
 
 // Visits rows [begin, end) of the weights in batches: visit(n, count, apart) is to do rows n to n + count of each of
-// CanonicalPlan::streams streams, `apart` rows from one to the next; of one stream where apart is 0.  Rows that are read at a time
-// stand far apart, so that each stream goes on where its last row has ended: memory is read in a few long streams, which the
-// hardware follows.
+// CanonicalPlan::streams streams, `apart` rows from one to the next; of one stream, and up to a whole batch, where apart is 0. Rows
+// that are read at a time stand far apart, so that each stream goes on where its last row has ended: memory is read in a few long
+// streams, which the hardware follows.
 template <class Visit>
 LOWBIT_INLINE void for_streams(std::size_t begin, std::size_t end, bool together, const Visit& visit) {
   using P = CanonicalPlan;
   const std::size_t apart = together ? (end - begin) / P::streams : 0;
   for (std::size_t i = 0; i < apart; i += P::stream_rows)
     visit(begin + i, apart - i < P::stream_rows ? apart - i : P::stream_rows, apart);
-  for (std::size_t n = begin + P::streams * apart; n < end; n += P::stream_rows)
-    visit(n, end - n < P::stream_rows ? end - n : P::stream_rows, std::size_t{0});
+  for (std::size_t n = begin + P::streams * apart; n < end; n += P::batch)
+    visit(n, end - n < P::batch ? end - n : P::batch, std::size_t{0});
 }
 
 // R rows of weights, whose blocks begin at the same k, times M rows of x.
 struct RowTile {
   const void* w[CanonicalPlan::streams];        // floats, or int8 codes
-  std::size_t ahead;                            // bytes to ask for ahead
+  std::size_t ahead;                            // bytes to ask for ahead; 0 asks for what is read next, which costs nothing
   const float* scales[CanonicalPlan::streams];  // of the blocks that the row touches; null: none
   std::size_t k, block, phase;                  // block: 0 for none; phase: elements of the first block that lie before the row
   const std::uint8_t* x;
@@ -209,7 +209,7 @@ inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
       }
       for (std::size_t j = 0; j < rows * streams; ++j) {
         const std::size_t r = j / streams, row = m + r, s = j % streams, first = n + s * apart;
-        float extra[P::stream_rows];
+        float extra[P::batch];
         const bool outliers = int8 && a.x.outliers && a.x.outliers[row].count != 0;
         if (outliers)
           for (std::size_t c = 0; c < count; ++c) {

@@ -104,7 +104,8 @@ inline bool cpu_has_fast_bf16() {
 
 // Whether kernels that wait for memory should ask for their weights ahead of time.  AMD family 19h (Zen 3 and 4) follows a few
 // long streams by itself, and a request holds one of the few places for misses of L1 until memory has answered: measured on Zen 4,
-// one row of NF4 from memory, 22 GB/s without and 16 with.  Zen 5 and Sapphire Rapids gain by asking.  Thread safe.
+// one row of NF4 from memory, 22 GB/s without and 16 with.  Sapphire Rapids gains by asking, and Zen 5 did with shorter streams.
+// Thread safe.
 inline bool cpu_wants_prefetch() {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
   static const bool wants = [] {

@@ -38,8 +38,8 @@ LOWBIT_INLINE void set_rows(MicroArgs& micro, const PackedGemmArgs& a, std::size
 inline float* totals_of(const PackedGemmArgs& a, std::size_t panel, std::size_t row) {
   return a.sums ? a.sums + (panel * a.m + row) * panel_cols : reinterpret_cast<float*>(a.scratch);
 }
-// Has the tiles of panels panel, panel + apart ... of `R` rows from `row` on leave results, where they can: whole panels, and
-// nothing but scale, bias and residual.  Returns whether they do.
+// Has a tile of `panels` panels, `apart` from one to the next, and of `rows` rows leave results itself where it can: in whole
+// panels, with nothing but scale, bias and residual.  Returns whether it will.
 template <class C>
 LOWBIT_INLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::size_t panel, std::size_t panels, std::size_t apart,
                               std::size_t row, std::size_t rows) {

@@ -133,7 +133,7 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
 template <bool Int8>
 inline void finish_rows(const PackedGemmArgs& a, const std::uint8_t* panel, std::size_t index, std::size_t row, std::size_t rows,
                         const float* total) {
-  if (a.sums) return;
+  if (a.sums) return;  // who asked for sums finishes them
   if (a.epilogue.activation == Activation::gelu_tanh)
     finish_tile<Int8, Activation::gelu_tanh>(a, panel, index, row, rows, total);
   else
