@@ -123,6 +123,7 @@ std::unique_ptr<bench::onednn::Sequence> products_of(const Options& o, std::size
 bench::Contender single(std::size_t threads, std::function<void()> call) {
   bench::Contender c;
   c.threads = threads;
+  c.enter = [threads] { bench::gather(threads); };
   c.lap = 0;
   c.ways.push_back({"", [call = std::move(call)](std::size_t) { call(); }});
   return c;
@@ -157,8 +158,9 @@ void add_breakdown(Json& result, const Named& model, const Ids& ids, std::size_t
   if (walk.run(ids, false); walk.logits() != model.net.classify(ids, executor))
     lowbit::raise<lowbit::Error>(model.id + ": the pass by operators gives other logits than classify()");
   // In turn, each taken again where the system let somebody else run in between.
-  const auto undisturbed = [](const auto& pass) {
+  const auto undisturbed = [threads](const auto& pass) {
     for (int tries = 1;; ++tries) {
+      bench::gather(threads);
       const long before = bench::interruptions();
       const auto found = pass();
       if (bench::interruptions() == before || tries == 8) return found;

@@ -181,6 +181,7 @@ const char* memory() {
 Contender arithmetic_limit(Arithmetic what, const Problem& p) {
   Contender c;
   c.threads = p.threads;
+  c.enter = [threads = p.threads] { gather(threads); };
   c.operations = p.operations();
   const Loop loop = loop_of(what);
   if (loop.run == nullptr) return c;
@@ -194,6 +195,7 @@ Contender arithmetic_limit(Arithmetic what, const Problem& p) {
 Contender tile_limit(Arithmetic what, const Problem& p) {
   Contender c;
   c.threads = p.threads;
+  c.enter = [threads = p.threads] { gather(threads); };
   if (loop_of(what).run == nullptr || lowbit::active_level() < lowbit::Level::avx512) return c;
   const double rows = what == Arithmetic::int8 ? 4 : 8, block = 2.0 * 48 * 64 * rows;
   const auto run = what == Arithmetic::f32 ? tile_f32 : what == Arithmetic::bf16 ? tile_bf16 : tile_int8;
@@ -206,6 +208,7 @@ Contender tile_limit(Arithmetic what, const Problem& p) {
 Contender lookup_limit(Arithmetic what, const Problem& p) {
   Contender c;
   c.threads = p.threads;
+  c.enter = [threads = p.threads] { gather(threads); };
   if (lowbit::active_level() < lowbit::Level::avx512) return c;
   const Loop loop = what == Arithmetic::f32    ? Loop{lookup_f32, 16}
                     : what == Arithmetic::bf16 ? Loop{lookup_bf16, 32}
@@ -221,6 +224,7 @@ Contender lookup_limit(Arithmetic what, const Problem& p) {
 Contender read_limit(Memory where, const Problem& p) {
   Contender c;
   c.threads = p.threads;
+  c.enter = [threads = p.threads] { gather(threads); };
   // What a thread reads in a call, and how far the calls go before they come back.
   const std::size_t piece = where == Memory::l2 ? std::size_t{512} << 10 : std::size_t{4} << 20;
   const std::size_t range = where == Memory::l3 ? std::size_t{8} << 20 : dram_bytes;

@@ -163,7 +163,10 @@ Contender lowbit_product(const Case& c) {
   contender.operations = p.operations();
   const auto at = c.impl.find('@');
   const lowbit::Level level = at == c.impl.npos ? first_level() : lowbit::level_from_name(c.impl.substr(at + 1));
-  contender.enter = [level] { lowbit::set_level(level); };
+  contender.enter = [level, threads = p.threads] {
+    lowbit::set_level(level);
+    gather(threads);
+  };
   const auto multiply = [=](const auto& w) {
     // What the spans of the options point to is kept by the capture.
     static_cast<void>(bias), static_cast<void>(residual);
