@@ -246,12 +246,33 @@ Contender read_limit(Memory where, const Problem& p) {
   return c;
 }
 
+Contender handover_limit(const Problem& p) {
+  Contender c;
+  c.threads = p.threads;
+  c.enter = [threads = p.threads] { gather(threads); };
+  if (p.threads < 2) return c;
+  constexpr int turns = 1000;
+  c.bytes = 64.0 * 2 * turns;
+  c.ways.push_back({"one line", [=](std::size_t) {
+                      alignas(64) std::atomic<int> line = 0;
+                      executor(p.threads).run(2, [&](std::size_t task) {
+                        for (int i = static_cast<int>(task); i < 2 * turns; i += 2) {
+                          while (line.load(std::memory_order_acquire) != i) {
+                          }
+                          line.store(i + 1, std::memory_order_release);
+                        }
+                      });
+                    }});
+  return c;
+}
+
 #else
 
 Contender arithmetic_limit(Arithmetic, const Problem&) { return {}; }
 Contender tile_limit(Arithmetic, const Problem&) { return {}; }
 Contender lookup_limit(Arithmetic, const Problem&) { return {}; }
 Contender read_limit(Memory, const Problem&) { return {}; }
+Contender handover_limit(const Problem&) { return {}; }
 
 #endif
 

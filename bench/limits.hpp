@@ -23,4 +23,8 @@ enum class Memory { l2, l3, dram };
 // in DRAM, read piece by piece.
 Contender read_limit(Memory where, const Problem& p);
 
+// Two threads hand a line of cache to and fro, 64 bytes a time; no way for one thread.  What one of them converts and the other
+// reads comes at this pace at worst.
+Contender handover_limit(const Problem& p);
+
 }  // namespace bench

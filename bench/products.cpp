@@ -246,6 +246,7 @@ Contender peer_product(const Case& c) {
 Contender limit(const Case& c) {
   const Arithmetic arithmetic = c.format == "f32" ? Arithmetic::f32 : c.format == "bf16" ? Arithmetic::bf16 : Arithmetic::int8;
   if (c.compute == "lookup") return lookup_limit(arithmetic, c.problem);
+  if (c.compute == "handover") return handover_limit(c.problem);
   if (c.compute == "nf4_tile") return tile_limit(arithmetic, c.problem);
   if (c.format == "f32" || c.format == "bf16" || c.format == "int8") return arithmetic_limit(arithmetic, c.problem);
   if (c.format == "l2") return read_limit(Memory::l2, c.problem);

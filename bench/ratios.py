@@ -304,6 +304,10 @@ def scaling(run):
         cells = [run.pooled(key, key, m, 2, 1) for m in ROWS]
         if any(cells):
             rows.append([key] + [show(c[0] if c else None) for c in cells])
+    handovers = [run.layers("limit/line/handover", m, 2, "", "bytes") for m in ROWS]
+    if any(handovers):  # caches that are far apart, at times on machines that are shared, cost what one thread makes for another
+        rows.append(["a line of cache from one thread to the other, ns"]
+                    + [show(64 / statistics.median(h) if h else None, "{:.0f}") for h in handovers])
     return table(["2 threads / 1; M ="] + [str(m) for m in ROWS], rows)
 
 
