@@ -54,6 +54,7 @@ LOWBIT_INLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::si
   o.y = a.y + row * a.y_stride + column;
   o.y_stride = a.y_stride;
   o.apart = apart * panel_cols;
+  o.scaled_only = !e.bias && !e.residual;
   o.bias = e.bias ? e.bias + column : nothing_to_add.data();
   o.bias_apart = e.bias ? o.apart : 0;
   o.residual = e.residual ? e.residual + row * e.residual_stride + column : nothing_to_add.data();

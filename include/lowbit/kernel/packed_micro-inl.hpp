@@ -40,6 +40,7 @@ constexpr std::size_t tile_rows() {
 struct MicroOutput {
   float* y = nullptr;  // null: the tile leaves totals
   std::size_t y_stride = 0, apart = 0;
+  bool scaled_only = false;  // neither bias nor residual
   const float* bias = nullptr;
   std::size_t bias_apart = 0;
   const float* residual = nullptr;
@@ -110,12 +111,14 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       }
     }
   }
-  const auto finish = [&](std::size_t r, std::size_t v, const typename S::vf& t) LOWBIT_INLINE_LAMBDA {
+  const auto finish = [&](std::size_t r, std::size_t v, const typename S::vf& t, bool scaled_only) LOWBIT_INLINE_LAMBDA {
     const MicroOutput& o = a.out;
     const std::size_t panel = v / panel_registers, c = v % panel_registers * S::lanes;
+    const typename S::vf scale = S::set1(o.scale[r]);
     S::store(o.y + r * o.y_stride + panel * o.apart + c,
-             finished(t, S::set1(o.scale[r]), S::load(o.bias + panel * o.bias_apart + c),
-                      S::load(o.residual + r * o.residual_stride + panel * o.residual_apart + c)));
+             scaled_only ? S::mul(t, scale)
+                         : finished(t, scale, S::load(o.bias + panel * o.bias_apart + c),
+                                    S::load(o.residual + r * o.residual_stride + panel * o.residual_apart + c)));
   };
   const std::uint8_t* scales = a.scale;
   const std::uint8_t* weights_of_block = a.w;
@@ -177,29 +180,33 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
         x += C::x_bytes;
       }
       const bool last = !keep && a.out.y && b + 1 == a.blocks && done + a.chunk >= block;
-      LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
-        const float* scale =
-            scales ? reinterpret_cast<const float*>(scales + v / panel_registers * a.apart) + v % panel_registers * S::lanes
-                   : nullptr;
-        const typename S::vf sv = scale ? S::load(scale) : S::set1(1.0f);
-        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-          typename S::vf sum;
-          if constexpr (Source::short_sums)
-            sum = S::sub(S::as_float(acc[r][v]), S::set1(std::bit_cast<float>(short_sum_bits)));
-          else
-            sum = C::to_float(acc[r][v]);
-          if constexpr (keep) {
-            total[r][v] = S::fma(sum, sv, total[r][v]);
-          } else {
-            float* p = a.total + at(v) + r * panel_cols;
-            const typename S::vf t = S::fma(sum, sv, first ? S::zero() : S::load(p));
-            if (last)
-              finish(r, v, t);
+      // use(r, v, total)
+      const auto carry = [&](const auto& use) LOWBIT_INLINE_LAMBDA {
+        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+          const float* scale =
+              scales ? reinterpret_cast<const float*>(scales + v / panel_registers * a.apart) + v % panel_registers * S::lanes
+                     : nullptr;
+          const typename S::vf sv = scale ? S::load(scale) : S::set1(1.0f);
+          LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+            typename S::vf sum;
+            if constexpr (Source::short_sums)
+              sum = S::sub(S::as_float(acc[r][v]), S::set1(std::bit_cast<float>(short_sum_bits)));
             else
-              S::store(p, t);
+              sum = C::to_float(acc[r][v]);
+            if constexpr (keep)
+              total[r][v] = S::fma(sum, sv, total[r][v]);
+            else
+              use(r, v, S::fma(sum, sv, first ? S::zero() : S::load(a.total + at(v) + r * panel_cols)));
           }
         }
-      }
+      };
+      if (!last)
+        carry([&](std::size_t r, std::size_t v, typename S::vf t)
+                  LOWBIT_INLINE_LAMBDA { S::store(a.total + at(v) + r * panel_cols, t); });
+      else if (a.out.scaled_only)
+        carry([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, true); });
+      else
+        carry([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, false); });
       first = false;
       if constexpr (int8) ++offset;
     }
@@ -207,14 +214,18 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
     if (scales) scales += a.head + block / group_k * a.group;
   }
   if constexpr (keep) {
-    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-      LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
-        if (a.out.y)
-          finish(r, v, total[r][v]);
-        else
-          S::store(a.total + at(v) + r * panel_cols, total[r][v]);
+    const auto leave = [&](const auto& use) LOWBIT_INLINE_LAMBDA {
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) use(r, v, total[r][v]);
       }
-    }
+    };
+    if (!a.out.y)
+      leave([&](std::size_t r, std::size_t v, typename S::vf t)
+                LOWBIT_INLINE_LAMBDA { S::store(a.total + at(v) + r * panel_cols, t); });
+    else if (a.out.scaled_only)
+      leave([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, true); });
+    else
+      leave([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, false); });
   }
 }
 
