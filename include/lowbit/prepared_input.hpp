@@ -90,8 +90,15 @@ struct InputBuffer {
   AlignedBuffer<float> scale;
   AlignedBuffer<std::int32_t> offset;
   struct OutlierList {
-    std::vector<std::uint32_t> column;
+    std::size_t size = 0;
+    std::vector<std::uint32_t> column;  // at least as many: they keep their room
     std::vector<float> value;
+    // For `more` outliers.
+    void make_room(std::size_t more) {
+      if (column.size() - size >= more) return;
+      column.resize(std::max(2 * column.size(), size + more));
+      value.resize(column.size());
+    }
   };
   std::vector<OutlierList> lists;  // one for every part of the rows
   std::vector<OutlierRow> outliers;
@@ -217,16 +224,17 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
       }
       const bool per_call = f.needs_all_rows();
       for (std::size_t r = 0; f.threshold > 0 && r < count; ++r) {
-        const std::size_t before = list.column.size();
+        const std::size_t before = list.size;
+        list.make_room(f.k);
+        std::uint32_t* column = list.column.data() + before;
         if (per_call) {
           for (std::size_t c = 0; c < f.k; ++c)
-            if (b.column_is_outlier[c] != 0) list.column.push_back(static_cast<std::uint32_t>(c));
+            if (b.column_is_outlier[c] != 0) list.column[list.size++] = static_cast<std::uint32_t>(c);
         } else {
-          list.column.resize(before + f.k);
-          list.column.resize(before + kernel.find_outliers(x + r * stride, f.k, f.threshold, list.column.data() + before));
+          list.size += kernel.find_outliers(x + r * stride, f.k, f.threshold, column);
         }
-        for (std::size_t i = before; i < list.column.size(); ++i) list.value.push_back(x[r * stride + list.column[i]]);
-        b.outliers[begin + r].count = list.column.size() - before;
+        for (std::size_t i = before; i < list.size; ++i) list.value[i] = x[r * stride + list.column[i]];
+        b.outliers[begin + r].count = list.size - before;
       }
       QuantizeRowsArgs q;
       q.x = x;
@@ -275,8 +283,7 @@ void fill_groups(InputBuffer& b, const InputForm& form, std::size_t rows, Execut
   b.lists.resize(std::max(b.lists.size(), executor.concurrency()));
   for_row_parts(rows, executor, [&](std::size_t part, std::size_t begin, std::size_t end) {
     InputBuffer::OutlierList& list = b.lists[part];
-    list.column.clear();
-    list.value.clear();
+    list.size = 0;
     for (std::size_t r = begin; r < end; r += input_group) convert(r, std::min(input_group, end - r), list);
     if (form.threshold > 0)  // the list has its final place now
       for (std::size_t r = begin, at = 0; r < end; ++r) {
