@@ -10,14 +10,15 @@ inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
 // What is taken out of the int8 codes of up to R rows and multiplied in float, where they take out the same columns: sum over the
-// outliers of x * code.  Codes are decoded once for all rows.  use(r, c, sums): row r's V sums from column c of the panel on.
+// outliers of x * code.  Codes are decoded once for all rows; rows that are not there repeat the last.  use(r, c, sum): the sum of
+// row r in the lanes from column c of the panel on.
 template <std::size_t R, class Use>
 LOWBIT_INLINE void outlier_products(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, const Use& use) {
   using S = simd;
   constexpr std::size_t V = 3;  // registers of columns at a time
   const typename S::vi byte = S::iset1(255), bias = S::iset1(128);
   const float* values[R];
-  for (std::size_t r = 0; r < R; ++r) values[r] = x[r < rows ? r : rows - 1].value;  // who is not there repeats the last
+  for (std::size_t r = 0; r < R; ++r) values[r] = x[r < rows ? r : rows - 1].value;
   for (std::size_t c = 0; c < panel_cols; c += V * S::lanes) {
     typename S::vf acc[R][V];
     LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) { LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = S::zero(); }
@@ -39,18 +40,39 @@ LOWBIT_INLINE void outlier_products(const std::uint8_t* panel, const OutlierRow*
       }
     }
     LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-      if (r < rows) use(r, c, acc[r]);
+      if (r < rows) {
+        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) use(r, c + v * S::lanes, typename S::vf(acc[r][v]));
+      }
     }
   }
 }
+LOWBIT_INLINE simd::vf with_outliers(simd::vf f, simd::vf sum, float factor, simd::vf scale) {
+  return simd::fma(simd::mul(sum, simd::set1(factor)), scale, f);
+}
 inline constexpr std::size_t outlier_rows = simd::vector_registers == 32 ? 8 : 4;
-// How many of `rows` rows, the first and those behind it, take out the same columns; at most outlier_rows.
-inline std::size_t same_outliers(const OutlierRow* x, std::size_t rows) {
+// The same for the first of `rows` rows and those behind it that share its columns, at most outlier_rows; returns how many they
+// are.
+template <class Use>
+LOWBIT_INLINE std::size_t shared_outlier_products(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows,
+                                                  const Use& use) {
+  const auto shares = [&](std::size_t r) {
+    return x[r].count == x[0].count && std::memcmp(x[r].column, x[0].column, x[0].count * sizeof(std::uint32_t)) == 0;
+  };
   std::size_t same = 1;
-  while (same < rows && same < outlier_rows && x[same].count == x[0].count &&
-         std::memcmp(x[same].column, x[0].column, x[0].count * sizeof(std::uint32_t)) == 0)
-    ++same;
+  while (same < rows && same < outlier_rows && shares(same)) ++same;
+  if (same == 1)
+    outlier_products<1>(panel, x, same, use);
+  else if (same <= 4)
+    outlier_products<4>(panel, x, same, use);
+  else
+    outlier_products<outlier_rows>(panel, x, same, use);
   return same;
+}
+// Into sum [rows][panel_cols].
+LOWBIT_NOINLINE std::size_t outlier_sums(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, float* sum) {
+  return shared_outlier_products(panel, x, rows, [&](std::size_t r, std::size_t c, simd::vf s) LOWBIT_INLINE_LAMBDA {
+    simd::store(sum + r * panel_cols + c, s);
+  });
 }
 
 // Stands for a bias or a residual that is not there: x + (-0.0) is x, zeros and their signs included.
@@ -59,6 +81,25 @@ alignas(64) inline constexpr auto nothing_to_add = [] {
   for (float& z : zeros) z = -0.0f;
   return zeros;
 }();
+
+// y = total * scales + outliers + bias + residual for the first of `rows` rows and those behind it that share its outlier columns;
+// returns how many they are.
+LOWBIT_NOINLINE std::size_t finish_outliers(const PackedGemmArgs& a, const std::uint8_t* panel, const float* bias,
+                                            std::size_t column, std::size_t row, std::size_t rows, const float* total) {
+  using S = simd;
+  const float* scale = reinterpret_cast<const float*>(panel);
+  const float* residual = a.epilogue.residual ? a.epilogue.residual + row * a.epilogue.residual_stride + column : nullptr;
+  float* y = a.y + row * a.y_stride + column;
+  return shared_outlier_products(panel + a.w.head_bytes(), a.x.outliers + row, rows,
+                                 [&](std::size_t r, std::size_t c, S::vf extra) LOWBIT_INLINE_LAMBDA {
+                                   const S::vf row_scale = S::set1(result_scale(a.w, a.x, Compute::int8, row + r));
+                                   S::vf f = with_outliers(S::keep(S::mul(S::load(total + r * panel_cols + c), row_scale)), extra,
+                                                           a.w.scale_factor, S::load(scale + c));
+                                   f = S::keep(S::add(f, S::load(bias + c)));
+                                   if (residual) f = S::add(f, S::load(residual + r * a.epilogue.residual_stride + c));
+                                   S::store(y + r * a.y_stride + c, f);
+                                 });
+}
 
 // y = activation(total * scales + outliers + bias) + residual for rows [row, row + rows) of panel number `index`, which stands at
 // `panel`; total [rows][panel_cols].
@@ -77,62 +118,55 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
     bias = tail;
   }
   const float* scale = reinterpret_cast<const float*>(panel);
-  // The results of `count` registers of row r from column c on; extra: sums of its outliers, or null.
-  const auto finish = [&](std::size_t r, std::size_t c, std::size_t count, const V* extra) LOWBIT_INLINE_LAMBDA {
+  float extras[Int8 ? outlier_rows * panel_cols : 1];
+  const float* extra = extras;
+  std::size_t extras_end = 0;
+  for (std::size_t r = 0; r < rows; ++r, total += panel_cols) {
+    if constexpr (Int8 && A == Activation::none) {
+      if (whole && !a.epilogue.bf16 && a.x.outliers && a.x.outliers[row + r].count != 0) {
+        const std::size_t done = finish_outliers(a, panel, bias, column, row + r, rows - r, total) - 1;
+        r += done;
+        total += done * panel_cols;
+        continue;
+      }
+    }
     const V row_scale = S::set1(result_scale(a.w, a.x, Int8 ? Compute::int8 : Compute::f32, row + r));
-    const float* sums = total + r * panel_cols;
+    const bool outliers = Int8 && a.x.outliers && a.x.outliers[row + r].count != 0;
+    if (outliers && r >= extras_end) {
+      extras_end = r + outlier_sums(panel + a.w.head_bytes(), a.x.outliers + row + r, rows - r, extras);
+      extra = extras;
+    } else if (outliers) {
+      extra += panel_cols;
+    }
+    const auto value = [&](std::size_t c, V residual) LOWBIT_INLINE_LAMBDA {
+      if (A == Activation::none && !outliers) return finished(S::load(total + c), row_scale, S::load(bias + c), residual);
+      V f = S::keep(S::mul(S::load(total + c), row_scale));
+      if (outliers) f = with_outliers(f, S::load(extra + c), a.w.scale_factor, S::load(scale + c));
+      f = S::keep(S::add(f, S::load(bias + c)));
+      return S::add(A == Activation::gelu_tanh ? S::keep(gelu(f)) : f, residual);
+    };
     const float* residual =
         a.epilogue.residual ? a.epilogue.residual + (row + r) * a.epilogue.residual_stride + column : nothing_to_add.data();
     float* y = a.y ? a.y + (row + r) * a.y_stride + column : nullptr;
     std::uint16_t* bits = a.epilogue.bf16 ? a.epilogue.bf16 + (row + r) * a.epilogue.bf16_stride + column : nullptr;
-    const auto value = [&](std::size_t i, std::size_t at, V residue) LOWBIT_INLINE_LAMBDA {
-      if (A == Activation::none && !extra) return finished(S::load(sums + at), row_scale, S::load(bias + at), residue);
-      V f = S::keep(S::mul(S::load(sums + at), row_scale));
-      if (extra) f = S::fma(S::mul(extra[i], S::set1(a.w.scale_factor)), S::load(scale + at), f);
-      f = S::keep(S::add(f, S::load(bias + at)));
-      return S::add(A == Activation::gelu_tanh ? S::keep(gelu(f)) : f, residue);
-    };
-    LOWBIT_UNROLL for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t at = c + i * S::lanes;
-      if (whole) {
-        const V f = value(i, at, S::load(residual + at));
-        if (y) S::store(y + at, f);
-        if (bits) S::store_u16(bits + at, bf16_bits(f));
-      } else if (at < cols) {
-        const std::size_t n = cols - at < S::lanes ? cols - at : S::lanes;
-        const V f = value(i, at, S::load_n(residual + at, n));
-        if (y) S::store_n(y + at, f, n);
+    if (whole) {
+      LOWBIT_UNROLL for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
+        const V f = value(c, S::load(residual + c));
+        if (y) S::store(y + c, f);
+        if (bits) S::store_u16(bits + c, bf16_bits(f));
+      }
+    } else {
+      for (std::size_t c = 0; c < cols; c += S::lanes) {
+        const std::size_t n = cols - c < S::lanes ? cols - c : S::lanes;
+        const V f = value(c, S::load_n(residual + c, n));
+        if (y) S::store_n(y + c, f, n);
         if (bits) {
           std::uint16_t t[S::lanes];
           S::store_u16(t, bf16_bits(f));
-          std::memcpy(bits + at, t, n * sizeof(std::uint16_t));
+          std::memcpy(bits + c, t, n * sizeof(std::uint16_t));
         }
       }
     }
-  };
-  for (std::size_t r = 0; r < rows;) {
-    const OutlierRow* outliers = Int8 && a.x.outliers && a.x.outliers[row + r].count != 0 ? a.x.outliers + row + r : nullptr;
-    if (!outliers) {
-      finish(r++, 0, panel_cols / S::lanes, nullptr);
-      continue;
-    }
-    const std::size_t same = same_outliers(outliers, rows - r);
-    const auto use = [&](std::size_t i, std::size_t c, const auto& sums) LOWBIT_INLINE_LAMBDA {
-      constexpr std::size_t count = std::extent_v<std::remove_reference_t<decltype(sums)>>;
-      V extra[count];
-      LOWBIT_UNROLL for (std::size_t v = 0; v < count; ++v) extra[v] = sums[v];
-      finish(r + i, c, count, extra);
-    };
-    const std::uint8_t* codes = panel + a.w.head_bytes();
-    if (same == 1)
-      outlier_products<1>(codes, outliers, same, use);
-    else if (same == 2)
-      outlier_products<2>(codes, outliers, same, use);
-    else if (same <= 4)
-      outlier_products<4>(codes, outliers, same, use);
-    else
-      outlier_products<outlier_rows>(codes, outliers, same, use);
-    r += same;
   }
 }
 template <bool Int8>
