@@ -68,7 +68,7 @@ BENCH_ARITHMETIC(lookup_int8, "avx512f", BENCH_LOW("vpshufb", "zmm") BENCH_HIGH(
 #define BENCH_SUMS_0_TO_7(op) BENCH_SUMS_4(op, "0", "1", "2", "3") BENCH_SUMS_4(op, "4", "5", "6", "7")
 #define BENCH_SUMS_8_TO_15(op) BENCH_SUMS_4(op, "8", "9", "10", "11") BENCH_SUMS_4(op, "12", "13", "14", "15")
 #define BENCH_SUMS_16_TO_23(op) BENCH_SUMS_4(op, "16", "17", "18", "19") BENCH_SUMS_4(op, "20", "21", "22", "23")
-// f32 and bf16, 8 rows: sums 0 to 23, table 24, x 25, codes 26, shifted 27, weights 28, scale 29, total 30.  A step: for each of
+// f32, 8 rows: sums 0 to 23, table 24, x 25, codes 26, shifted 27, weights 28, scale 29, total 30.  A step: for each of
 // three registers of columns a look-up, after a shift in all steps but the first, and its dots.
 #define BENCH_FMA(r) "vfmadd231ps %%zmm25, %%zmm28, %%zmm" r "\n\t"
 #define BENCH_BF16(r) "vdpbf16ps %%zmm25, %%zmm28, %%zmm" r "\n\t"
@@ -81,23 +81,29 @@ BENCH_ARITHMETIC(lookup_int8, "avx512f", BENCH_LOW("vpshufb", "zmm") BENCH_HIGH(
   BENCH_REPEAT("8", BENCH_STEP(look, dot) BENCH_REPEAT(shifted, BENCH_STEP(BENCH_SHIFT look, dot)))                \
   BENCH_SUMS_0_TO_7(BENCH_SCALE) BENCH_SUMS_8_TO_15(BENCH_SCALE) BENCH_SUMS_16_TO_23(BENCH_SCALE)
 BENCH_TILE(tile_f32, BENCH_BLOCK(BENCH_VPERMPS, BENCH_FMA, "7"))
-BENCH_TILE(tile_bf16, BENCH_BLOCK(BENCH_VPERMW, BENCH_BF16, "3"))
-// int8, 4 rows: sums 0 to 11, totals 12 to 23, table 24, x 25, codes 26, index 27, weights 28, scale 29, mask 30, scratch 31.
+// bf16 and int8, 4 rows, whose totals have registers as well.  A step:
+#define BENCH_STEP_4(look, dot)                                                                                          \
+  look BENCH_SUMS_4(dot, "0", "1", "2", "3") look BENCH_SUMS_4(dot, "4", "5", "6", "7") look BENCH_SUMS_4(dot, "8", "9", "10", "11")
+#define BENCH_TOTALS_4(op)                                                                              \
+  op("0", "12") op("1", "13") op("2", "14") op("3", "15") op("4", "16") op("5", "17") op("6", "18") op("7", "19") op("8", "20") \
+  op("9", "21") op("10", "22") op("11", "23")
+// bf16: sums 0 to 11, totals 12 to 23, and as f32.
+#define BENCH_BF16_TOTAL(sum, total) \
+  "vfmadd231ps %%zmm" sum ", %%zmm29, %%zmm" total "\n\tvpxord %%zmm" sum ", %%zmm" sum ", %%zmm" sum "\n\t"
+BENCH_TILE(tile_bf16,
+           BENCH_REPEAT("8", BENCH_STEP_4(BENCH_VPERMW, BENCH_BF16) BENCH_REPEAT("3", BENCH_STEP_4(BENCH_SHIFT BENCH_VPERMW, BENCH_BF16)))
+           BENCH_TOTALS_4(BENCH_BF16_TOTAL))
+// int8: sums 0 to 11, totals 12 to 23, table 24, x 25, codes 26, index 27, weights 28, scale 29, mask 30, scratch 31.
 #define BENCH_INT8(r) "vpdpbusd %%zmm25, %%zmm28, %%zmm" r "\n\t"
 #define BENCH_LOW_CODES "vpandd %%zmm30, %%zmm26, %%zmm27\n\tvpshufb %%zmm27, %%zmm24, %%zmm28\n\t"
 #define BENCH_HIGH_CODES \
   "vpsrld $4, %%zmm26, %%zmm27\n\tvpandd %%zmm30, %%zmm27, %%zmm27\n\tvpshufb %%zmm27, %%zmm24, %%zmm28\n\t"
-#define BENCH_INT8_STEP(look)                                                                          \
-  look BENCH_SUMS_4(BENCH_INT8, "0", "1", "2", "3") look BENCH_SUMS_4(BENCH_INT8, "4", "5", "6", "7")  \
-  look BENCH_SUMS_4(BENCH_INT8, "8", "9", "10", "11")
 #define BENCH_TOTAL(sum, total)                                                                         \
   "vsubps %%zmm29, %%zmm" sum ", %%zmm31\n\tvfmadd231ps %%zmm31, %%zmm29, %%zmm" total "\n\t"           \
   "vmovaps %%zmm25, %%zmm" sum "\n\t"
 BENCH_TILE(tile_int8,
-           BENCH_REPEAT("8", BENCH_INT8_STEP(BENCH_LOW_CODES) BENCH_INT8_STEP(BENCH_HIGH_CODES))
-           BENCH_TOTAL("0", "12") BENCH_TOTAL("1", "13") BENCH_TOTAL("2", "14") BENCH_TOTAL("3", "15")
-           BENCH_TOTAL("4", "16") BENCH_TOTAL("5", "17") BENCH_TOTAL("6", "18") BENCH_TOTAL("7", "19")
-           BENCH_TOTAL("8", "20") BENCH_TOTAL("9", "21") BENCH_TOTAL("10", "22") BENCH_TOTAL("11", "23"))
+           BENCH_REPEAT("8", BENCH_STEP_4(BENCH_LOW_CODES, BENCH_INT8) BENCH_STEP_4(BENCH_HIGH_CODES, BENCH_INT8))
+           BENCH_TOTALS_4(BENCH_TOTAL))
 // clang-format on
 
 struct Loop {
@@ -197,7 +203,7 @@ Contender tile_limit(Arithmetic what, const Problem& p) {
   c.threads = p.threads;
   c.enter = [threads = p.threads] { gather(threads); };
   if (loop_of(what).run == nullptr || lowbit::active_level() < lowbit::Level::avx512) return c;
-  const double rows = what == Arithmetic::int8 ? 4 : 8, block = 2.0 * 48 * 64 * rows;
+  const double rows = what == Arithmetic::f32 ? 8 : 4, block = 2.0 * 48 * 64 * rows;
   const auto run = what == Arithmetic::f32 ? tile_f32 : what == Arithmetic::bf16 ? tile_bf16 : tile_int8;
   const std::size_t blocks = static_cast<std::size_t>(p.operations() / static_cast<double>(p.threads) / block) + 1;
   c.operations = static_cast<double>(blocks * p.threads) * block;

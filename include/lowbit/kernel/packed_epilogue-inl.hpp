@@ -23,15 +23,12 @@ LOWBIT_INLINE void outlier_products(const std::uint8_t* panel, const OutlierRow*
     typename S::vf acc[R][V];
     LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) { LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = S::zero(); }
     for (std::size_t o = 0; o < x[0].count; ++o) {
-      const std::size_t k = x[0].column[o], place = int8_place(k % group_k), dword = place / 4, position = place % 4;
+      const std::size_t k = x[0].column[o], place = int8_place(k % group_k), dword = place / 4;
+      const int position = static_cast<int>(place % 4);
       const std::uint8_t* q = panel + k / group_k * group_bytes(Element::int8) + (dword * panel_cols + c) * 4;
       typename S::vf code[V];
       LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
-        typename S::vi b = S::iload(q + v * S::lanes * 4);
-        b = position == 0   ? b
-            : position == 1 ? S::template shift_right<8>(b)
-            : position == 2 ? S::template shift_right<16>(b)
-                            : S::template shift_right<24>(b);
+        const typename S::vi b = S::shift_right(S::iload(q + v * S::lanes * 4), 8 * position);
         code[v] = S::to_float(S::isub(S::iand(b, byte), bias));
       }
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {

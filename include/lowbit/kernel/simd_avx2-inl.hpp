@@ -79,6 +79,7 @@ struct simd {
   static LOWBIT_INLINE vi shift_right(vi a) {
     return _mm256_srli_epi32(a, N);
   }
+  static LOWBIT_INLINE vi shift_right(vi a, int n) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128(n)); }
   template <int N>
   static LOWBIT_INLINE vi shift_left(vi a) {
     return _mm256_slli_epi32(a, N);

@@ -132,6 +132,7 @@ struct simd {
   static LOWBIT_INLINE vi shift_right(const vi& a) {
     return bits<vi>(bits<vu>(a) >> N);
   }
+  static LOWBIT_INLINE vi shift_right(const vi& a, int n) { return bits<vi>(bits<vu>(a) >> n); }
   template <int N>
   static LOWBIT_INLINE vi shift_left(const vi& a) {
     return a << N;
