@@ -12,6 +12,7 @@
 #endif
 
 #include "lowbit/parallel.hpp"
+#include "machine.hpp"
 
 namespace bench {
 
@@ -30,7 +31,7 @@ inline lowbit::Executor& executor(std::size_t threads) {
 // for all of its threads has that behind it after the first call; in lowbit's the caller goes on alone, so that no call shows it.
 inline void gather(std::size_t threads) {
 #if defined(__linux__)
-  if (threads == 1) return;
+  if (threads == 1 || threads > usable_processors()) return;
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
   std::vector<std::atomic<int>> places(threads);
   for (auto& p : places) p.store(-1, std::memory_order_relaxed);
@@ -43,10 +44,13 @@ inline void gather(std::size_t threads) {
     }
     return true;
   };
+  std::atomic<bool> done = false;
   // A thread that is in a task takes no other, so each has one of these.
   executor(threads).run(threads, [&](std::size_t i) {
-    do places[i].store(::sched_getcpu(), std::memory_order_relaxed);
-    while (!apart() && std::chrono::steady_clock::now() < end);
+    while (!done.load(std::memory_order_relaxed)) {
+      places[i].store(::sched_getcpu(), std::memory_order_relaxed);
+      if (apart() || std::chrono::steady_clock::now() >= end) done.store(true, std::memory_order_relaxed);
+    }
   });
 #else
   static_cast<void>(threads);

@@ -71,7 +71,6 @@ BENCH_ARITHMETIC(lookup_int8, "avx512f", BENCH_LOW("vpshufb", "zmm") BENCH_HIGH(
 // f32, 8 rows: sums 0 to 23, table 24, x 25, codes 26, shifted 27, weights 28, scale 29, total 30.  A step: for each of
 // three registers of columns a look-up, after a shift in all steps but the first, and its dots.
 #define BENCH_FMA(r) "vfmadd231ps %%zmm25, %%zmm28, %%zmm" r "\n\t"
-#define BENCH_BF16(r) "vdpbf16ps %%zmm25, %%zmm28, %%zmm" r "\n\t"
 #define BENCH_SCALE(r) "vfmadd132ps %%zmm29, %%zmm30, %%zmm" r "\n\t"
 #define BENCH_SHIFT "vpsrld $4, %%zmm26, %%zmm27\n\t"
 #define BENCH_VPERMPS "vpermps %%zmm24, %%zmm27, %%zmm28\n\t"
@@ -88,6 +87,7 @@ BENCH_TILE(tile_f32, BENCH_BLOCK(BENCH_VPERMPS, BENCH_FMA, "7"))
   op("0", "12") op("1", "13") op("2", "14") op("3", "15") op("4", "16") op("5", "17") op("6", "18") op("7", "19") op("8", "20") \
   op("9", "21") op("10", "22") op("11", "23")
 // bf16: sums 0 to 11, totals 12 to 23, and as f32.
+#define BENCH_BF16(r) "vdpbf16ps %%zmm25, %%zmm28, %%zmm" r "\n\t"
 #define BENCH_BF16_TOTAL(sum, total) \
   "vfmadd231ps %%zmm" sum ", %%zmm29, %%zmm" total "\n\tvpxord %%zmm" sum ", %%zmm" sum ", %%zmm" sum "\n\t"
 BENCH_TILE(tile_bf16,
@@ -256,7 +256,7 @@ Contender handover_limit(const Problem& p) {
   Contender c;
   c.threads = p.threads;
   c.enter = [threads = p.threads] { gather(threads); };
-  if (p.threads < 2) return c;
+  if (p.threads < 2 || usable_processors() < 2) return c;  // two threads on one processor would wait for the system every time
   constexpr int turns = 1000;
   c.bytes = 64.0 * 2 * turns;
   c.ways.push_back({"one line", [=](std::size_t) {

@@ -96,8 +96,8 @@ struct InputBuffer {
     // For `more` outliers.
     void make_room(std::size_t more) {
       if (column.size() - size >= more) return;
-      column.resize(std::max(2 * column.size(), size + more));
-      value.resize(column.size());
+      value.resize(std::max(2 * column.size(), size + more));
+      column.resize(value.size());  // last: where it throws, the next call sees that there is no room yet
     }
   };
   std::vector<OutlierList> lists;  // one for every part of the rows
@@ -229,7 +229,7 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
         std::uint32_t* column = list.column.data() + before;
         if (per_call) {
           for (std::size_t c = 0; c < f.k; ++c)
-            if (b.column_is_outlier[c] != 0) list.column[list.size++] = static_cast<std::uint32_t>(c);
+            if (b.column_is_outlier[c] != 0) column[list.size++ - before] = static_cast<std::uint32_t>(c);
         } else {
           list.size += kernel.find_outliers(x + r * stride, f.k, f.threshold, column);
         }
