@@ -74,12 +74,10 @@ BENCH_ARITHMETIC(lookup_int8, "avx512f", BENCH_LOW("vpshufb", "zmm") BENCH_HIGH(
 #define BENCH_SCALE(r) "vfmadd132ps %%zmm29, %%zmm30, %%zmm" r "\n\t"
 #define BENCH_SHIFT "vpsrld $4, %%zmm26, %%zmm27\n\t"
 #define BENCH_VPERMPS "vpermps %%zmm24, %%zmm27, %%zmm28\n\t"
-#define BENCH_VPERMW "vpermw %%zmm24, %%zmm27, %%zmm28\n\t"
-#define BENCH_STEP(look, dot) look BENCH_SUMS_0_TO_7(dot) look BENCH_SUMS_8_TO_15(dot) look BENCH_SUMS_16_TO_23(dot)
-#define BENCH_BLOCK(look, dot, shifted)                                                                            \
-  BENCH_REPEAT("8", BENCH_STEP(look, dot) BENCH_REPEAT(shifted, BENCH_STEP(BENCH_SHIFT look, dot)))                \
-  BENCH_SUMS_0_TO_7(BENCH_SCALE) BENCH_SUMS_8_TO_15(BENCH_SCALE) BENCH_SUMS_16_TO_23(BENCH_SCALE)
-BENCH_TILE(tile_f32, BENCH_BLOCK(BENCH_VPERMPS, BENCH_FMA, "7"))
+#define BENCH_F32_STEP(look) look BENCH_SUMS_0_TO_7(BENCH_FMA) look BENCH_SUMS_8_TO_15(BENCH_FMA) look BENCH_SUMS_16_TO_23(BENCH_FMA)
+BENCH_TILE(tile_f32,
+           BENCH_REPEAT("8", BENCH_F32_STEP(BENCH_VPERMPS) BENCH_REPEAT("7", BENCH_F32_STEP(BENCH_SHIFT BENCH_VPERMPS)))
+           BENCH_SUMS_0_TO_7(BENCH_SCALE) BENCH_SUMS_8_TO_15(BENCH_SCALE) BENCH_SUMS_16_TO_23(BENCH_SCALE))
 // bf16 and int8, 4 rows, whose totals have registers as well.  A step:
 #define BENCH_STEP_4(look, dot)                                                                                          \
   look BENCH_SUMS_4(dot, "0", "1", "2", "3") look BENCH_SUMS_4(dot, "4", "5", "6", "7") look BENCH_SUMS_4(dot, "8", "9", "10", "11")
@@ -87,6 +85,7 @@ BENCH_TILE(tile_f32, BENCH_BLOCK(BENCH_VPERMPS, BENCH_FMA, "7"))
   op("0", "12") op("1", "13") op("2", "14") op("3", "15") op("4", "16") op("5", "17") op("6", "18") op("7", "19") op("8", "20") \
   op("9", "21") op("10", "22") op("11", "23")
 // bf16: sums 0 to 11, totals 12 to 23, and as f32.
+#define BENCH_VPERMW "vpermw %%zmm24, %%zmm27, %%zmm28\n\t"
 #define BENCH_BF16(r) "vdpbf16ps %%zmm25, %%zmm28, %%zmm" r "\n\t"
 #define BENCH_BF16_TOTAL(sum, total) \
   "vfmadd231ps %%zmm" sum ", %%zmm29, %%zmm" total "\n\tvpxord %%zmm" sum ", %%zmm" sum ", %%zmm" sum "\n\t"
@@ -98,12 +97,12 @@ BENCH_TILE(tile_bf16,
 #define BENCH_LOW_CODES "vpandd %%zmm30, %%zmm26, %%zmm27\n\tvpshufb %%zmm27, %%zmm24, %%zmm28\n\t"
 #define BENCH_HIGH_CODES \
   "vpsrld $4, %%zmm26, %%zmm27\n\tvpandd %%zmm30, %%zmm27, %%zmm27\n\tvpshufb %%zmm27, %%zmm24, %%zmm28\n\t"
-#define BENCH_TOTAL(sum, total)                                                                         \
+#define BENCH_INT8_TOTAL(sum, total)                                                                         \
   "vsubps %%zmm29, %%zmm" sum ", %%zmm31\n\tvfmadd231ps %%zmm31, %%zmm29, %%zmm" total "\n\t"           \
   "vmovaps %%zmm25, %%zmm" sum "\n\t"
 BENCH_TILE(tile_int8,
            BENCH_REPEAT("8", BENCH_STEP_4(BENCH_LOW_CODES, BENCH_INT8) BENCH_STEP_4(BENCH_HIGH_CODES, BENCH_INT8))
-           BENCH_TOTALS_4(BENCH_TOTAL))
+           BENCH_TOTALS_4(BENCH_INT8_TOTAL))
 // clang-format on
 
 struct Loop {
@@ -184,10 +183,19 @@ const char* memory() {
 
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 
-Contender arithmetic_limit(Arithmetic what, const Problem& p) {
+namespace {
+
+Contender on_threads_of(const Problem& p) {
   Contender c;
   c.threads = p.threads;
   c.enter = [threads = p.threads] { gather(threads); };
+  return c;
+}
+
+}  // namespace
+
+Contender arithmetic_limit(Arithmetic what, const Problem& p) {
+  Contender c = on_threads_of(p);
   c.operations = p.operations();
   const Loop loop = loop_of(what);
   if (loop.run == nullptr) return c;
@@ -199,9 +207,7 @@ Contender arithmetic_limit(Arithmetic what, const Problem& p) {
 }
 
 Contender tile_limit(Arithmetic what, const Problem& p) {
-  Contender c;
-  c.threads = p.threads;
-  c.enter = [threads = p.threads] { gather(threads); };
+  Contender c = on_threads_of(p);
   if (loop_of(what).run == nullptr || lowbit::active_level() < lowbit::Level::avx512) return c;
   const double rows = what == Arithmetic::f32 ? 8 : 4, block = 2.0 * 48 * 64 * rows;
   const auto run = what == Arithmetic::f32 ? tile_f32 : what == Arithmetic::bf16 ? tile_bf16 : tile_int8;
@@ -212,9 +218,7 @@ Contender tile_limit(Arithmetic what, const Problem& p) {
 }
 
 Contender lookup_limit(Arithmetic what, const Problem& p) {
-  Contender c;
-  c.threads = p.threads;
-  c.enter = [threads = p.threads] { gather(threads); };
+  Contender c = on_threads_of(p);
   if (lowbit::active_level() < lowbit::Level::avx512) return c;
   const Loop loop = what == Arithmetic::f32    ? Loop{lookup_f32, 16}
                     : what == Arithmetic::bf16 ? Loop{lookup_bf16, 32}
@@ -228,9 +232,7 @@ Contender lookup_limit(Arithmetic what, const Problem& p) {
 }
 
 Contender read_limit(Memory where, const Problem& p) {
-  Contender c;
-  c.threads = p.threads;
-  c.enter = [threads = p.threads] { gather(threads); };
+  Contender c = on_threads_of(p);
   // What a thread reads in a call, and how far the calls go before they come back.
   const std::size_t piece = where == Memory::l2 ? std::size_t{512} << 10 : std::size_t{4} << 20;
   const std::size_t range = where == Memory::l3 ? std::size_t{8} << 20 : dram_bytes;
@@ -253,9 +255,7 @@ Contender read_limit(Memory where, const Problem& p) {
 }
 
 Contender handover_limit(const Problem& p) {
-  Contender c;
-  c.threads = p.threads;
-  c.enter = [threads = p.threads] { gather(threads); };
+  Contender c = on_threads_of(p);
   if (p.threads < 2 || usable_processors() < 2) return c;  // two threads on one processor would wait for the system every time
   constexpr int turns = 1000;
   c.bytes = 64.0 * 2 * turns;

@@ -43,9 +43,6 @@ LOWBIT_INLINE void outlier_products(const std::uint8_t* panel, const OutlierRow*
     }
   }
 }
-LOWBIT_INLINE simd::vf with_outliers(simd::vf f, simd::vf sum, float factor, simd::vf scale) {
-  return simd::fma(simd::mul(sum, simd::set1(factor)), scale, f);
-}
 inline constexpr std::size_t outlier_rows = simd::vector_registers == 32 ? 8 : 4;
 // The same for the first of `rows` rows and those behind it that share its columns, at most outlier_rows; returns how many they
 // are.
@@ -79,6 +76,13 @@ alignas(64) inline constexpr auto nothing_to_add = [] {
   return zeros;
 }();
 
+// total * row_scale + outliers + bias; sum: of the outliers, which the format's factor and the column's scale belong to.
+LOWBIT_INLINE simd::vf with_outliers(simd::vf total, simd::vf row_scale, simd::vf sum, float factor, simd::vf scale,
+                                     simd::vf bias) {
+  using S = simd;
+  return S::keep(S::add(S::fma(S::mul(sum, S::set1(factor)), scale, S::keep(S::mul(total, row_scale))), bias));
+}
+
 // y = total * scales + outliers + bias + residual for the first of `rows` rows and those behind it that share its outlier columns;
 // returns how many they are.
 LOWBIT_NOINLINE std::size_t finish_outliers(const PackedGemmArgs& a, const std::uint8_t* panel, const float* bias,
@@ -90,9 +94,8 @@ LOWBIT_NOINLINE std::size_t finish_outliers(const PackedGemmArgs& a, const std::
   return shared_outlier_products(panel + a.w.head_bytes(), a.x.outliers + row, rows,
                                  [&](std::size_t r, std::size_t c, S::vf extra) LOWBIT_INLINE_LAMBDA {
                                    const S::vf row_scale = S::set1(result_scale(a.w, a.x, Compute::int8, row + r));
-                                   S::vf f = with_outliers(S::keep(S::mul(S::load(total + r * panel_cols + c), row_scale)), extra,
-                                                           a.w.scale_factor, S::load(scale + c));
-                                   f = S::keep(S::add(f, S::load(bias + c)));
+                                   S::vf f = with_outliers(S::load(total + r * panel_cols + c), row_scale, extra, a.w.scale_factor,
+                                                           S::load(scale + c), S::load(bias + c));
                                    if (residual) f = S::add(f, S::load(residual + r * a.epilogue.residual_stride + c));
                                    S::store(y + r * a.y_stride + c, f);
                                  });
@@ -137,9 +140,9 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
     }
     const auto value = [&](std::size_t c, V residual) LOWBIT_INLINE_LAMBDA {
       if (A == Activation::none && !outliers) return finished(S::load(total + c), row_scale, S::load(bias + c), residual);
-      V f = S::keep(S::mul(S::load(total + c), row_scale));
-      if (outliers) f = with_outliers(f, S::load(extra + c), a.w.scale_factor, S::load(scale + c));
-      f = S::keep(S::add(f, S::load(bias + c)));
+      const V f = outliers ? with_outliers(S::load(total + c), row_scale, S::load(extra + c), a.w.scale_factor, S::load(scale + c),
+                                           S::load(bias + c))
+                           : S::keep(S::add(S::keep(S::mul(S::load(total + c), row_scale)), S::load(bias + c)));
       return S::add(A == Activation::gelu_tanh ? S::keep(gelu(f)) : f, residual);
     };
     const float* residual =

@@ -121,6 +121,16 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
                          : finished(t, scale, S::load(o.bias + panel * o.bias_apart + c),
                                     S::load(o.residual + r * o.residual_stride + panel * o.residual_apart + c)));
   };
+  // Has totals(use) call use(r, v, total) for every sum of the tile: to leave results, or the totals.
+  const auto leave = [&](bool results, const auto& totals) LOWBIT_INLINE_LAMBDA {
+    if (!results)
+      totals([&](std::size_t r, std::size_t v, typename S::vf t)
+                 LOWBIT_INLINE_LAMBDA { S::store(a.total + at(v) + r * panel_cols, t); });
+    else if (a.out.scaled_only)
+      totals([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, true); });
+    else
+      totals([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, false); });
+  };
   const std::uint8_t* scales = a.scale;
   const std::uint8_t* weights_of_block = a.w;
   for (std::size_t b = 0; b < a.blocks; ++b) {
@@ -180,34 +190,32 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
         LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] += Source::bytes;
         x += C::x_bytes;
       }
-      const bool last = !keep && a.out.y && b + 1 == a.blocks && done + a.chunk >= block;
-      // use(r, v, total)
-      const auto carry = [&](const auto& use) LOWBIT_INLINE_LAMBDA {
+      // visit(r, v, sum, scale) for every sum of the chunk.
+      const auto for_sums = [&](const auto& visit) LOWBIT_INLINE_LAMBDA {
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
           const float* scale =
               scales ? reinterpret_cast<const float*>(scales + v / panel_registers * a.apart) + v % panel_registers * S::lanes
                      : nullptr;
           const typename S::vf sv = scale ? S::load(scale) : S::set1(1.0f);
           LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-            typename S::vf sum;
             if constexpr (Source::short_sums)
-              sum = S::sub(S::as_float(acc[r][v]), S::set1(std::bit_cast<float>(short_sum_bits)));
+              visit(r, v, S::sub(S::as_float(acc[r][v]), S::set1(std::bit_cast<float>(short_sum_bits))), sv);
             else
-              sum = C::to_float(acc[r][v]);
-            if constexpr (keep)
-              total[r][v] = S::fma(sum, sv, total[r][v]);
-            else
-              use(r, v, S::fma(sum, sv, first ? S::zero() : S::load(a.total + at(v) + r * panel_cols)));
+              visit(r, v, C::to_float(acc[r][v]), sv);
           }
         }
       };
-      if (!last)
-        carry([&](std::size_t r, std::size_t v, typename S::vf t)
-                  LOWBIT_INLINE_LAMBDA { S::store(a.total + at(v) + r * panel_cols, t); });
-      else if (a.out.scaled_only)
-        carry([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, true); });
-      else
-        carry([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, false); });
+      if constexpr (keep) {
+        for_sums([&](std::size_t r, std::size_t v, typename S::vf sum, const typename S::vf& scale)
+                     LOWBIT_INLINE_LAMBDA { total[r][v] = S::fma(sum, scale, total[r][v]); });
+      } else {
+        const bool last = b + 1 == a.blocks && done + a.chunk >= block;
+        leave(a.out.y && last, [&](const auto& use) LOWBIT_INLINE_LAMBDA {
+          for_sums([&](std::size_t r, std::size_t v, typename S::vf sum, const typename S::vf& scale) LOWBIT_INLINE_LAMBDA {
+            use(r, v, S::fma(sum, scale, first ? S::zero() : S::load(a.total + at(v) + r * panel_cols)));
+          });
+        });
+      }
       first = false;
       if constexpr (int8) ++offset;
     }
@@ -215,18 +223,11 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
     if (scales) scales += a.head + block / group_k * a.group;
   }
   if constexpr (keep) {
-    const auto leave = [&](const auto& use) LOWBIT_INLINE_LAMBDA {
+    leave(a.out.y, [&](const auto& use) LOWBIT_INLINE_LAMBDA {
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) use(r, v, total[r][v]);
       }
-    };
-    if (!a.out.y)
-      leave([&](std::size_t r, std::size_t v, typename S::vf t)
-                LOWBIT_INLINE_LAMBDA { S::store(a.total + at(v) + r * panel_cols, t); });
-    else if (a.out.scaled_only)
-      leave([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, true); });
-    else
-      leave([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, false); });
+    });
   }
 }
 
