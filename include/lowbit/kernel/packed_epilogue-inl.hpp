@@ -63,7 +63,7 @@ LOWBIT_INLINE std::size_t shared_outlier_products(const std::uint8_t* panel, con
   return same;
 }
 // Into sum [rows][panel_cols].
-LOWBIT_NOINLINE std::size_t outlier_sums(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, float* sum) {
+LOWBIT_NOINLINE inline std::size_t outlier_sums(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, float* sum) {
   return shared_outlier_products(panel, x, rows, [&](std::size_t r, std::size_t c, simd::vf s) LOWBIT_INLINE_LAMBDA {
     simd::store(sum + r * panel_cols + c, s);
   });
@@ -85,8 +85,8 @@ LOWBIT_INLINE simd::vf with_outliers(simd::vf total, simd::vf row_scale, simd::v
 
 // y = total * scales + outliers + bias + residual for the first of `rows` rows and those behind it that share its outlier columns;
 // returns how many they are.
-LOWBIT_NOINLINE std::size_t finish_outliers(const PackedGemmArgs& a, const std::uint8_t* panel, const float* bias,
-                                            std::size_t column, std::size_t row, std::size_t rows, const float* total) {
+LOWBIT_NOINLINE inline std::size_t finish_outliers(const PackedGemmArgs& a, const std::uint8_t* panel, const float* bias,
+                                                   std::size_t column, std::size_t row, std::size_t rows, const float* total) {
   using S = simd;
   const float* scale = reinterpret_cast<const float*>(panel);
   const float* residual = a.epilogue.residual ? a.epilogue.residual + row * a.epilogue.residual_stride + column : nullptr;
