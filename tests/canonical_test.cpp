@@ -68,7 +68,7 @@ TEST_CASE("4-bit rows that begin anywhere, of any length, in batches of any size
                         : four_bit_weights<lowbit::Fp4>(values, n, k, random.one_of(lowbit_test::four_bit_blocks), random.coin());
       INFO("m " << m << ", n " << n << ", k " << k);
       for_each_compute(w, [&](const MatmulOptions& options) {
-        const auto expected = expected_product(x, m, w.tensor, *options.compute);
+        const auto expected = expected_product(x, m, w.tensor, *options.compute, false);
         for_each_level([&](Level) { CHECK(outside(run_product(x, m, w, false, options), expected) == ""); });
       });
     }
@@ -142,7 +142,7 @@ TEST_CASE("int8 compute: where scales hold for blocks, rows may be deeper than a
   MatmulOptions options;
   options.compute = Compute::int8;
   for (const Weights& w : all) {
-    const auto expected = expected_product(x, m, w.tensor, Compute::int8);
+    const auto expected = expected_product(x, m, w.tensor, Compute::int8, false);
     INFO(w.name);
     for_each_level([&](Level) { CHECK(outside(run_product(x, m, w, false, options), expected) == ""); });
   }

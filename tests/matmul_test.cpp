@@ -139,7 +139,7 @@ TEST_CASE("every format, compute type and layout gives the product within its de
         MatmulOptions options;
         options.compute = compute;
         options.outlier_threshold = 0;
-        const std::vector<Bounded> expected = expected_product(x, m, w.tensor, compute);
+        const std::vector<Bounded> expected = expected_product(x, m, w.tensor, compute, packed);
         const Epilogue epilogue = random_epilogue(random);
         INFO((packed ? "packed" : "canonical") << describe(epilogue));
         for_each_level([&](Level) { CHECK(check_product(x, m, w, packed, options, expected, epilogue, random) == ""); });
@@ -163,7 +163,7 @@ TEST_CASE("4-bit weights of every block size, in rows that blocks fit and in row
           for_each_way(w, [&](Compute compute, bool packed) {
             MatmulOptions options;
             options.compute = compute;
-            const std::vector<Bounded> expected = expected_product(x, m, w.tensor, compute);
+            const std::vector<Bounded> expected = expected_product(x, m, w.tensor, compute, packed);
             for_each_level([&](Level) { CHECK(check_product(x, m, w, packed, options, expected, {}, random) == ""); });
           });
         }
@@ -184,7 +184,7 @@ TEST_CASE("deep sums stay within the bound of their two levels", "[product]") {
     for_each_way(w, [&](Compute compute, bool packed) {
       MatmulOptions options;
       options.compute = compute;
-      const std::vector<Bounded> expected = expected_product(x, m, w.tensor, compute);
+      const std::vector<Bounded> expected = expected_product(x, m, w.tensor, compute, packed);
       for_each_level([&](Level) { CHECK(check_product(x, m, w, packed, options, expected, {}, random) == ""); });
     });
 }
@@ -202,7 +202,7 @@ TEST_CASE("bias, GELU and residual in every combination, and the residual may be
       for_each_way(w, [&](Compute compute, bool packed) {
         MatmulOptions options;
         options.compute = compute;
-        const std::vector<Bounded> expected = expected_product(x, m, w.tensor, compute);
+        const std::vector<Bounded> expected = expected_product(x, m, w.tensor, compute, packed);
         for (unsigned bits = 0; bits < 16; ++bits) {
           const Epilogue e{(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0};
           INFO("n " << n << (packed ? " packed" : " canonical") << describe(e));
@@ -480,7 +480,7 @@ TEST_CASE("LLM.int8() equals the scalar rule, with outliers found per row and pe
         MatmulOptions options;
         options.outlier_threshold = threshold;
         options.outliers = per_call ? Outliers::per_call : Outliers::per_row;
-        const std::vector<Bounded> expected = expected_int8(x, m, w.tensor, elements, {threshold, per_call});
+        const std::vector<Bounded> expected = expected_int8(x, m, w.tensor, elements, true, {threshold, per_call});
         const Epilogue epilogue = random_epilogue(random);
         INFO("m " << m << ", n " << n << ", k " << k << ", threshold " << threshold << (per_call ? ", per call" : ", per row")
                   << describe(epilogue));

@@ -219,13 +219,15 @@ struct OutlierRule {
   bool per_call = false;
 };
 
-// int8: exact integer sums of the blocks inside a row (of 256 k where blocks of 4-bit codes are longer), then float.  Roundings: a
-// sum to float, its product with the scale and the addition to the total, once per sum; row scale times format factor (and the
-// factor itself), their product with the total; for outliers one per term, and the factors.
+// int8: exact integer sums of the blocks inside a row (of 256 k where blocks of 4-bit codes are longer; of 8 k and fewer where
+// these are canonical), then float.  Roundings: a sum to float, its product with the scale and the addition to the total, once per
+// sum; row scale times format factor (and the factor itself), their product with the total; for outliers one per term, and the
+// factors.
 inline std::vector<Bounded> expected_int8(const std::vector<float>& x, std::size_t m, const lowbit::Tensor& w, const Elements& e,
-                                          const OutlierRule& rule = {}) {
+                                          bool packed, const OutlierRule& rule = {}) {
   const std::size_t k = w.cols(), n = w.rows();
-  const bool llm = w.format() == lowbit::Format::llm_int8;
+  const bool llm = w.format() == lowbit::Format::llm_int8, four_bit = lowbit::detail::element_bits(w.format()) == 4;
+  const bool lanes = four_bit && !packed;
   const auto is_outlier = [&](std::size_t r, std::size_t i) {
     if (rule.threshold <= 0) return false;
     if (!rule.per_call) return std::fabs(x[r * k + i]) >= rule.threshold;
@@ -256,13 +258,14 @@ inline std::vector<Bounded> expected_int8(const std::vector<float>& x, std::size
         }
         const std::size_t run = i - (first - c * k), four_bit_sum = lowbit::detail::short_sum_k,
                           record = record_k(k, w.block_size());
-        const bool four_bit = lowbit::detail::element_bits(w.format()) == 4;
         const std::size_t longest = four_bit ? std::min(record, four_bit_sum) : record;
-        const bool parts = run > longest;
+        const bool parts = lanes || run > longest;
         if (parts) blocks += run / longest + 1;
         sum += static_cast<double>(exact) * e.scale[first] * unit;
         size += std::fabs(static_cast<double>(parts ? exact_size : exact) * e.scale[first] * unit);
       }
+      // a lane takes one sum of 32 k or more, rounded as product and as total where there is no fma; up to 16 lanes are added up
+      if (lanes) blocks = 2 * (k / 32 + 2) + 4;
       double taken = 0, taken_size = 0;
       for (std::size_t i = 0; i < k; ++i)
         if (out_of_row[r * k + i]) {
@@ -280,10 +283,10 @@ inline std::vector<Bounded> expected_int8(const std::vector<float>& x, std::size
 }
 
 inline std::vector<Bounded> expected_product(const std::vector<float>& x, std::size_t m, const lowbit::Tensor& w,
-                                             lowbit::Compute compute, const OutlierRule& rule = {}) {
+                                             lowbit::Compute compute, bool packed, const OutlierRule& rule = {}) {
   if (compute == lowbit::Compute::f32) return expected_f32(x, m, w);
   if (compute == lowbit::Compute::bf16) return expected_bf16(x, m, w, take_apart(w));
-  return expected_int8(x, m, w, take_apart(w), rule);
+  return expected_int8(x, m, w, take_apart(w), packed, rule);
 }
 
 // ---- running one

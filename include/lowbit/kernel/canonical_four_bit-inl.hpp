@@ -5,8 +5,8 @@
 // Included once per instruction set, by targets.hpp only.
 //
 // Order of summation of one output: steps in order; in a step every lane sums its 8 products by fma (int8: exactly), and adds the
-// sum times its group's scale to the lane's total (int8: in double); the lanes are added up at the end.  A lane's 8 codes lie in
-// one group of 32 and so in one block, because reading starts at a group: where a row begins inside of one, x begins with zeros.
+// sum times its group's scale to the lane's total; the lanes are added up at the end.  A lane's 8 codes lie in one group of 32 and
+// so in one block, because reading starts at a group: where a row begins inside of one, x begins with zeros.
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
@@ -21,6 +21,21 @@ inline constexpr bool byte_pairs = requires {
   requires std::is_pointer_v<typename S::floats16>;
 };
 
+// Has every element of a row of k, `phase` behind the beginning of a step, put where it belongs: those of whole eights together.
+template <class One, class Eight>
+LOWBIT_INLINE void for_eights(std::size_t k, std::size_t phase, const One& one, const Eight& eight) {
+  std::size_t i = 0;
+  for (; i < k && (i + phase) % 8 != 0; ++i) one(i);
+  for (; i + 8 <= k; i += 8) eight(i);
+  for (; i < k; ++i) one(i);
+}
+// Bytes 0, 2, 4 and 6.
+inline std::uint32_t every_second_byte(std::uint64_t v) {
+  v &= 0x00FF00FF00FF00FFu;
+  v = (v | v >> 8) & 0x0000FFFF0000FFFFu;
+  return static_cast<std::uint32_t>(v | v >> 16);
+}
+
 // ---- float sums ------------------------------------------------------------------------------------------------------
 // Values: the codebook in float, or its values rounded to bfloat16; x in float, or bfloat16 bits that are widened.
 template <class S, bool Bf16>
@@ -29,7 +44,7 @@ struct RowsF32 {
   using operand = typename S::vf;
   using total = typename S::vf;
   using scale = typename S::vf;
-  static constexpr bool pairs = byte_pairs<S>, fours = false;
+  static constexpr bool pairs = byte_pairs<S>;
   static constexpr std::size_t step = pairs ? 32 : 8 * S::lanes, operands = step / S::lanes, x_bytes = step * 4;
   struct Table {
     const std::uint64_t* pairs;
@@ -64,7 +79,7 @@ struct RowsF32 {
   static LOWBIT_INLINE operand load_x(const std::uint8_t* x, std::size_t i) {
     return S::load(reinterpret_cast<const float*>(x) + i * S::lanes);
   }
-  static LOWBIT_INLINE acc start() { return S::zero(); }
+  static LOWBIT_INLINE acc start(const std::uint8_t*) { return S::zero(); }
   static LOWBIT_INLINE acc dot(const acc& a, const operand& w, const operand& x) { return S::fma(w, x, a); }
   static LOWBIT_INLINE scale load_scale(const float* p) {
     if constexpr (byte_pairs<S>)
@@ -74,19 +89,26 @@ struct RowsF32 {
   }
   static LOWBIT_INLINE total zero() { return S::zero(); }
   static LOWBIT_INLINE total add(const total& t, const acc& a, const scale& s) { return S::fma(a, s, t); }
-  static LOWBIT_INLINE float finish(const total& t) { return S::reduce_add(t); }
 
   // One row of x; `phase` zeros first.  out is zero.
   static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
     auto* o = reinterpret_cast<float*>(out);
-    const auto put = [&](std::size_t i, float v) LOWBIT_INLINE_LAMBDA {
-      const std::size_t e = i + phase, in = e % step;
-      o[pairs ? e : e - in + ((in % 8) ^ 1) * S::lanes + in / 8] = v;
+    const auto value = [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
+      if constexpr (Bf16)
+        return lowbit::to_float(BFloat16{static_cast<const std::uint16_t*>(row)[i]});
+      else
+        return static_cast<const float*>(row)[i];
     };
-    if constexpr (Bf16)
-      for (std::size_t i = 0; i < k; ++i) put(i, lowbit::to_float(BFloat16{static_cast<const std::uint16_t*>(row)[i]}));
-    else
-      for (std::size_t i = 0; i < k; ++i) put(i, static_cast<const float*>(row)[i]);
+    const auto place = [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
+      const std::size_t e = i + phase, in = e % step;
+      return pairs ? e : e - in + ((in % 8) ^ 1) * S::lanes + in / 8;
+    };
+    for_eights(
+        k, phase, [&](std::size_t i) LOWBIT_INLINE_LAMBDA { o[place(i)] = value(i); },
+        [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
+          float* first = o + place(i) - (pairs ? 0 : S::lanes);
+          LOWBIT_UNROLL for (std::size_t j = 0; j < 8; ++j) first[pairs ? j : (j ^ 1) * S::lanes] = value(i + j);
+        });
   }
 };
 
@@ -97,7 +119,7 @@ struct RowsBf16 {
   using operand = typename S::vi;
   using total = typename S::vf;
   using scale = typename S::vf;
-  static constexpr bool pairs = false, fours = false;
+  static constexpr bool pairs = false;
   static constexpr std::size_t step = 8 * S::lanes, operands = 4, x_bytes = step * 2;
   using Table = typename S::vi;
 
@@ -112,31 +134,40 @@ struct RowsBf16 {
     }
   }
   static LOWBIT_INLINE operand load_x(const std::uint8_t* x, std::size_t i) { return S::iload(x + i * S::lanes * 4); }
-  static LOWBIT_INLINE acc start() { return S::zero(); }
+  static LOWBIT_INLINE acc start(const std::uint8_t*) { return S::zero(); }
   static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::dot_bf16(a, w, x); }
   static LOWBIT_INLINE scale load_scale(const float* p) { return S::spread(p); }
   static LOWBIT_INLINE total zero() { return S::zero(); }
   static LOWBIT_INLINE total add(total t, acc a, scale s) { return S::fma(a, s, t); }
-  static LOWBIT_INLINE float finish(total t) { return S::reduce_add(t); }
 
   static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
-    auto* o = reinterpret_cast<std::uint16_t*>(out);
-    for (std::size_t i = 0; i < k; ++i) {
+    const auto* x = static_cast<const std::uint16_t*>(row);
+    const auto place = [&](std::size_t i) LOWBIT_INLINE_LAMBDA {  // in bytes
       const std::size_t e = i + phase, in = e % step;
-      o[e - in + ((in % 4) ^ 1) * 2 * S::lanes + in / 8 * 2 + in % 8 / 4] = static_cast<const std::uint16_t*>(row)[i];
-    }
+      return (e - in + ((in % 4) ^ 1) * 2 * S::lanes + in / 8 * 2 + in % 8 / 4) * 2;
+    };
+    for_eights(
+        k, phase, [&](std::size_t i) LOWBIT_INLINE_LAMBDA { std::memcpy(out + place(i), x + i, 2); },
+        [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
+          std::uint8_t* first = out + place(i) - 4 * S::lanes;
+          LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) {
+            const std::uint32_t two = x[i + j] | static_cast<std::uint32_t>(x[i + j + 4]) << 16;
+            std::memcpy(first + (j ^ 1) * 4 * S::lanes, &two, 4);
+          }
+        });
   }
 };
 
 // ---- integer sums ----------------------------------------------------------------------------------------------------
-// Bytes looked up in registers: the low codes of all bytes, then the high ones, as unsigned operands (code + 128).  What that adds,
-// 128 times the sum of a group's x, stands behind the step's x.  Groups of four rows are added up together.
+// Bytes looked up in registers: the low codes of all bytes, then the high ones, as unsigned operands (code + 128).  A lane's sum
+// starts at what that adds, -128 times the sum of its eight x, which stands behind the step's x.
 template <class S>
 struct RowsInt8 {
   using acc = typename S::vi;
   using operand = typename S::vi;
-  using total = typename S::wide;
-  static constexpr bool pairs = false, fours = true;
+  using total = typename S::vf;
+  using scale = typename S::vf;
+  static constexpr bool pairs = false;
   static constexpr std::size_t step = 8 * S::lanes, operands = 2, x_bytes = 12 * S::lanes;
   using Table = typename S::bytes16;
 
@@ -146,32 +177,36 @@ struct RowsInt8 {
     return S::lookup_bytes(t, i == 0 ? codes : S::template shift_right<4>(codes));
   }
   static LOWBIT_INLINE operand load_x(const std::uint8_t* x, std::size_t i) { return S::iload(x + i * S::lanes * 4); }
-  static LOWBIT_INLINE acc start() { return S::izero(); }
+  static LOWBIT_INLINE acc start(const std::uint8_t* x) { return S::iload(x + 8 * S::lanes); }
   static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::dot_u8s8(a, w, x); }
-  static LOWBIT_INLINE total zero() { return S::wide_zero(); }
-  static LOWBIT_INLINE total add(const total& t, acc a, acc b, acc c, acc d, const std::uint8_t* x, const total& scale) {
-    return S::wide_fma(S::widen(S::iadd(S::add_fours(a, b, c, d), S::iload(x + 8 * S::lanes))), scale, t);
-  }
-  static LOWBIT_INLINE total load_scale(const float* a, const float* b, const float* c, const float* d) {
-    return S::widen(S::load_fours(a, b, c, d));
-  }
-  static LOWBIT_INLINE void finish(float* out, const total& t) { S::store_row_sums(out, t); }
+  static LOWBIT_INLINE scale load_scale(const float* p) { return S::spread(p); }
+  static LOWBIT_INLINE total zero() { return S::zero(); }
+  static LOWBIT_INLINE total add(const total& t, acc a, const scale& s) { return S::fma(S::to_float(a), s, t); }
 
   static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
     const auto* x = static_cast<const std::int8_t*>(row);
-    for (std::size_t i = 0; i < k;) {
-      std::uint8_t* o = out + (i + phase) / step * x_bytes;
-      const std::size_t in = (i + phase) % step;
-      std::size_t left = CanonicalPlan::group - in % CanonicalPlan::group;
-      left = left < k - i ? left : k - i;
-      std::int32_t sum = 0;
-      for (std::size_t j = 0; j < left; ++j) {
-        std::memcpy(o + ((in + j) % 2 == 0 ? 4 * S::lanes : 0) + (in + j) / 2, x + i + j, 1);
-        sum -= 128 * x[i + j];
-      }
-      for (std::size_t r = 0; r < 4; ++r) std::memcpy(o + 8 * S::lanes + (in / CanonicalPlan::group * 4 + r) * 4, &sum, 4);
-      i += left;
-    }
+    for_eights(
+        k, phase,
+        [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
+          const std::size_t in = (i + phase) % step;
+          std::uint8_t* o = out + (i + phase) / step * x_bytes;
+          std::memcpy(o + (in % 2 == 0 ? 4 * S::lanes : 0) + in / 2, x + i, 1);
+          std::int32_t sum;
+          std::memcpy(&sum, o + 8 * S::lanes + in / 8 * 4, 4);
+          sum -= 128 * x[i];
+          std::memcpy(o + 8 * S::lanes + in / 8 * 4, &sum, 4);
+        },
+        [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
+          const std::size_t in = (i + phase) % step;
+          std::uint8_t* o = out + (i + phase) / step * x_bytes + in / 2;
+          std::uint64_t eight;
+          std::memcpy(&eight, x + i, 8);
+          const std::uint32_t low = every_second_byte(eight >> 8), high = every_second_byte(eight);
+          const std::int32_t sum = -128 * sum_of_eight(x + i);
+          std::memcpy(o, &low, 4);
+          std::memcpy(o + 4 * S::lanes, &high, 4);
+          std::memcpy(o + 8 * S::lanes, &sum, 4);
+        });
   }
 };
 // Pairs of 16-bit integers looked up in memory.
@@ -179,9 +214,9 @@ template <class S>
 struct RowsInt16 {
   using acc = typename S::vi;
   using operand = typename S::vi;
-  using total = typename S::wide;
-  using scale = typename S::wide;
-  static constexpr bool pairs = true, fours = false;
+  using total = typename S::vf;
+  using scale = typename S::vf;
+  static constexpr bool pairs = true;
   static constexpr std::size_t step = 32, operands = 16 / S::lanes, x_bytes = 64;
   using Table = const std::uint32_t*;
 
@@ -195,12 +230,11 @@ struct RowsInt16 {
   static LOWBIT_INLINE Table table(const CodebookTables&, const void* p) { return static_cast<const std::uint32_t*>(p); }
   static LOWBIT_INLINE operand get(const std::uint8_t* p, std::size_t i, Table t) { return S::lookup_pairs(t, p + i * S::lanes); }
   static LOWBIT_INLINE operand load_x(const std::uint8_t* x, std::size_t i) { return S::iload(x + i * S::lanes * 4); }
-  static LOWBIT_INLINE acc start() { return S::izero(); }
+  static LOWBIT_INLINE acc start(const std::uint8_t*) { return S::izero(); }
   static LOWBIT_INLINE acc dot(const acc& a, const operand& w, const operand& x) { return S::dot_s16(a, w, x); }
-  static LOWBIT_INLINE scale load_scale(const float* p) { return S::widen(S::set1(*p)); }
-  static LOWBIT_INLINE total zero() { return S::wide_zero(); }
-  static LOWBIT_INLINE total add(const total& t, const acc& a, const scale& s) { return S::wide_fma(S::widen(a), s, t); }
-  static LOWBIT_INLINE float finish(const total& t) { return static_cast<float>(S::wide_reduce(t)); }
+  static LOWBIT_INLINE scale load_scale(const float* p) { return S::set1(*p); }
+  static LOWBIT_INLINE total zero() { return S::zero(); }
+  static LOWBIT_INLINE total add(const total& t, const acc& a, const scale& s) { return S::fma(S::to_float(a), s, t); }
 
   static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
     for (std::size_t i = 0; i < k; ++i) {
@@ -230,10 +264,9 @@ struct FourBitTile {
 template <class C, std::size_t R, std::size_t M>
 LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
   constexpr std::size_t bytes = C::step / 2, groups = C::step / CanonicalPlan::group;
-  constexpr std::size_t totals = C::fours ? 1 : R;  // of a row of x
   const auto table = C::table(*t.codebook, t.pairs);
-  typename C::total total[totals][M];
-  LOWBIT_UNROLL for (std::size_t r = 0; r < totals; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::zero();
+  typename C::total total[R][M];
+  LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::zero();
   const std::uint8_t* x = t.x;
   const float* scales = t.scales;
   const std::size_t scale_stride = t.scale_stride, x_stride = t.x_stride;
@@ -246,7 +279,8 @@ LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
     for (; left != 0; --left, codes += bytes, scales += groups, x += C::x_bytes, ahead += R * bytes) {
       prefetch_lines<R * bytes>(ahead);
       typename C::acc acc[R][M];
-      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] = C::start();
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) acc[r][m] =
+          C::start(x + m * x_stride);
       LOWBIT_UNROLL for (std::size_t i = 0; i < C::operands; ++i) {
         typename C::operand w[R];
         LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) w[r] = C::get(codes + r * stride, i, table);
@@ -255,17 +289,9 @@ LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
           LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][m] = C::dot(acc[r][m], w[r], xv);
         }
       }
-      if constexpr (C::fours) {  // a single row stands for all four
-        constexpr std::size_t r1 = R == 4 ? 1 : 0, r2 = R == 4 ? 2 : 0, r3 = R == 4 ? 3 : 0;
-        const typename C::total scale =
-            C::load_scale(scales, scales + r1 * scale_stride, scales + r2 * scale_stride, scales + r3 * scale_stride);
-        LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[0][m] =
-            C::add(total[0][m], acc[0][m], acc[r1][m], acc[r2][m], acc[r3][m], x + m * x_stride, scale);
-      } else {
-        LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-          const typename C::scale scale = C::load_scale(scales + r * scale_stride);
-          LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::add(total[r][m], acc[r][m], scale);
-        }
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+        const typename C::scale scale = C::load_scale(scales + r * scale_stride);
+        LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) total[r][m] = C::add(total[r][m], acc[r][m], scale);
       }
     }
     if (tail || !t.tail) break;
@@ -275,13 +301,10 @@ LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
   }
   LOWBIT_UNROLL for (std::size_t m = 0; m < M; ++m) {
     float* out = t.out + m * CanonicalPlan::batch;
-    if constexpr (C::fours) {
-      float sums[4];
-      C::finish(sums, total[0][m]);
-      for (std::size_t r = 0; r < R; ++r) out[r] = sums[r];
-    } else {
-      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) out[r] = C::finish(total[r][m]);
-    }
+    float sums[4];
+    constexpr std::size_t last = R - 1;
+    simd::store_sums(sums, total[0][m], total[last < 1 ? last : 1][m], total[last < 2 ? last : 2][m], total[last][m]);
+    std::memcpy(out, sums, R * sizeof(float));
   }
 }
 

@@ -237,32 +237,13 @@ struct simd {
     const __m128 two = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
     return _mm256_permutevar8x32_ps(_mm256_castps128_ps256(two), _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
   }
-  struct wide {
-    __m256d low, high;
-  };
-  static LOWBIT_INLINE wide wide_zero() { return {_mm256_setzero_pd(), _mm256_setzero_pd()}; }
-  static LOWBIT_INLINE wide widen(vf a) {
-    return {_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1))};
-  }
-  static LOWBIT_INLINE wide widen(vi a) {
-    return {_mm256_cvtepi32_pd(_mm256_castsi256_si128(a)), _mm256_cvtepi32_pd(_mm256_extracti128_si256(a, 1))};
-  }
-  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
-    return {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
-  }
-  static LOWBIT_INLINE vi add_fours(vi a, vi b, vi c, vi d) {
-    const vi ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)),
-             cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
-    return _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
-  }
-  static LOWBIT_INLINE vf load_fours(const float* a, const float* b, const float* c, const float* d) {
-    const auto two = [](const float* p) LOWBIT_INLINE_LAMBDA { return _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)); };
-    const __m256i abcd =
-        _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi64(two(a), two(b))), _mm_unpacklo_epi64(two(c), two(d)), 1);
-    return _mm256_permutevar8x32_ps(_mm256_castsi256_ps(abcd), _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
-  }
-  static LOWBIT_INLINE void store_row_sums(float* p, const wide& a) {
-    _mm_storeu_ps(p, _mm256_cvtpd_ps(_mm256_add_pd(a.low, a.high)));
+  static LOWBIT_INLINE void store_sums(float* p, vf a, vf b, vf c, vf d) {
+    const vf ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)),
+             cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    const __m256d ab_d = _mm256_castps_pd(ab), cd_d = _mm256_castps_pd(cd);
+    const vf all =
+        _mm256_add_ps(_mm256_castpd_ps(_mm256_unpacklo_pd(ab_d, cd_d)), _mm256_castpd_ps(_mm256_unpackhi_pd(ab_d, cd_d)));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
   }
 };
 

@@ -246,34 +246,15 @@ struct simd {
     return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3),
                                  _mm512_castps128_ps512(_mm_loadu_ps(p)));
   }
-  // Sums in double: lanes of them.
-  struct wide {
-    __m512d low, high;
-  };
-  static LOWBIT_INLINE wide wide_zero() { return {_mm512_setzero_pd(), _mm512_setzero_pd()}; }
-  static LOWBIT_INLINE wide widen(vf a) {
-    return {_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1))};
-  }
-  static LOWBIT_INLINE wide widen(vi a) {
-    return {_mm512_cvtepi32_pd(_mm512_castsi512_si256(a)), _mm512_cvtepi32_pd(_mm512_extracti32x8_epi32(a, 1))};
-  }
-  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
-    return {_mm512_fmadd_pd(a.low, b.low, c.low), _mm512_fmadd_pd(a.high, b.high, c.high)};
-  }
-  // Four rows at once: dword r of every 128 bits is the sum of row r's four dwords there, and r's float of lanes / 4.
-  static LOWBIT_INLINE vi add_fours(vi a, vi b, vi c, vi d) {
-    const vi ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)),
-             cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
-  }
-  static LOWBIT_INLINE vf load_fours(const float* a, const float* b, const float* c, const float* d) {
-    const __m512 ab = _mm512_insertf32x4(_mm512_castps128_ps512(_mm_loadu_ps(a)), _mm_loadu_ps(b), 1),
-                 abc = _mm512_insertf32x4(ab, _mm_loadu_ps(c), 2), abcd = _mm512_insertf32x4(abc, _mm_loadu_ps(d), 3);
-    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), abcd);
-  }
-  static LOWBIT_INLINE void store_row_sums(float* p, const wide& a) {
-    const __m512d s = _mm512_add_pd(a.low, a.high);
-    _mm_storeu_ps(p, _mm256_cvtpd_ps(_mm256_add_pd(_mm512_castpd512_pd256(s), _mm512_extractf64x4_pd(s, 1))));
+  // The sums of four registers.
+  static LOWBIT_INLINE void store_sums(float* p, vf a, vf b, vf c, vf d) {
+    const vf ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)),
+             cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const __m512d ab_d = _mm512_castps_pd(ab), cd_d = _mm512_castps_pd(cd);
+    const vf all =
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(ab_d, cd_d)), _mm512_castpd_ps(_mm512_unpackhi_pd(ab_d, cd_d)));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
   }
 };
 

@@ -369,51 +369,12 @@ struct simd {
     return acc + ((w << 16) >> 16) * ((x << 16) >> 16) + (w >> 16) * (x >> 16);
 #endif
   }
-  struct wide {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
-    __m128d low, high;
-#else
-    double lane[lanes];
-#endif
-  };
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
-  static LOWBIT_INLINE wide wide_zero() { return {_mm_setzero_pd(), _mm_setzero_pd()}; }
-  static LOWBIT_INLINE wide widen(const vf& a) { return {_mm_cvtps_pd(a), _mm_cvtps_pd(_mm_movehl_ps(a, a))}; }
-  static LOWBIT_INLINE wide widen(const vi& a) { return {_mm_cvtepi32_pd(a), _mm_cvtepi32_pd(_mm_shuffle_epi32(a, 0xEE))}; }
-  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
-    return {_mm_add_pd(_mm_mul_pd(a.low, b.low), c.low), _mm_add_pd(_mm_mul_pd(a.high, b.high), c.high)};
+  static LOWBIT_INLINE void store_sums(float* p, const vf& a, const vf& b, const vf& c, const vf& d) {
+    p[0] = reduce_add(a);
+    p[1] = reduce_add(b);
+    p[2] = reduce_add(c);
+    p[3] = reduce_add(d);
   }
-  static LOWBIT_INLINE double wide_reduce(const wide& a) {
-    const __m128d s = _mm_add_pd(a.low, a.high);
-    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
-  }
-#else
-  static LOWBIT_INLINE wide wide_zero() { return {}; }
-  static LOWBIT_INLINE wide widen(const vf& a) {
-    float t[lanes];
-    store(t, a);
-    wide r;
-    for (std::size_t i = 0; i < lanes; ++i) r.lane[i] = static_cast<double>(t[i]);
-    return r;
-  }
-  static LOWBIT_INLINE wide widen(const vi& a) {
-    std::int32_t t[lanes];
-    istore(t, a);
-    wide r;
-    for (std::size_t i = 0; i < lanes; ++i) r.lane[i] = t[i];
-    return r;
-  }
-  static LOWBIT_INLINE wide wide_fma(const wide& a, const wide& b, const wide& c) {
-    wide r;
-    for (std::size_t i = 0; i < lanes; ++i) r.lane[i] = std::fma(a.lane[i], b.lane[i], c.lane[i]);
-    return r;
-  }
-  static LOWBIT_INLINE double wide_reduce(const wide& a) {
-    double s = 0;
-    for (const double v : a.lane) s += v;
-    return s;
-  }
-#endif
 };
 
 }  // namespace LOWBIT_ISA
