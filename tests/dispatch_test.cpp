@@ -68,8 +68,10 @@ TEST_CASE("every level of this build has all its kernels", "[dispatch]") {
     REQUIRE(k != nullptr);
     CHECK(k->level == level);
     for (int c = 0; c < 3; ++c) {
-      CHECK(k->gemm_packed[c] != nullptr);
-      CHECK(k->gemm_canonical[c] != nullptr);
+      for (const int four_bit : {0, 1}) {
+        CHECK(k->gemm_packed[four_bit][c] != nullptr);
+        CHECK(k->gemm_canonical[four_bit][c] != nullptr);
+      }
     }
     CHECK(k->quantize_rows != nullptr);
     CHECK(k->bf16_rows != nullptr);
@@ -117,7 +119,7 @@ TEST_CASE("the processor's levels are what the kernel reports of it", "[dispatch
   if (avx2 && has({"avx_vnni"})) want.push_back(Level::avxvnni);
   if (avx512) want.push_back(Level::avx512);
   if (avx512vnni) want.push_back(Level::avx512vnni);
-  if (avx512vnni && has({"avx512_bf16"})) want.push_back(Level::avx512bf16);
+  if (avx512vnni && has({"avx512_bf16", "avx512vbmi"})) want.push_back(Level::avx512bf16);
   std::vector<Level> found;
   std::copy_if(lowbit::all_levels.begin(), lowbit::all_levels.end(), std::back_inserter(found), lowbit::cpu_supports);
   CHECK(found == want);

@@ -652,14 +652,13 @@ TEST_CASE("panels of columns, and rows of canonical weights, are computed indepe
       c.scratch = scratch.data();
       c.x.data = x.data();
       c.x.stride_bytes = k * sizeof(float);
-      const auto f32 = static_cast<std::size_t>(lowbit::Compute::f32);
       const bool comparable = w.tensor.format() != lowbit::Format::llm_int8;  // matmul computes that one in int8
       Floats y(m * n, sentinel);
       c.y = y.data();
       for (const auto& [begin, end] : {std::pair<std::size_t, std::size_t>{0, 1}, {1, 50}, {100, 150}}) {
         c.row_begin = begin;
         c.row_end = end;
-        kernels().gemm_canonical[f32](c);
+        kernels().canonical(lowbit::Compute::f32, c);
       }
       std::size_t wrong = 0;
       for (std::size_t i = 0; i < y.size(); ++i) {
@@ -682,7 +681,7 @@ TEST_CASE("panels of columns, and rows of canonical weights, are computed indepe
       for (const auto& [begin, end] : {std::pair<std::size_t, std::size_t>{0, 1}, {2, 4}}) {
         p.panel_begin = begin;
         p.panel_end = end;
-        kernels().gemm_packed[f32](p);
+        kernels().packed(lowbit::Compute::f32, p);
       }
       for (std::size_t i = 0; i < y.size(); ++i) {
         const bool computed = i % n < 48 || i % n >= 96;

@@ -185,7 +185,7 @@ inline void run_staggered(const Product& p, Compute compute, const InputBuffer& 
             static_cast<const std::uint8_t*>(x.data) + first * x.stride_bytes + w.phases[phase].copy * input.form.copy_bytes();
         g.x.offset = x.offset ? x.offset + first * x.offset_stride + phase % w.stagger.phases * slots : nullptr;
         g.sums = sums.data() + phase * apart;
-        kernel.gemm_packed[static_cast<int>(compute)](g);
+        kernel.packed(compute, g);
       }
     });
     run_parts(executor, rows, rows * p.rows / (1u << 14), [&](std::size_t begin, std::size_t end) {
@@ -257,7 +257,6 @@ inline MatmulPlan run(const Product& p) {
   if (!p.input) fill_input(caller.input, form, p.x, kernel, executor);
   const InputBuffer& input = p.input ? *p.input : caller.input;
   const Activations a = activations_of(input);
-  const int compute = static_cast<int>(plan.compute);
   if (staggered) {
     run_staggered(p, plan.compute, input, y, epilogue, kernel, executor);
   } else if (plan.packed) {
@@ -279,7 +278,7 @@ inline MatmulPlan run(const Product& p) {
       Workspace& ws = thread_workspace();
       ws.gemm.grow(packed_scratch_bytes(g.w, plan.compute));
       g.scratch = ws.gemm.data();
-      kernel.gemm_packed[compute](g);
+      kernel.packed(plan.compute, g);
     });
   } else {
     const std::size_t worth = m * p.rows * p.cols / (1u << 18) + p.rows * p.cols * element_bits(p.format) / (1u << 20);
@@ -296,7 +295,7 @@ inline MatmulPlan run(const Product& p) {
       Workspace& ws = thread_workspace();
       ws.gemm.grow(canonical_scratch_bytes(g.w, m));
       g.scratch = ws.gemm.data();
-      kernel.gemm_canonical[compute](g);
+      kernel.canonical(plan.compute, g);
     });
   }
   if (next && !bf16_next && y.data != reinterpret_cast<float*>(next->data.data()))

@@ -46,7 +46,8 @@
 #if defined(LOWBIT_PORTABLE) || !LOWBIT_X86
 #define LOWBIT_BASELINE 0
 #define LOWBIT_FLAGS_NAME portable
-#elif defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#elif defined(__AVX512BF16__) && defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && \
+    defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define LOWBIT_BASELINE 5
 #define LOWBIT_FLAGS_NAME avx512bf16
 #elif defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)

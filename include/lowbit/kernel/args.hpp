@@ -375,8 +375,13 @@ struct AdamWArgs {
 // The entry points of one level.
 struct Kernels {
   Level level = Level::base;
-  void (*gemm_packed[3])(const PackedGemmArgs&) = {};        // by Compute
-  void (*gemm_canonical[3])(const CanonicalGemmArgs&) = {};  // by Compute
+  // By whether the elements are of 4 bits, and by Compute.
+  void (*gemm_packed[2][3])(const PackedGemmArgs&) = {};
+  void (*gemm_canonical[2][3])(const CanonicalGemmArgs&) = {};
+  void packed(Compute c, const PackedGemmArgs& a) const { gemm_packed[a.w.element == Element::four_bit][static_cast<int>(c)](a); }
+  void canonical(Compute c, const CanonicalGemmArgs& a) const {
+    gemm_canonical[a.w.element == Element::four_bit][static_cast<int>(c)](a);
+  }
   void (*quantize_rows)(const QuantizeRowsArgs&) = nullptr;
   // Lists the columns with |x| >= threshold (> 0), ascending: column must hold k; returns how many there are.
   std::size_t (*find_outliers)(const float* x, std::size_t k, float threshold, std::uint32_t* column) = nullptr;

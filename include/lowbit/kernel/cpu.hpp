@@ -69,7 +69,7 @@ inline unsigned detect_cpu_levels() {
   levels |= with(Level::avx512);
   if (!bit(f7.ecx, 11)) return levels;  // avx512_vnni
   levels |= with(Level::avx512vnni);
-  if (bit(f71.eax, 5)) levels |= with(Level::avx512bf16);
+  if (bit(f71.eax, 5) && bit(f7.ecx, 1)) levels |= with(Level::avx512bf16);  // avx512_bf16 avx512_vbmi
 #endif
   return levels;
 }

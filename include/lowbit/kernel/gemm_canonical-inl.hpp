@@ -27,12 +27,12 @@ struct FourBitRows<S, Compute::int8> {
 };
 
 template <Compute C>
+void gemm_canonical_four_bit(const CanonicalGemmArgs& a) {
+  gemm_four_bit<typename FourBitRows<simd, C>::type>(a, CanonicalPlan(a.w, a.m));
+}
+template <Compute C>
 void gemm_canonical(const CanonicalGemmArgs& a) {
-  const CanonicalPlan plan(a.w, a.m);
-  if (a.w.element == Element::four_bit)
-    gemm_four_bit<typename FourBitRows<simd, C>::type>(a, plan);
-  else
-    gemm_rows<C>(a, plan);
+  gemm_rows<C>(a, CanonicalPlan(a.w, a.m));
 }
 
 }  // namespace LOWBIT_ISA

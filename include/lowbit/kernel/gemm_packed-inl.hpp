@@ -215,10 +215,14 @@ inline void run_packed(const PackedGemmArgs& a) {
   if constexpr (Source::rows != any_rows) run_decoded<C, Decoded>(a);
 }
 
+template <Compute T>
+inline void gemm_packed_four_bit(const PackedGemmArgs& a) {
+  using C = std::conditional_t<T == Compute::f32, ComputeF32, std::conditional_t<T == Compute::bf16, ComputeBf16, ComputeInt8>>;
+  run_packed<C, Nibbles<C>, std::conditional_t<T == Compute::int8, DecodedNibbles, Direct<C>>>(a);
+}
 inline void gemm_packed_f32(const PackedGemmArgs& a) {
   using C = ComputeF32;
   switch (a.w.element) {
-    case Element::four_bit: return run_packed<C, Nibbles<C>>(a);
     case Element::f32: return run_packed<C, Direct<C>>(a);
     case Element::f16: return run_packed<C, Halves>(a);
     case Element::bf16: return run_packed<C, WidenedBf16>(a);
@@ -227,15 +231,10 @@ inline void gemm_packed_f32(const PackedGemmArgs& a) {
 }
 inline void gemm_packed_bf16(const PackedGemmArgs& a) {
   using C = ComputeBf16;
-  switch (a.w.element) {
-    case Element::four_bit: return run_packed<C, Nibbles<C>>(a);
-    case Element::bf16: return run_packed<C, Direct<C>>(a);
-    default: return run_decoded<C, Direct<C>>(a);
-  }
+  a.w.element == Element::bf16 ? run_packed<C, Direct<C>>(a) : run_decoded<C, Direct<C>>(a);
 }
 inline void gemm_packed_int8(const PackedGemmArgs& a) {
   using C = ComputeInt8;
-  if (a.w.element == Element::four_bit) return run_packed<C, Nibbles<C>, DecodedNibbles>(a);
   run_packed<C, std::conditional_t<C::words, Widened, Direct<C>>>(a);
 }
 

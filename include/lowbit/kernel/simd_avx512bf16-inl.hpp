@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The vocabulary of level avx512bf16: avx512vnni with the bfloat16 dot instruction.  Included by targets.hpp only.
+// The vocabulary of level avx512bf16: avx512vnni with the bfloat16 dot instruction, and with byte look-ups in a whole register,
+// which need no masks.  Included by targets.hpp only.
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
@@ -10,6 +11,8 @@ namespace LOWBIT_ISA {
 
 struct simd : avx512vnni::simd {
   static constexpr bool native_bf16 = true;
+  // The table of 16 bytes stands four times: of an index, the two bits above the code do not matter.
+  static LOWBIT_INLINE vi lookup_bytes(const bytes16& t, vi index) { return _mm512_permutexvar_epi8(index, t); }
   static LOWBIT_INLINE vf dot_bf16(vf acc, vi w, vi x) {
 #if defined(__GNUC__) || defined(__clang__)
     __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(w), "v"(x));

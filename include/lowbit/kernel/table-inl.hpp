@@ -9,10 +9,16 @@ namespace detail {
 inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
+template <Compute C>
+void add_four_bit_kernels(Kernels& k) {
+  k.gemm_packed[1][static_cast<int>(C)] = &gemm_packed_four_bit<C>;
+  k.gemm_canonical[1][static_cast<int>(C)] = &gemm_canonical_four_bit<C>;
+}
 template <Level L>
 void add_f32_kernels(Kernels& k) {
-  k.gemm_packed[static_cast<int>(Compute::f32)] = &gemm_packed_f32;
-  k.gemm_canonical[static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
+  add_four_bit_kernels<Compute::f32>(k);
+  k.gemm_packed[0][static_cast<int>(Compute::f32)] = &gemm_packed_f32;
+  k.gemm_canonical[0][static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
   k.quantize_rows = &quantize_rows;
   k.find_outliers = &find_outliers;
   k.bf16_rows = &bf16_rows;
@@ -33,14 +39,16 @@ void add_f32_kernels(Kernels& k) {
 }
 template <Level L>
 void add_int8_kernels(Kernels& k) {
-  k.gemm_packed[static_cast<int>(Compute::int8)] = &gemm_packed_int8;
-  k.gemm_canonical[static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
+  add_four_bit_kernels<Compute::int8>(k);
+  k.gemm_packed[0][static_cast<int>(Compute::int8)] = &gemm_packed_int8;
+  k.gemm_canonical[0][static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
   k.int8_words = ComputeInt8::words;
 }
 template <Level L>
 void add_bf16_kernels(Kernels& k) {
-  k.gemm_packed[static_cast<int>(Compute::bf16)] = &gemm_packed_bf16;
-  k.gemm_canonical[static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
+  add_four_bit_kernels<Compute::bf16>(k);
+  k.gemm_packed[0][static_cast<int>(Compute::bf16)] = &gemm_packed_bf16;
+  k.gemm_canonical[0][static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
   k.native_bf16 = simd::native_bf16;
 }
 

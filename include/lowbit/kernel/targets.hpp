@@ -82,7 +82,7 @@ const Kernels* kernels_of(Level level);
 #define LOWBIT_ISA_AVXVNNI LOWBIT_ISA_AVX2 ",avxvnni"
 #define LOWBIT_ISA_AVX512 "avx2,fma,f16c,avx512f,avx512cd,avx512bw,avx512dq,avx512vl"
 #define LOWBIT_ISA_AVX512VNNI LOWBIT_ISA_AVX512 ",avx512vnni"
-#define LOWBIT_ISA_AVX512BF16 LOWBIT_ISA_AVX512VNNI ",avx512bf16"
+#define LOWBIT_ISA_AVX512BF16 LOWBIT_ISA_AVX512VNNI ",avx512bf16,avx512vbmi"
 
 // ---- base ----
 #if LOWBIT_BASELINE == 0
@@ -253,6 +253,7 @@ inline const Kernels* kernels_of(Level level) {
         Kernels t = *kernels_of(Level::avx512vnni);
         t.level = Level::avx512bf16;
         avx512bf16::add_bf16_kernels<Level::avx512bf16>(t);
+        avx512bf16::add_four_bit_kernels<Compute::int8>(t);
         return t;
 #else
         return avx512bf16::all_kernels<Level::avx512bf16>();

@@ -110,7 +110,7 @@ inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float
     g.panel_end = by_rows ? w.panels() : end;
     scratch.grow(d::packed_scratch_bytes(w, Compute::f32));
     g.scratch = scratch.data();
-    kernel.gemm_packed[static_cast<int>(Compute::f32)](g);
+    kernel.packed(Compute::f32, g);
   });
 }
 
