@@ -21,6 +21,14 @@ LOWBIT_INLINE simd::vi bf16_bits(simd::vf f) {
   const typename S::vi quiet = S::ior(S::template shift_right<16>(u), S::iset1(0x40));
   return S::ior(S::iand(is_nan, quiet), S::isub(sum, S::iand(is_nan, sum)));
 }
+// The same, stored.  The instruction takes subnormal numbers as zero, which rounding keeps.
+template <class S = simd>
+LOWBIT_INLINE void store_bf16(std::uint16_t* p, typename S::vf f) {
+  if constexpr (S::native_bf16) {
+    if (!S::any_subnormal(f)) return S::store_bf16(p, f);
+  }
+  S::store_u16(p, bf16_bits(f));
+}
 
 inline void bf16_rows(const Bf16RowsArgs& a) {
   using S = simd;
@@ -28,7 +36,7 @@ inline void bf16_rows(const Bf16RowsArgs& a) {
     const float* x = a.x + r * a.x_stride;
     std::uint16_t* out = a.out + r * a.k_padded;
     std::size_t i = 0;
-    for (; i + S::lanes <= a.k; i += S::lanes) S::store_u16(out + i, bf16_bits(S::load(x + i)));
+    for (; i + S::lanes <= a.k; i += S::lanes) store_bf16(out + i, S::load(x + i));
     for (; i < a.k; ++i) out[i] = to_bfloat16(x[i]).bits;
     for (; i < a.k_padded; ++i) out[i] = 0;
   }

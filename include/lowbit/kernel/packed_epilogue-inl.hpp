@@ -153,7 +153,7 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
       LOWBIT_UNROLL for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
         const V f = value(c, S::load(residual + c));
         if (y) S::store(y + c, f);
-        if (bits) S::store_u16(bits + c, bf16_bits(f));
+        if (bits) store_bf16(bits + c, f);
       }
     } else {
       for (std::size_t c = 0; c < cols; c += S::lanes) {
@@ -162,7 +162,7 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
         if (y) S::store_n(y + c, f, n);
         if (bits) {
           std::uint16_t t[S::lanes];
-          S::store_u16(t, bf16_bits(f));
+          store_bf16(t, f);
           std::memcpy(bits + c, t, n * sizeof(std::uint16_t));
         }
       }

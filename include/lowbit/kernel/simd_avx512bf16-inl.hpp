@@ -11,6 +11,17 @@ namespace LOWBIT_ISA {
 
 struct simd : avx512vnni::simd {
   static constexpr bool native_bf16 = true;
+  static LOWBIT_INLINE bool any_subnormal(vf a) { return _mm512_fpclass_ps_mask(a, 0x20) != 0; }
+  static LOWBIT_INLINE void store_bf16(std::uint16_t* p, vf a) {
+#if defined(__GNUC__) || defined(__clang__)
+    __m256i bits;
+    __asm__("vcvtneps2bf16 %1, %0" : "=v"(bits) : "v"(a));
+#else
+    const __m256bh half = _mm512_cvtneps_pbh(a);
+    const __m256i bits = reinterpret_cast<const __m256i&>(half);
+#endif
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), bits);
+  }
   // The table of 16 bytes stands four times: of an index, the two bits above the code do not matter.
   static LOWBIT_INLINE vi lookup_bytes(const bytes16& t, vi index) { return _mm512_permutexvar_epi8(index, t); }
   static LOWBIT_INLINE vf dot_bf16(vf acc, vi w, vi x) {

@@ -21,7 +21,6 @@ void add_f32_kernels(Kernels& k) {
   k.gemm_canonical[0][static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
   k.quantize_rows = &quantize_rows;
   k.find_outliers = &find_outliers;
-  k.bf16_rows = &bf16_rows;
   k.embed_rows = &embed_rows;
   k.layer_norm = &layer_norm;
   k.attention = &attention;
@@ -49,6 +48,7 @@ void add_bf16_kernels(Kernels& k) {
   add_four_bit_kernels<Compute::bf16>(k);
   k.gemm_packed[0][static_cast<int>(Compute::bf16)] = &gemm_packed_bf16;
   k.gemm_canonical[0][static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
+  k.bf16_rows = &bf16_rows;
   k.native_bf16 = simd::native_bf16;
 }
 
