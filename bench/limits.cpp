@@ -54,6 +54,7 @@ BENCH_ARITHMETIC(dot_bf16, "avx512f", BENCH_LOW("vdpbf16ps", "zmm") BENCH_HIGH("
 BENCH_ARITHMETIC(lookup_f32, "avx512f", BENCH_LOW("vpermps", "zmm") BENCH_HIGH("vpermps", "zmm"), BENCH_32_REGISTERS)
 BENCH_ARITHMETIC(lookup_bf16, "avx512f", BENCH_LOW("vpermw", "zmm") BENCH_HIGH("vpermw", "zmm"), BENCH_32_REGISTERS)
 BENCH_ARITHMETIC(lookup_int8, "avx512f", BENCH_LOW("vpshufb", "zmm") BENCH_HIGH("vpshufb", "zmm"), BENCH_32_REGISTERS)
+BENCH_ARITHMETIC(lookup_int8_vpermb, "avx512f", BENCH_LOW("vpermb", "zmm") BENCH_HIGH("vpermb", "zmm"), BENCH_32_REGISTERS)
 
 // ---- what a block of 64 k of 4-bit codes takes in a tile of 48 columns: dots, shifts, look-ups, and the block's end, where every
 // sum is scaled, added to its total and started again.  No weights, activations or totals are read or written.
@@ -102,6 +103,11 @@ BENCH_TILE(tile_bf16,
   "vmovaps %%zmm25, %%zmm" sum "\n\t"
 BENCH_TILE(tile_int8,
            BENCH_REPEAT("8", BENCH_STEP_4(BENCH_LOW_CODES, BENCH_INT8) BENCH_STEP_4(BENCH_HIGH_CODES, BENCH_INT8))
+           BENCH_TOTALS_4(BENCH_INT8_TOTAL))
+// Level avx512bf16 needs no masks.
+#define BENCH_VPERMB "vpermb %%zmm24, %%zmm27, %%zmm28\n\t"
+BENCH_TILE(tile_int8_vpermb,
+           BENCH_REPEAT("8", BENCH_STEP_4(BENCH_VPERMB, BENCH_INT8) BENCH_STEP_4(BENCH_SHIFT BENCH_VPERMB, BENCH_INT8))
            BENCH_TOTALS_4(BENCH_INT8_TOTAL))
 // clang-format on
 
@@ -210,7 +216,11 @@ Contender tile_limit(Arithmetic what, const Problem& p) {
   Contender c = on_threads_of(p);
   if (loop_of(what).run == nullptr || lowbit::active_level() < lowbit::Level::avx512) return c;
   const double rows = what == Arithmetic::f32 ? 8 : 4, block = 2.0 * 48 * 64 * rows;
-  const auto run = what == Arithmetic::f32 ? tile_f32 : what == Arithmetic::bf16 ? tile_bf16 : tile_int8;
+  const bool vpermb = lowbit::active_level() >= lowbit::Level::avx512bf16;
+  const auto run = what == Arithmetic::f32    ? tile_f32
+                   : what == Arithmetic::bf16 ? tile_bf16
+                   : vpermb                   ? tile_int8_vpermb
+                                              : tile_int8;
   const std::size_t blocks = static_cast<std::size_t>(p.operations() / static_cast<double>(p.threads) / block) + 1;
   c.operations = static_cast<double>(blocks * p.threads) * block;
   c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, [&](std::size_t) { run(blocks); }); }});
@@ -220,9 +230,10 @@ Contender tile_limit(Arithmetic what, const Problem& p) {
 Contender lookup_limit(Arithmetic what, const Problem& p) {
   Contender c = on_threads_of(p);
   if (lowbit::active_level() < lowbit::Level::avx512) return c;
-  const Loop loop = what == Arithmetic::f32    ? Loop{lookup_f32, 16}
-                    : what == Arithmetic::bf16 ? Loop{lookup_bf16, 32}
-                                               : Loop{lookup_int8, 64};
+  const Loop loop = what == Arithmetic::f32 ? Loop{lookup_f32, 16}
+                    : what == Arithmetic::bf16
+                        ? Loop{lookup_bf16, 32}
+                        : Loop{lowbit::active_level() >= lowbit::Level::avx512bf16 ? lookup_int8_vpermb : lookup_int8, 64};
   const double weights = static_cast<double>(p.n) * static_cast<double>(p.k) / static_cast<double>(p.threads);
   const std::size_t turns = static_cast<std::size_t>(weights / loop.operations / instructions_per_turn) + 1;
   // Half a byte a code, and a float for 64 of them.

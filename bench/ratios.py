@@ -274,7 +274,7 @@ def limits_table(run):
                                           ("NF4 tile, int8", "limit/int8/nf4_tile", "rate", "{:.0f} Gop/s"),
                                           ("NF4 look-ups, f32 (vpermps)", "limit/f32/lookup", "bytes", "{:.0f} GB/s"),
                                           ("NF4 look-ups, bf16 (vpermw)", "limit/bf16/lookup", "bytes", "{:.0f} GB/s"),
-                                          ("NF4 look-ups, int8 (vpshufb)", "limit/int8/lookup", "bytes", "{:.0f} GB/s"),
+                                          ("NF4 look-ups, int8 (vpshufb or vpermb)", "limit/int8/lookup", "bytes", "{:.0f} GB/s"),
                                           ("L2 read", "limit/l2/read", "bytes", "{:.0f} GB/s"),
                                           ("L3 read", "limit/l3/read", "bytes", "{:.0f} GB/s"),
                                           ("DRAM read", "limit/dram/read", "bytes", "{:.1f} GB/s")):

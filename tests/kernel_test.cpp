@@ -387,6 +387,8 @@ TEST_CASE("floats become bfloat16 as the scalar code does it", "[convert]") {
   for (std::uint32_t high = 0; high <= 0xFFFFu; ++high)
     for (const std::uint32_t low : {0u, 1u, 0x7FFFu, 0x8000u, 0x8001u, 0xFFFFu})
       x.push_back(std::bit_cast<float>(high << 16 | low));
+  // And once more with the kinds mixed, so that a register holds subnormal numbers among others.
+  for (std::size_t i = 0, n = x.size(); i < n; ++i) x.push_back(x[i * 4099 % n]);
   std::vector<std::uint16_t> want(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) want[i] = lowbit::to_bfloat16(x[i]).bits;
   for_each_level([&](Level) {

@@ -378,6 +378,7 @@ struct Kernels {
   // By whether the elements are of 4 bits, and by Compute.
   void (*gemm_packed[2][3])(const PackedGemmArgs&) = {};
   void (*gemm_canonical[2][3])(const CanonicalGemmArgs&) = {};
+  // The one for the weights of `a`.
   void packed(Compute c, const PackedGemmArgs& a) const { gemm_packed[a.w.element == Element::four_bit][static_cast<int>(c)](a); }
   void canonical(Compute c, const CanonicalGemmArgs& a) const {
     gemm_canonical[a.w.element == Element::four_bit][static_cast<int>(c)](a);

@@ -11,7 +11,11 @@ namespace LOWBIT_ISA {
 
 struct simd : avx512vnni::simd {
   static constexpr bool native_bf16 = true;
-  static LOWBIT_INLINE bool any_subnormal(vf a) { return _mm512_fpclass_ps_mask(a, 0x20) != 0; }
+  // As bits: vfpclassps takes subnormal numbers for zeros where MXCSR does, as in programs linked with -ffast-math.
+  static LOWBIT_INLINE bool any_subnormal(vf a) {
+    const vi bits = as_int(a), exponent = _mm512_set1_epi32(0x7F800000), mantissa = _mm512_set1_epi32(0x007FFFFF);
+    return _mm512_mask_test_epi32_mask(_mm512_testn_epi32_mask(bits, exponent), bits, mantissa) != 0;
+  }
   static LOWBIT_INLINE void store_bf16(std::uint16_t* p, vf a) {
 #if defined(__GNUC__) || defined(__clang__)
     __m256i bits;
