@@ -15,7 +15,8 @@ Contender arithmetic_limit(Arithmetic what, const Problem& p);
 Contender tile_limit(Arithmetic what, const Problem& p);
 
 // Looks up as many 4-bit codes as `p` has weights, in registers alone, as a compute type needs them: vpermps (floats), vpermw
-// (pairs of bfloat16), vpshufb or vpermb (bytes).  In bytes of NF4 weights of block size 64: what a product with one row cannot exceed.
+// (pairs of bfloat16), vpshufb or vpermb (bytes).  In bytes of NF4 weights of block size 64: what a product with one row cannot
+// exceed.
 Contender lookup_limit(Arithmetic what, const Problem& p);
 
 enum class Memory { l2, l3, dram };
