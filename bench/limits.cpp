@@ -104,7 +104,7 @@ BENCH_TILE(tile_bf16,
 BENCH_TILE(tile_int8,
            BENCH_REPEAT("8", BENCH_STEP_4(BENCH_LOW_CODES, BENCH_INT8) BENCH_STEP_4(BENCH_HIGH_CODES, BENCH_INT8))
            BENCH_TOTALS_4(BENCH_INT8_TOTAL))
-// Level avx512bf16 needs no masks.
+// The same without masks.
 #define BENCH_VPERMB "vpermb %%zmm24, %%zmm27, %%zmm28\n\t"
 BENCH_TILE(tile_int8_vpermb,
            BENCH_REPEAT("8", BENCH_STEP_4(BENCH_VPERMB, BENCH_INT8) BENCH_STEP_4(BENCH_SHIFT BENCH_VPERMB, BENCH_INT8))
@@ -198,6 +198,9 @@ Contender on_threads_of(const Problem& p) {
   return c;
 }
 
+// Level avx512bf16 looks bytes up with vpermb.
+bool looks_up_with_vpermb() { return lowbit::active_level() >= lowbit::Level::avx512bf16; }
+
 }  // namespace
 
 Contender arithmetic_limit(Arithmetic what, const Problem& p) {
@@ -216,11 +219,8 @@ Contender tile_limit(Arithmetic what, const Problem& p) {
   Contender c = on_threads_of(p);
   if (loop_of(what).run == nullptr || lowbit::active_level() < lowbit::Level::avx512) return c;
   const double rows = what == Arithmetic::f32 ? 8 : 4, block = 2.0 * 48 * 64 * rows;
-  const bool vpermb = lowbit::active_level() >= lowbit::Level::avx512bf16;
-  const auto run = what == Arithmetic::f32    ? tile_f32
-                   : what == Arithmetic::bf16 ? tile_bf16
-                   : vpermb                   ? tile_int8_vpermb
-                                              : tile_int8;
+  const auto tile_of_bytes = looks_up_with_vpermb() ? tile_int8_vpermb : tile_int8;
+  const auto run = what == Arithmetic::f32 ? tile_f32 : what == Arithmetic::bf16 ? tile_bf16 : tile_of_bytes;
   const std::size_t blocks = static_cast<std::size_t>(p.operations() / static_cast<double>(p.threads) / block) + 1;
   c.operations = static_cast<double>(blocks * p.threads) * block;
   c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, [&](std::size_t) { run(blocks); }); }});
@@ -230,10 +230,10 @@ Contender tile_limit(Arithmetic what, const Problem& p) {
 Contender lookup_limit(Arithmetic what, const Problem& p) {
   Contender c = on_threads_of(p);
   if (lowbit::active_level() < lowbit::Level::avx512) return c;
-  const Loop loop = what == Arithmetic::f32 ? Loop{lookup_f32, 16}
-                    : what == Arithmetic::bf16
-                        ? Loop{lookup_bf16, 32}
-                        : Loop{lowbit::active_level() >= lowbit::Level::avx512bf16 ? lookup_int8_vpermb : lookup_int8, 64};
+  const auto lookup_of_bytes = looks_up_with_vpermb() ? lookup_int8_vpermb : lookup_int8;
+  const Loop loop = what == Arithmetic::f32    ? Loop{lookup_f32, 16}
+                    : what == Arithmetic::bf16 ? Loop{lookup_bf16, 32}
+                                               : Loop{lookup_of_bytes, 64};
   const double weights = static_cast<double>(p.n) * static_cast<double>(p.k) / static_cast<double>(p.threads);
   const std::size_t turns = static_cast<std::size_t>(weights / loop.operations / instructions_per_turn) + 1;
   // Half a byte a code, and a float for 64 of them.

@@ -94,9 +94,8 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   constexpr bool int8 = C::compute == Compute::int8;
   // Where few registers are left beside the totals, g++ 12 spills unless it is told (12 % with looked-up floats at four rows, and
   // with bfloat16 at two; twice the time with bytes at two where look-ups take no masks).
-  constexpr bool pins =
-      S::pins_sums || (keep && (R > 2 ? Source::decodes && C::compute == Compute::f32
-                                      : R == 2 && (Source::decodes ? C::compute != Compute::f32 : C::compute == Compute::bf16)));
+  constexpr bool pins = S::pins_sums || (keep && (R > 2 ? Source::decodes && C::compute == Compute::f32
+                                                        : R == 2 && (C::compute == Compute::bf16 || (Source::decodes && int8))));
   const auto at = [&](std::size_t v)
                       LOWBIT_INLINE_LAMBDA { return v / panel_registers * a.total_apart + v % panel_registers * S::lanes; };
   const auto table = Source::table(a.codebook);
