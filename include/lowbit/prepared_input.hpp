@@ -233,7 +233,10 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
         } else {
           list.size += kernel.find_outliers(x + r * stride, f.k, f.threshold, column);
         }
-        for (std::size_t i = before; i < list.size; ++i) list.value[i] = x[r * stride + list.column[i]];
+        for (std::size_t i = before; i < list.size; ++i) {
+          list.value[i] = x[r * stride + list.column[i]];
+          if (f.packed) list.column[i] = static_cast<std::uint32_t>(int8_byte(list.column[i]));
+        }
         b.outliers[begin + r].count = list.size - before;
       }
       QuantizeRowsArgs q;

@@ -61,6 +61,12 @@ constexpr std::size_t group_bytes(Element e) {
   }
   return 0;
 }
+// Where the int8 code of element k of a panel's first column stands: bytes from the panel's first group on.  The other columns
+// follow in dwords, so the last two bits say which byte of its dword it is.
+constexpr std::size_t int8_byte(std::size_t k) {
+  const std::size_t place = int8_place(k % group_k);
+  return k / group_k * group_bytes(Element::int8) + place / 4 * panel_cols * 4 + place % 4;
+}
 
 // The 16 values of a 4-bit format in the forms that kernels look up.
 struct alignas(64) CodebookTables {
@@ -161,7 +167,7 @@ struct CanonicalWeights {
 // ---- activations and epilogue ---------------------------------------------------------------------------------------
 // What is taken out of the int8 codes of a row and multiplied in float.
 struct OutlierRow {
-  const std::uint32_t* column = nullptr;
+  const std::uint32_t* column = nullptr;  // packed: int8_byte() of it
   const float* value = nullptr;
   std::size_t count = 0;
 };

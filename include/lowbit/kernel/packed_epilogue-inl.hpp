@@ -23,12 +23,11 @@ LOWBIT_INLINE void outlier_products(const std::uint8_t* panel, const OutlierRow*
     typename S::vf acc[R][V];
     LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) { LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = S::zero(); }
     for (std::size_t o = 0; o < x[0].count; ++o) {
-      const std::size_t k = x[0].column[o], place = int8_place(k % group_k), dword = place / 4;
-      const int position = static_cast<int>(place % 4);
-      const std::uint8_t* q = panel + k / group_k * group_bytes(Element::int8) + (dword * panel_cols + c) * 4;
+      const std::uint32_t byte_of_column = x[0].column[o], position = byte_of_column % 4;
+      const std::uint8_t* q = panel + (byte_of_column - position) + c * 4;
       typename S::vf code[V];
       LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
-        const typename S::vi b = S::shift_right(S::iload(q + v * S::lanes * 4), 8 * position);
+        const typename S::vi b = S::shift_right(S::iload(q + v * S::lanes * 4), static_cast<int>(8 * position));
         code[v] = S::to_float(S::isub(S::iand(b, byte), bias));
       }
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
@@ -91,13 +90,17 @@ LOWBIT_NOINLINE inline std::size_t finish_outliers(const PackedGemmArgs& a, cons
   const float* scale = reinterpret_cast<const float*>(panel);
   const float* residual = a.epilogue.residual ? a.epilogue.residual + row * a.epilogue.residual_stride + column : nullptr;
   float* y = a.y + row * a.y_stride + column;
+  // Held here: a store to y might change them, for all the compiler knows.
+  const std::size_t y_stride = a.y_stride, residual_stride = a.epilogue.residual_stride;
+  const float factor = a.w.scale_factor;
+  float row_scales[outlier_rows];
+  for (std::size_t r = 0; r < outlier_rows && r < rows; ++r) row_scales[r] = result_scale(a.w, a.x, Compute::int8, row + r);
   return shared_outlier_products(panel + a.w.head_bytes(), a.x.outliers + row, rows,
                                  [&](std::size_t r, std::size_t c, S::vf extra) LOWBIT_INLINE_LAMBDA {
-                                   const S::vf row_scale = S::set1(result_scale(a.w, a.x, Compute::int8, row + r));
-                                   S::vf f = with_outliers(S::load(total + r * panel_cols + c), row_scale, extra, a.w.scale_factor,
-                                                           S::load(scale + c), S::load(bias + c));
-                                   if (residual) f = S::add(f, S::load(residual + r * a.epilogue.residual_stride + c));
-                                   S::store(y + r * a.y_stride + c, f);
+                                   S::vf f = with_outliers(S::load(total + r * panel_cols + c), S::set1(row_scales[r]), extra,
+                                                           factor, S::load(scale + c), S::load(bias + c));
+                                   if (residual) f = S::add(f, S::load(residual + r * residual_stride + c));
+                                   S::store(y + r * y_stride + c, f);
                                  });
 }
 
