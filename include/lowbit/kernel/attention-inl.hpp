@@ -44,17 +44,6 @@ struct AttentionHead {
   float* inverse;             // [lanes]: 1 / sum of the weights
 };
 
-// transposed = the rows q, lanes of them, times factor.
-LOWBIT_NOINLINE inline void transpose_queries(const AttentionHead& h, const float* q, std::size_t stride, float factor) {
-  using S = simd;
-  constexpr std::size_t L = S::lanes;
-  for (std::size_t d = 0; d < h.padded; d += L) {
-    typename S::vf column[L];
-    S::load_transposed(q + d, stride, column);
-    LOWBIT_UNROLL for (std::size_t i = 0; i < L; ++i) S::store(h.transposed + (d + i) * L, S::mul(column[i], S::set1(factor)));
-  }
-}
-
 // The query of lane i sees the positions below begin + i + 1.
 LOWBIT_INLINE simd::vf positions_seen(std::size_t begin) {
   static constexpr float lane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -159,10 +148,10 @@ inline void attention(const AttentionArgs& a) {
     begin = end - a.first_query > L ? end - L : a.first_query;
     const float* q = a.q + begin * a.stride;
     if (end - begin == L && h.depth == h.padded) {
-      transpose_queries(h, q, a.stride, a.scale * log2_e);
+      transpose(q, L, h.padded, a.stride, h.transposed, L, a.scale * log2_e);
     } else {
       stage_rows(q, a.stride, end - begin, a.depth, h.queries, L, h.padded);
-      transpose_queries(h, h.queries, h.padded, a.scale * log2_e);
+      transpose(h.queries, L, h.padded, h.padded, h.transposed, L, a.scale * log2_e);
     }
     softmax_weights(h, begin, end);
     for (std::size_t first = begin; first < end; first += query_tile) {

@@ -3,6 +3,7 @@
 #include "lowbit/kernel/math-inl.hpp"
 #include "lowbit/kernel/embed-inl.hpp"
 #include "lowbit/kernel/layer_norm-inl.hpp"
+#include "lowbit/kernel/transpose-inl.hpp"
 #include "lowbit/kernel/attention-inl.hpp"
 #include "lowbit/kernel/training-inl.hpp"
 #include "lowbit/kernel/attention_backward-inl.hpp"

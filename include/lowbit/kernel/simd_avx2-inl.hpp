@@ -3,6 +3,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
+#include "lowbit/kernel/simd_strip256-inl.hpp"
 namespace lowbit {
 namespace detail {
 inline namespace LOWBIT_ABI {
@@ -178,29 +179,9 @@ struct simd {
   static LOWBIT_INLINE vf times_pow2(vf p, vf n) {
     return as_float(_mm256_add_epi32(as_int(p), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23)));
   }
-  static LOWBIT_INLINE void load_transposed(const float* p, std::size_t stride, vf* column) {
-    vf a[8], b[8];
-    LOWBIT_UNROLL for (std::size_t i = 0; i < 8; ++i) a[i] = load(p + i * stride);
-    LOWBIT_UNROLL for (std::size_t i = 0; i < 8; i += 2) {
-      b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
-      b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
-    }
-    LOWBIT_UNROLL for (std::size_t i = 0; i < 8; i += 4) {
-      a[i] = pairs_low(b[i], b[i + 2]);
-      a[i + 1] = pairs_high(b[i], b[i + 2]);
-      a[i + 2] = pairs_low(b[i + 1], b[i + 3]);
-      a[i + 3] = pairs_high(b[i + 1], b[i + 3]);
-    }
-    LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) {
-      column[j] = _mm256_permute2f128_ps(a[j], a[4 + j], 0x20);
-      column[4 + j] = _mm256_permute2f128_ps(a[j], a[4 + j], 0x31);
-    }
-  }
-  static LOWBIT_INLINE vf pairs_low(vf a, vf b) {
-    return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
-  }
-  static LOWBIT_INLINE vf pairs_high(vf a, vf b) {
-    return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+  static constexpr std::size_t strip_rows = 8;
+  static LOWBIT_INLINE void transpose_strip(const float* from, std::size_t stride, float* to, std::size_t to_stride, float factor) {
+    transpose_8x4(from, stride, to, to_stride, factor);
   }
 
   // ---- for rows of canonical weights ----

@@ -3,6 +3,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
+#include "lowbit/kernel/simd_strip256-inl.hpp"
 namespace lowbit {
 namespace detail {
 inline namespace LOWBIT_ABI {
@@ -170,29 +171,9 @@ struct simd {
   static LOWBIT_INLINE vf times_pow2(vf p, vf n) { return _mm512_scalef_ps(p, n); }
   // Lane i of column[j] = p[i * stride + j]: a square of lanes x lanes.  Four columns at a time: 128 bits of rows i, 4 + i, 8 + i
   // and 12 + i are read into one register, which takes no shuffle, and then turned within their 128 bits.
-  static LOWBIT_INLINE void load_transposed(const float* p, std::size_t stride, vf* column) {
-    LOWBIT_UNROLL for (std::size_t j = 0; j < 16; j += 4) {
-      vf a[4];
-      LOWBIT_UNROLL for (std::size_t i = 0; i < 4; ++i) {
-        const float* row = p + i * stride + j;
-        a[i] = _mm512_broadcast_f32x4(_mm_loadu_ps(row));
-        a[i] = _mm512_mask_broadcast_f32x4(a[i], 0x00F0, _mm_loadu_ps(row + 4 * stride));
-        a[i] = _mm512_mask_broadcast_f32x4(a[i], 0x0F00, _mm_loadu_ps(row + 8 * stride));
-        a[i] = _mm512_mask_broadcast_f32x4(a[i], 0xF000, _mm_loadu_ps(row + 12 * stride));
-      }
-      const vf low0 = _mm512_unpacklo_ps(a[0], a[1]), low1 = _mm512_unpacklo_ps(a[2], a[3]);
-      const vf high0 = _mm512_unpackhi_ps(a[0], a[1]), high1 = _mm512_unpackhi_ps(a[2], a[3]);
-      column[j] = pairs_low(low0, low1);
-      column[j + 1] = pairs_high(low0, low1);
-      column[j + 2] = pairs_low(high0, high1);
-      column[j + 3] = pairs_high(high0, high1);
-    }
-  }
-  static LOWBIT_INLINE vf pairs_low(vf a, vf b) {
-    return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
-  }
-  static LOWBIT_INLINE vf pairs_high(vf a, vf b) {
-    return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+  static constexpr std::size_t strip_rows = 8;
+  static LOWBIT_INLINE void transpose_strip(const float* from, std::size_t stride, float* to, std::size_t to_stride, float factor) {
+    transpose_8x4(from, stride, to, to_stride, factor);
   }
 
   // ---- for rows of canonical weights ----

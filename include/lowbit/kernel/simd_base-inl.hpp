@@ -302,11 +302,13 @@ struct simd {
 
   // ---- what the rest of a transformer needs ----
   static LOWBIT_INLINE vf times_pow2(const vf& p, const vf& n) { return as_float(as_int(p) + shift_left<23>(to_int(n))); }
-  static LOWBIT_INLINE void load_transposed(const float* p, std::size_t stride, vf* column) {
-    for (std::size_t j = 0; j < lanes; ++j) {
+  // to (4, strip_rows) = from (strip_rows, 4) * factor, transposed.
+  static constexpr std::size_t strip_rows = lanes;
+  static LOWBIT_INLINE void transpose_strip(const float* from, std::size_t stride, float* to, std::size_t to_stride, float factor) {
+    for (std::size_t j = 0; j < 4; ++j) {
       float t[lanes];
-      for (std::size_t i = 0; i < lanes; ++i) t[i] = p[i * stride + j];
-      column[j] = load(t);
+      for (std::size_t i = 0; i < lanes; ++i) t[i] = from[i * stride + j];
+      store(to + j * to_stride, load(t) * vf(factor));
     }
   }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What training needs beside products and attention: transposes, sums of rows, the gradients of layer normalization, GELU and
+// What training needs beside products and attention: sums of rows, the gradients of layer normalization, GELU and
 // cross-entropy, and AdamW.  Included once per instruction set, by targets.hpp only.
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
@@ -20,21 +20,6 @@ LOWBIT_INLINE simd::vf load_some(const float* p, std::integral_constant<std::siz
 LOWBIT_INLINE simd::vf load_some(const float* p, std::size_t n) { return simd::load_n(p, n); }
 LOWBIT_INLINE void store_some(float* p, simd::vf a, std::integral_constant<std::size_t, simd::lanes>) { simd::store(p, a); }
 LOWBIT_INLINE void store_some(float* p, simd::vf a, std::size_t n) { simd::store_n(p, a, n); }
-
-inline void transpose(const float* from, std::size_t rows, std::size_t cols, std::size_t stride, float* to, std::size_t to_stride,
-                      float factor = 1.0f) {
-  using S = simd;
-  constexpr std::size_t L = S::lanes;
-  const std::size_t full_rows = rows / L * L, full_cols = cols / L * L;
-  for (std::size_t r = 0; r < full_rows; r += L)
-    for (std::size_t c = 0; c < full_cols; c += L) {
-      typename S::vf column[L];
-      S::load_transposed(from + r * stride + c, stride, column);
-      LOWBIT_UNROLL for (std::size_t i = 0; i < L; ++i) S::store(to + (c + i) * to_stride + r, S::mul(column[i], S::set1(factor)));
-    }
-  for (std::size_t r = 0; r < rows; ++r)
-    for (std::size_t c = r < full_rows ? full_cols : 0; c < cols; ++c) to[c * to_stride + r] = from[r * stride + c] * factor;
-}
 
 inline void decode_codes(const std::int8_t* codes, float scale, float* out, std::size_t n) {
   using S = simd;
