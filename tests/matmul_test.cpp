@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <limits>
 #include <memory>
@@ -329,14 +330,33 @@ TEST_CASE("threads and executors change no bit, and the executor that is given i
     });
 }
 
-TEST_CASE("one or two rows are cut where the weights are worth several threads, and no bit changes", "[order]") {
+// Runs tasks in another thread, which does something else after each.
+class InterruptedExecutor final : public lowbit::Executor {
+ public:
+  explicit InterruptedExecutor(std::function<void()> other) : other_(std::move(other)) {}
+  std::size_t concurrency() const override { return 8; }
+  void run(std::size_t count, lowbit::TaskRef task) override {
+    std::thread([&] {
+      for (std::size_t i = 0; i < count; ++i) {
+        task(i);
+        other_();
+      }
+    }).join();
+  }
+
+ private:
+  std::function<void()> other_;
+};
+
+// Up to 16 rows every thread converts for itself, and may have other products between two of its parts.
+TEST_CASE("a few rows are cut where the weights are worth several threads, and no bit changes", "[order]") {
   Random random(18);
   const std::size_t n = 1100, k = 1024;  // 4-bit codes alone are worth four threads
-  const Floats x = random.normals(2 * k);
+  const Floats x = random.normals(17 * k), other = random.normals(3 * k);
   lowbit::ThreadPool two(2), seven(7);
   for (const Weights& w : one_of_every_kind(n, k, random))
     for_each_way(w, [&](Compute compute, bool packed) {
-      for (const std::size_t m : Sizes{1, 2}) {
+      for (const std::size_t m : Sizes{1, 2, 5, 16, 17}) {
         const Floats rows(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(m * k));
         lowbit::SerialExecutor serial;
         MatmulOptions options;
@@ -349,6 +369,15 @@ TEST_CASE("one or two rows are cut where the weights are worth several threads, 
           CHECK(bits_of(run_product(rows, m, w, packed, options)) == bits_of(want));
         }
         CHECK(backward.most >= 4);
+        if (m > 16) continue;
+        for (lowbit::Executor* executor : std::initializer_list<lowbit::Executor*>{&serial, &backward}) {
+          MatmulOptions others = options;
+          others.executor = executor;
+          InterruptedExecutor interrupted([&] { run_product(other, 3, w, packed, others); });
+          MatmulOptions own = options;
+          own.executor = &interrupted;
+          CHECK(bits_of(run_product(rows, m, w, packed, own)) == bits_of(want));
+        }
       }
     });
 }
