@@ -109,7 +109,52 @@ BENCH_TILE(tile_int8,
 BENCH_TILE(tile_int8_vpermb,
            BENCH_REPEAT("8", BENCH_STEP_4(BENCH_VPERMB, BENCH_INT8) BENCH_STEP_4(BENCH_SHIFT BENCH_VPERMB, BENCH_INT8))
            BENCH_TOTALS_4(BENCH_INT8_TOTAL))
+// One and two rows: every look-up serves as many dots, over as many registers of columns as kernels take (two panels, four for one
+// row of bf16).  Registers as with 4 rows.
+#define BENCH_STEP_2(look, dot)                                                                                          \
+  look dot("0") dot("1") look dot("2") dot("3") look dot("4") dot("5") look dot("6") dot("7") look dot("8") dot("9")      \
+  look dot("10") dot("11")
+#define BENCH_STEP_1(look, dot) look dot("0") look dot("1") look dot("2") look dot("3") look dot("4") look dot("5")
+#define BENCH_STEP_1_WIDE(look, dot) BENCH_STEP_1(look, dot) \
+  look dot("6") look dot("7") look dot("8") look dot("9") look dot("10") look dot("11")
+#define BENCH_TOTALS_1(op) op("0", "12") op("1", "13") op("2", "14") op("3", "15") op("4", "16") op("5", "17")
+#define BENCH_F32_TILE(name, step, totals)                                                                                          \
+  BENCH_TILE(name, BENCH_REPEAT("8", step(BENCH_VPERMPS, BENCH_FMA) BENCH_REPEAT("7", step(BENCH_SHIFT BENCH_VPERMPS, BENCH_FMA))) \
+                   totals(BENCH_BF16_TOTAL))
+#define BENCH_BF16_TILE(name, step, totals)                                                                                         \
+  BENCH_TILE(name, BENCH_REPEAT("8", step(BENCH_VPERMW, BENCH_BF16) BENCH_REPEAT("3", step(BENCH_SHIFT BENCH_VPERMW, BENCH_BF16))) \
+                   totals(BENCH_BF16_TOTAL))
+#define BENCH_INT8_TILE(name, step, totals, low, high) \
+  BENCH_TILE(name, BENCH_REPEAT("8", step(low, BENCH_INT8) step(high, BENCH_INT8)) totals(BENCH_INT8_TOTAL))
+BENCH_F32_TILE(tile_f32_2, BENCH_STEP_2, BENCH_TOTALS_4)
+BENCH_F32_TILE(tile_f32_1, BENCH_STEP_1, BENCH_TOTALS_1)
+BENCH_BF16_TILE(tile_bf16_2, BENCH_STEP_2, BENCH_TOTALS_4)
+BENCH_BF16_TILE(tile_bf16_1, BENCH_STEP_1_WIDE, BENCH_TOTALS_4)
+BENCH_INT8_TILE(tile_int8_2, BENCH_STEP_2, BENCH_TOTALS_4, BENCH_LOW_CODES, BENCH_HIGH_CODES)
+BENCH_INT8_TILE(tile_int8_1, BENCH_STEP_1, BENCH_TOTALS_1, BENCH_LOW_CODES, BENCH_HIGH_CODES)
+BENCH_INT8_TILE(tile_int8_vpermb_2, BENCH_STEP_2, BENCH_TOTALS_4, BENCH_VPERMB, BENCH_SHIFT BENCH_VPERMB)
+BENCH_INT8_TILE(tile_int8_vpermb_1, BENCH_STEP_1, BENCH_TOTALS_1, BENCH_VPERMB, BENCH_SHIFT BENCH_VPERMB)
 // clang-format on
+
+// Level avx512bf16 looks bytes up with vpermb.
+bool looks_up_with_vpermb() { return lowbit::active_level() >= lowbit::Level::avx512bf16; }
+
+// What kernels take for m rows of x: so many rows and registers of columns at a time.
+struct Tile {
+  void (*run)(std::size_t);
+  double rows, registers;
+};
+Tile tile_of(Arithmetic what, std::size_t m) {
+  const bool vpermb = looks_up_with_vpermb();
+  switch (what) {
+    case Arithmetic::f32: return m == 1 ? Tile{tile_f32_1, 1, 6} : m < 4 ? Tile{tile_f32_2, 2, 6} : Tile{tile_f32, 8, 3};
+    case Arithmetic::bf16: return m == 1 ? Tile{tile_bf16_1, 1, 12} : m < 4 ? Tile{tile_bf16_2, 2, 6} : Tile{tile_bf16, 4, 3};
+    case Arithmetic::int8: break;
+  }
+  if (m == 1) return {vpermb ? tile_int8_vpermb_1 : tile_int8_1, 1, 6};
+  if (m < 4) return {vpermb ? tile_int8_vpermb_2 : tile_int8_2, 2, 6};
+  return {vpermb ? tile_int8_vpermb : tile_int8, 4, 3};
+}
 
 struct Loop {
   void (*run)(std::size_t) = nullptr;
@@ -198,9 +243,6 @@ Contender on_threads_of(const Problem& p) {
   return c;
 }
 
-// Level avx512bf16 looks bytes up with vpermb.
-bool looks_up_with_vpermb() { return lowbit::active_level() >= lowbit::Level::avx512bf16; }
-
 }  // namespace
 
 Contender arithmetic_limit(Arithmetic what, const Problem& p) {
@@ -215,15 +257,17 @@ Contender arithmetic_limit(Arithmetic what, const Problem& p) {
   return c;
 }
 
+constexpr double nf4_bytes = 0.5 + 4.0 / 64;  // half a byte a code, and a float for 64 of them
+
 Contender tile_limit(Arithmetic what, const Problem& p) {
   Contender c = on_threads_of(p);
   if (loop_of(what).run == nullptr || lowbit::active_level() < lowbit::Level::avx512) return c;
-  const double rows = what == Arithmetic::f32 ? 8 : 4, block = 2.0 * 48 * 64 * rows;
-  const auto tile_of_bytes = looks_up_with_vpermb() ? tile_int8_vpermb : tile_int8;
-  const auto run = what == Arithmetic::f32 ? tile_f32 : what == Arithmetic::bf16 ? tile_bf16 : tile_of_bytes;
+  const Tile tile = tile_of(what, p.m);
+  const double weights = 64 * 16 * tile.registers, block = 2 * weights * tile.rows;
   const std::size_t blocks = static_cast<std::size_t>(p.operations() / static_cast<double>(p.threads) / block) + 1;
   c.operations = static_cast<double>(blocks * p.threads) * block;
-  c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, [&](std::size_t) { run(blocks); }); }});
+  if (p.m == 1) c.bytes = static_cast<double>(blocks * p.threads) * weights * nf4_bytes;
+  c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, [&](std::size_t) { tile.run(blocks); }); }});
   return c;
 }
 
@@ -236,8 +280,7 @@ Contender lookup_limit(Arithmetic what, const Problem& p) {
                                                : Loop{lookup_of_bytes, 64};
   const double weights = static_cast<double>(p.n) * static_cast<double>(p.k) / static_cast<double>(p.threads);
   const std::size_t turns = static_cast<std::size_t>(weights / loop.operations / instructions_per_turn) + 1;
-  // Half a byte a code, and a float for 64 of them.
-  c.bytes = static_cast<double>(turns * p.threads) * instructions_per_turn * loop.operations * (0.5 + 4.0 / 64);
+  c.bytes = static_cast<double>(turns * p.threads) * instructions_per_turn * loop.operations * nf4_bytes;
   c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, [&](std::size_t) { loop.run(turns); }); }});
   return c;
 }

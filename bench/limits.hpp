@@ -11,7 +11,8 @@ enum class Arithmetic { f32, bf16, int8 };
 Contender arithmetic_limit(Arithmetic what, const Problem& p);
 
 // As many operations as `p` has, as a tile of a product with NF4 weights of block size 64 does them: dots, shifts, look-ups and the
-// ends of blocks, on registers alone.  8 rows, whose totals have no registers and are not counted; in bf16 and int8 compute 4.
+// ends of blocks, on registers alone.  As kernels take rows: 8, whose totals have no registers and are not counted, in bf16 and
+// int8 compute 4, and one or two where there are no more.  For one row in bytes of weights as well.
 Contender tile_limit(Arithmetic what, const Problem& p);
 
 // Looks up as many 4-bit codes as `p` has weights, in registers alone, as a compute type needs them: vpermps (floats), vpermw

@@ -255,11 +255,11 @@ def one_row(run, t):
         cold, share, hot = run.bandwidth(key, t, "/cold"), run.share_of_dram(key, t), run.bandwidth(key, t, "/hot")
         if cold is None and hot is None:
             continue
-        # What the look-ups of 4-bit codes alone would take.
-        lookups = run.bandwidth(f"limit/{key.split('/')[2]}/lookup", t, "/hot") if key.startswith("lowbit/nf4") else None
+        # What the work of 4-bit codes on registers alone would take.
+        tile = run.bandwidth(f"limit/{key.split('/')[2]}/nf4_tile", t, "/hot") if key.startswith("lowbit/nf4") else None
         rows.append([key, show(cold, "{:.1f}"), show(share[0] if share else None), show(min(share[1]) if share else None),
-                     show(hot, "{:.1f}"), show(lookups, "{:.0f}")])
-    return table(["M = 1", "cold, GB/s", "share of the DRAM limit", "worst shape", "hot, GB/s", "look-ups allow"], rows)
+                     show(hot, "{:.1f}"), show(tile, "{:.1f}")])
+    return table(["M = 1", "cold, GB/s", "share of the DRAM limit", "worst shape", "hot, GB/s", "the tile allows"], rows)
 
 
 def limits_table(run):
@@ -278,7 +278,8 @@ def limits_table(run):
                                           ("L2 read", "limit/l2/read", "bytes", "{:.0f} GB/s"),
                                           ("L3 read", "limit/l3/read", "bytes", "{:.0f} GB/s"),
                                           ("DRAM read", "limit/dram/read", "bytes", "{:.1f} GB/s")):
-            cases = [(c[quantity], c["label"]) for n, c in run.cases.items() if n.startswith(key + "/") and f"/t{t}" in n]
+            cases = [(c[quantity], c["label"]) for n, c in run.cases.items() if n.startswith(key + "/") and f"/t{t}" in n
+                     and not (key.endswith("nf4_tile") and int(NAME.match(n)["m"]) < 4)]  # the tile of many rows
             if not cases:
                 continue
             best = max(cases)
@@ -334,6 +335,57 @@ def levels_table(run):
             cells = [run.pooled(key, f"lowbit@{level}/f32/f32", m, rest="/hot" if m == 1 else "") for m in [1] + ROWS]
             rows.append([key] + [show(c[0] if c else None) for c in cells])
     return table(["against f32 of the level; M ="] + [str(m) for m in [1] + ROWS], rows)
+
+
+def rooflines(run, targets):
+    """For what is missed against the peers: the rate that was wanted, and what the machine allows."""
+    rows = []
+
+    def row(what, where, wanted, compute, tile, sizes, reached):
+        """`sizes`: of a key, its rate at this size."""
+        instruction, tile = sizes(f"limit/{compute}/registers"), sizes(f"limit/{compute}/nf4_tile") if tile else None
+        bound = tile or instruction
+        rows.append([what, where, show(wanted, "{:.0f}"), show(instruction, "{:.0f}"), show(tile, "{:.0f}"), show(reached, "{:.0f}"),
+                     show(bound and wanted / bound), show(bound and reached / bound)])
+
+    for target in targets["pooled"]:
+        compute, tile = target["ours"].split("/")[2], "/nf4/" in target["ours"]
+        for m, wanted in target["wanted"].items():
+            found = run.pooled(target["ours"], target["against"], m)
+            if found is None:
+                continue
+            if found[0] < wanted:
+                reached = run.rate(target["ours"], m)
+                row(target["what"], f"M = {m}", reached * wanted / found[0], compute, tile, lambda k: run.rate(k, m), reached)
+            for shape, value in zip(LAYERS, found[1]):
+                single = targets["single_shape"] * wanted
+                if value < single:
+                    reached = run.get(f"{target['ours']}/{shape}x{m}/t1", "rate")
+                    row(target["what"], f"{shape}x{m} alone", reached * single / value, compute, tile,
+                        lambda k: run.get(f"{k}/{shape}x{m}/t1", "rate"), reached)
+    return table(["missed against a peer", "", "GFLOP/s wanted", "the instruction", "the tile", "reached", "wanted of the bound",
+                  "reached of it"], rows) if rows else ""
+
+
+def one_row_rooflines(run, targets):
+    """The same for one row.  From memory, a product takes at least as long as the slower of reading and computing, and at most both."""
+    cold_rows, hot_rows = [], []
+    one, l2, l3 = targets["one_row"], run.l2(), run.bandwidth("limit/l3/read", 1, "/hot")
+    for kernel in one["kernels"]:
+        key = run.best_compute(kernel["ours"], 1, "/cold")
+        cold, hot, share = run.bandwidth(key, 1, "/cold"), run.bandwidth(key, 1, "/hot"), run.share_of_dram(key)
+        if cold and hot and share and share[0] < kernel["cold"]:
+            memory = cold / share[0]
+            cold_rows.append([kernel["what"]] + [show(v, "{:.1f}") for v in
+                                                 (kernel["cold"] * memory, memory, hot, 1 / (1 / memory + 1 / hot), min(memory, hot), cold)])
+        key = run.best_compute(kernel["ours"], 1, "/hot")
+        hot, wanted = run.bandwidth(key, 1, "/hot"), l2 and kernel["hot"] * min(1, l2 / one["l2"])
+        if hot and wanted and hot < wanted:
+            tile = run.bandwidth(f"limit/{key.split('/')[2]}/nf4_tile", 1, "/hot") if "/nf4" in key else None
+            hot_rows.append([kernel["what"]] + [show(v, "{:.1f}") for v in (wanted, l2, l3, tile, hot)])
+    return [table(head, rows) for head, rows in
+            ((["missed from memory, GB/s", "wanted", "memory alone", "hot", "one after the other", "both at once", "reached"], cold_rows),
+             (["missed hot, GB/s", "wanted", "L2", "L3", "the tile", "reached"], hot_rows)) if rows]
 
 
 def model_section(model):
@@ -396,6 +448,11 @@ def page(run, others, model, targets, check):
     out.append(f"\n## Targets\n\n{check.done} compared, {len(check.missed)} missed, {len(check.absent)} not measured.\n")
     if check.missed:
         out.append("\n" + "".join(f"- {line}\n" for line in check.missed))
+    bodies = [b for b in [rooflines(run, targets)] + one_row_rooflines(run, targets) if b] if run else []
+    if bodies:
+        out.append("\n### What the machine allows\n\nOf this run. The bound is the tile where weights are NF4 (its look-ups and block "
+                   "ends, on registers alone), else the instruction; where more than 1.00 of it is wanted, no kernel can reach it. "
+                   "docs/limits.md has the rest.\n\n" + "\n".join(bodies))
     return "".join(out)
 
 

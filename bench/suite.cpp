@@ -64,7 +64,7 @@ class Builder {
   void limits() {
     if (problem_.m > 1) add("limit", {{"f32", "registers"}, {"bf16", "registers"}, {"int8", "registers"}});
     if (problem_.m > 1 && problem_.threads > 1) add("limit", {{"line", "handover"}});
-    if (problem_.m >= 4) add("limit", {{"f32", "nf4_tile"}, {"bf16", "nf4_tile"}, {"int8", "nf4_tile"}});
+    if (!problem_.cold) add("limit", {{"f32", "nf4_tile"}, {"bf16", "nf4_tile"}, {"int8", "nf4_tile"}});
     if (problem_.m == 1 && problem_.cold) add("limit", {{"dram", "read"}});
     if (problem_.m == 1 && !problem_.cold)
       add("limit", {{"l2", "read"}, {"l3", "read"}, {"f32", "lookup"}, {"bf16", "lookup"}, {"int8", "lookup"}});
