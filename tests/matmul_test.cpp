@@ -361,6 +361,7 @@ TEST_CASE("a few rows are cut where the weights are worth several threads, and n
         lowbit::SerialExecutor serial;
         MatmulOptions options;
         options.compute = compute;
+        options.outlier_threshold = 2.5f;
         options.executor = &serial;
         const Floats want = run_product(rows, m, w, packed, options);
         BackwardExecutor backward(64);

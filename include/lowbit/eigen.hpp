@@ -38,7 +38,7 @@ MatrixView<float> mutable_view_of(Eigen::DenseBase<Derived>& matrix) {
 }
 
 // y (m, out) = x (m, in) w^T, as lowbit::matmul, on Eigen's memory: nothing is copied.
-// y must have its size; throws InvalidArgument if shapes do not match.  Thread safe.
+// y must have its size and not be x; throws InvalidArgument if shapes do not match.  Thread safe.
 template <class X, class Weights, class Y>
 MatmulPlan matmul(const Eigen::DenseBase<X>& x, const Weights& w, Eigen::DenseBase<Y>& y, const MatmulOptions& options = {}) {
   return matmul(view_of(x), w, mutable_view_of(y), options);

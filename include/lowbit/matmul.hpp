@@ -155,8 +155,9 @@ inline std::size_t product_worth(std::size_t panels, std::size_t per_column, std
 
 // The activations of a call: prepared before, or converted by the call's threads together, or, where they are few, by every thread
 // for itself when its first part asks for them.  A line that another core has just written is waited for as long as the conversion
-// of 500 activations takes: for up to own_rows rows of int8 on 2 to 16 threads, converting often gains up to 5 % on Zen 4 (20 %
-// where its threads share no cache) and 5 to 25 % on Sapphire Rapids; more rows gain nothing or lose.
+// of 500 activations takes: up to own_rows rows in int8 are 0 to 5 % faster on two threads of Zen 4 (20 % where these share no
+// cache), and 5 to 25 % on 2 to 16 threads of Sapphire Rapids; more rows gain nothing or lose.  Where all rows must be looked
+// through first (LLM.int8()'s outliers per call), that is done once.
 class CallInput {
  public:
   CallInput(const Product& p, const InputForm& form, const Kernels& kernel, Executor& executor)
@@ -236,7 +237,7 @@ inline void run_staggered(const Product& p, Compute compute, const InputForm& fo
     run_parts(executor, rows, rows * p.rows / (1u << 14), [&](std::size_t begin, std::size_t end) {
       AlignedBuffer<float>& row = thread_workspace().row;
       row.grow(filled * phases);
-      const Activations x = input.activations();
+      const Activations x = compute == Compute::int8 ? input.activations() : Activations{};  // for the scales of its rows
       for (std::size_t r = begin; r < end; ++r) {
         float* out = y.row(first + r);
         const float scale = result_scale(w, x, compute, first + r);

@@ -60,8 +60,7 @@ struct StaggeredChunks {
 
   void set(const Stagger& s, std::size_t c) {
     if (stagger == s && chunk == c) return;
-    stagger = s;
-    chunk = c;
+    stagger = {};  // until all is there
     const std::size_t slots = s.chunk_slots(c);
     begin.assign(s.phases * slots, 0);
     end.assign(s.phases * slots, 0);
@@ -77,6 +76,8 @@ struct StaggeredChunks {
         length = c;
       }
     }
+    stagger = s;
+    chunk = c;
   }
 };
 

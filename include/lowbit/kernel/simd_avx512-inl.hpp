@@ -169,8 +169,6 @@ struct simd {
   // ---- what the rest of a transformer needs ----
   // p * 2^n where n is integral, and p, the result and 2^n are normal.  NaN in p stays.
   static LOWBIT_INLINE vf times_pow2(vf p, vf n) { return _mm512_scalef_ps(p, n); }
-  // Lane i of column[j] = p[i * stride + j]: a square of lanes x lanes.  Four columns at a time: 128 bits of rows i, 4 + i, 8 + i
-  // and 12 + i are read into one register, which takes no shuffle, and then turned within their 128 bits.
   static constexpr std::size_t strip_rows = 8;
   static LOWBIT_INLINE void transpose_strip(const float* from, std::size_t stride, float* to, std::size_t to_stride, float factor) {
     transpose_8x4(from, stride, to, to_stride, factor);
