@@ -88,11 +88,12 @@ BENCH_TILE(tile_f32,
 // bf16: sums 0 to 11, totals 12 to 23, and as f32.
 #define BENCH_VPERMW "vpermw %%zmm24, %%zmm27, %%zmm28\n\t"
 #define BENCH_BF16(r) "vdpbf16ps %%zmm25, %%zmm28, %%zmm" r "\n\t"
-#define BENCH_BF16_TOTAL(sum, total) \
+#define BENCH_FLOAT_TOTAL(sum, total) \
   "vfmadd231ps %%zmm" sum ", %%zmm29, %%zmm" total "\n\tvpxord %%zmm" sum ", %%zmm" sum ", %%zmm" sum "\n\t"
-BENCH_TILE(tile_bf16,
-           BENCH_REPEAT("8", BENCH_STEP_4(BENCH_VPERMW, BENCH_BF16) BENCH_REPEAT("3", BENCH_STEP_4(BENCH_SHIFT BENCH_VPERMW, BENCH_BF16)))
-           BENCH_TOTALS_4(BENCH_BF16_TOTAL))
+#define BENCH_BF16_TILE(name, step, totals)                                                                                         \
+  BENCH_TILE(name, BENCH_REPEAT("8", step(BENCH_VPERMW, BENCH_BF16) BENCH_REPEAT("3", step(BENCH_SHIFT BENCH_VPERMW, BENCH_BF16))) \
+                   totals(BENCH_FLOAT_TOTAL))
+BENCH_BF16_TILE(tile_bf16, BENCH_STEP_4, BENCH_TOTALS_4)
 // int8: sums 0 to 11, totals 12 to 23, table 24, x 25, codes 26, index 27, weights 28, scale 29, mask 30, scratch 31.
 #define BENCH_INT8(r) "vpdpbusd %%zmm25, %%zmm28, %%zmm" r "\n\t"
 #define BENCH_LOW_CODES "vpandd %%zmm30, %%zmm26, %%zmm27\n\tvpshufb %%zmm27, %%zmm24, %%zmm28\n\t"
@@ -101,14 +102,12 @@ BENCH_TILE(tile_bf16,
 #define BENCH_INT8_TOTAL(sum, total)                                                                         \
   "vsubps %%zmm29, %%zmm" sum ", %%zmm31\n\tvfmadd231ps %%zmm31, %%zmm29, %%zmm" total "\n\t"           \
   "vmovaps %%zmm25, %%zmm" sum "\n\t"
-BENCH_TILE(tile_int8,
-           BENCH_REPEAT("8", BENCH_STEP_4(BENCH_LOW_CODES, BENCH_INT8) BENCH_STEP_4(BENCH_HIGH_CODES, BENCH_INT8))
-           BENCH_TOTALS_4(BENCH_INT8_TOTAL))
+#define BENCH_INT8_TILE(name, step, totals, low, high) \
+  BENCH_TILE(name, BENCH_REPEAT("8", step(low, BENCH_INT8) step(high, BENCH_INT8)) totals(BENCH_INT8_TOTAL))
+BENCH_INT8_TILE(tile_int8, BENCH_STEP_4, BENCH_TOTALS_4, BENCH_LOW_CODES, BENCH_HIGH_CODES)
 // The same without masks.
 #define BENCH_VPERMB "vpermb %%zmm24, %%zmm27, %%zmm28\n\t"
-BENCH_TILE(tile_int8_vpermb,
-           BENCH_REPEAT("8", BENCH_STEP_4(BENCH_VPERMB, BENCH_INT8) BENCH_STEP_4(BENCH_SHIFT BENCH_VPERMB, BENCH_INT8))
-           BENCH_TOTALS_4(BENCH_INT8_TOTAL))
+BENCH_INT8_TILE(tile_int8_vpermb, BENCH_STEP_4, BENCH_TOTALS_4, BENCH_VPERMB, BENCH_SHIFT BENCH_VPERMB)
 // One and two rows: every look-up serves as many dots, over as many registers of columns as kernels take (two panels, four for one
 // row of bf16).  Registers as with 4 rows.
 #define BENCH_STEP_2(look, dot)                                                                                          \
@@ -120,12 +119,7 @@ BENCH_TILE(tile_int8_vpermb,
 #define BENCH_TOTALS_1(op) op("0", "12") op("1", "13") op("2", "14") op("3", "15") op("4", "16") op("5", "17")
 #define BENCH_F32_TILE(name, step, totals)                                                                                          \
   BENCH_TILE(name, BENCH_REPEAT("8", step(BENCH_VPERMPS, BENCH_FMA) BENCH_REPEAT("7", step(BENCH_SHIFT BENCH_VPERMPS, BENCH_FMA))) \
-                   totals(BENCH_BF16_TOTAL))
-#define BENCH_BF16_TILE(name, step, totals)                                                                                         \
-  BENCH_TILE(name, BENCH_REPEAT("8", step(BENCH_VPERMW, BENCH_BF16) BENCH_REPEAT("3", step(BENCH_SHIFT BENCH_VPERMW, BENCH_BF16))) \
-                   totals(BENCH_BF16_TOTAL))
-#define BENCH_INT8_TILE(name, step, totals, low, high) \
-  BENCH_TILE(name, BENCH_REPEAT("8", step(low, BENCH_INT8) step(high, BENCH_INT8)) totals(BENCH_INT8_TOTAL))
+                   totals(BENCH_FLOAT_TOTAL))
 BENCH_F32_TILE(tile_f32_2, BENCH_STEP_2, BENCH_TOTALS_4)
 BENCH_F32_TILE(tile_f32_1, BENCH_STEP_1, BENCH_TOTALS_1)
 BENCH_BF16_TILE(tile_bf16_2, BENCH_STEP_2, BENCH_TOTALS_4)

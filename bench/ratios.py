@@ -123,6 +123,12 @@ class Check:
                                (f"; below {single * wanted:.3f} alone: {', '.join(low)}" if low else ""))
 
 
+def wanted_hot(run, one, kernel):
+    """GB/s of weights: less where L2 gives less than on the machine that the targets come from."""
+    l2 = run.l2()
+    return None if l2 is None else kernel["hot"] * min(1, l2 / one["l2"])
+
+
 def check_kernels(run, targets, check):
     single = targets["single_shape"]
     for row in targets["pooled"]:
@@ -130,15 +136,15 @@ def check_kernels(run, targets, check):
             check.pooled(f"{row['what']}, M = {m}", run.pooled(row["ours"], row["against"], m), wanted, single)
 
     one = targets["one_row"]
-    l2 = run.l2()
     for kernel in one["kernels"]:
         key = run.best_compute(kernel["ours"], 1, "/cold")
         check.pooled(f"{kernel['what']}, M = 1 cold, share of the DRAM limit", run.share_of_dram(key), kernel["cold"], single)
-        if l2 is None:
+        hot = wanted_hot(run, one, kernel)
+        if hot is None:
             check.absent.append(f"{kernel['what']}, M = 1 hot")
             continue
         key = run.best_compute(kernel["ours"], 1, "/hot")
-        check.least(f"{kernel['what']}, M = 1 hot, GB/s", run.bandwidth(key, 1, "/hot"), kernel["hot"] * min(1, l2 / one["l2"]))
+        check.least(f"{kernel['what']}, M = 1 hot, GB/s", run.bandwidth(key, 1, "/hot"), hot)
 
     threads = targets["threads"]
     for key in threads["ours"]:
@@ -379,7 +385,7 @@ def one_row_rooflines(run, targets):
             cold_rows.append([kernel["what"]] + [show(v, "{:.1f}") for v in
                                                  (kernel["cold"] * memory, memory, hot, 1 / (1 / memory + 1 / hot), min(memory, hot), cold)])
         key = run.best_compute(kernel["ours"], 1, "/hot")
-        hot, wanted = run.bandwidth(key, 1, "/hot"), l2 and kernel["hot"] * min(1, l2 / one["l2"])
+        hot, wanted = run.bandwidth(key, 1, "/hot"), wanted_hot(run, one, kernel)
         if hot and wanted and hot < wanted:
             tile = run.bandwidth(f"limit/{key.split('/')[2]}/nf4_tile", 1, "/hot") if "/nf4" in key else None
             hot_rows.append([kernel["what"]] + [show(v, "{:.1f}") for v in (wanted, l2, l3, tile, hot)])
@@ -451,7 +457,7 @@ def page(run, others, model, targets, check):
     bodies = [b for b in [rooflines(run, targets)] + one_row_rooflines(run, targets) if b] if run else []
     if bodies:
         out.append("\n### What the machine allows\n\nOf this run. The bound is the tile where weights are NF4 (its look-ups and block "
-                   "ends, on registers alone), else the instruction; where more than 1.00 of it is wanted, no kernel can reach it. "
+                   "ends, on registers alone), else the instruction; where more than 1.00 of it is wanted, no kernel that decodes so can reach it. "
                    "docs/limits.md has the rest.\n\n" + "\n".join(bodies))
     return "".join(out)
 
