@@ -704,7 +704,7 @@ TEST_CASE("a minimal config.json has GPT-2's defaults") {
   CHECK(c.layer_norm_epsilon == 1e-5);
   CHECK(c.activation == "gelu_new");
   CHECK(c.tied_embeddings);
-  CHECK(!c.eos_id);
+  CHECK(c.eos_ids.empty());
   CHECK(!c.pad_id);
   CHECK(c.architectures.empty());
   CHECK(c.id2label.empty());
@@ -729,7 +729,7 @@ TEST_CASE("a full config.json is read in full") {
   CHECK(c.layer_norm_epsilon == 0.001);
   CHECK(c.activation == "relu");
   CHECK(!c.tied_embeddings);
-  CHECK(c.eos_id == 50256u);
+  CHECK(c.eos_ids == std::vector<std::size_t>{50256});
   CHECK(c.pad_id == 0u);
   CHECK(c.architectures == std::vector<std::string>{"GPT2ForSequenceClassification", "Other"});
   CHECK(c.id2label == std::vector<std::string>{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"});
@@ -746,6 +746,20 @@ TEST_CASE("a full config.json is read in full") {
   CHECK(io::parse_config(config("n_inner", "null"), "c").inner == 128);
   CHECK(io::parse_config(config("id2label", "{}"), "c").id2label.empty());
   CHECK(io::parse_config(config("quantization_config", R"({"load_in_8bit":true})"), "c").quantization.has_value());
+}
+
+TEST_CASE("config.json: token ids that are none are passed over") {
+  const auto eos = [](const char* value) { return io::parse_config(config("eos_token_id", value), "c").eos_ids; };
+  const auto pad = [](const char* value) { return io::parse_config(config("pad_token_id", value), "c").pad_id; };
+  using Ids = std::vector<std::size_t>;
+  CHECK(eos("49") == Ids{49});
+  CHECK(eos("[3, 50, -1, 7]") == Ids{3, 7});
+  for (const char* none : {"50", "-1", "null", "[]", "[null]", "1.5", "\"49\"", "18446744073709551615", "{}"}) {
+    INFO(none);
+    CHECK(eos(none).empty());
+    CHECK(!pad(none));
+  }
+  CHECK(pad("0") == 0u);
 }
 
 TEST_CASE("config.json: what is missing, of the wrong type or absurd is refused") {
@@ -781,8 +795,6 @@ TEST_CASE("config.json: what is missing, of the wrong type or absurd is refused"
   CHECK(refuses("scale_attn_weights", "false", {"expected true", "found false"}) == "");
   CHECK(refuses("scale_attn_by_inverse_layer_idx", "true", {"expected false", "found true"}) == "");
   CHECK(refuses("add_cross_attention", "true", {"expected false", "found true"}) == "");
-  CHECK(refuses("eos_token_id", "50", {"from 0 to 49", "found 50"}) == "");
-  CHECK(refuses("pad_token_id", "-1", {"from 0 to 49", "found -1"}) == "");
   CHECK(refuses("architectures", "\"GPT2\"", {"array of strings"}) == "");
   CHECK(refuses("architectures", "[1]", {"strings", "found 1"}) == "");
   CHECK(refuses("id2label", "[\"a\"]", {"object"}) == "");

@@ -843,6 +843,51 @@ TEST_CASE("Model: folders that bitsandbytes quantized", "[model]") {
   }
 }
 
+TEST_CASE("Model: a quantized score and quantized embeddings are decoded", "[model]") {
+  const Folder folder;
+  const auto rows = tiny_rows();
+  Checkpoint c = tiny_checkpoint(), decoded = c;
+  std::map<std::string, Tensor> tensors;
+  const std::string score = "score.weight", tokens = "transformer.wte.weight";
+  const auto replace = [&](const std::string& name, Tensor t) {
+    std::vector<float> values(t.size());
+    t.dequantize(values.data());
+    decoded.tensors.at(name) = entry(values, {t.rows(), t.cols()});
+    c.tensors.erase(name);
+    tensors.emplace(name, std::move(t));
+  };
+  const auto rounded_as = [&]<class W>(const std::string& name, W*) {
+    const Entry& e = c.tensors.at(name);
+    replace(name, W::quantize(floats(e).data(), e.shape[0], e.shape[1]));
+  };
+  SECTION("NF4") {
+    rounded_as(score, static_cast<NF4*>(nullptr));
+    rounded_as(tokens, static_cast<NF4*>(nullptr));
+  }
+  SECTION("LLM.int8()") { rounded_as(score, static_cast<LlmInt8Tensor*>(nullptr)); }
+  c.config["id2label"] = {{"0", "a"}, {"1", "b"}, {"2", "c"}, {"3", "d"}};
+  lowbit::io::StateDict state;
+  for (const auto& [name, e] : c.tensors) state.add(name, e.dtype, e.shape, e.bytes.data(), e.bytes.size());
+  std::vector<std::unique_ptr<LlmInt8Tensor>> kept;
+  for (auto& [name, t] : tensors) {
+    if (t.format() == Format::llm_int8) {
+      kept.push_back(std::make_unique<LlmInt8Tensor>(t.take_parts()));
+      lowbit::io::add_llm_int8(state, module_of(name), *kept.back());
+    } else {
+      lowbit::io::add_four_bit(state, name, t, "float32");
+    }
+  }
+  fs::create_directories(folder / "quantized");
+  lowbit::io::write_safetensors(folder / "quantized" / "model.safetensors", state.tensors);
+  lowbit_test::put_file(folder / "quantized" / "config.json", c.config.dump());
+  decoded.write(folder / "decoded");
+  using Floats = Model<DenseTensor<float>>;
+  const auto found = Floats::load(folder / "quantized");
+  CHECK(found.config.classes == 4);
+  CHECK(found.config.class_names == std::vector<std::string>{"a", "b", "c", "d"});
+  CHECK(bits_of(classify(found, rows, serial)) == bits_of(classify(Floats::load(folder / "decoded"), rows, serial)));
+}
+
 TEST_CASE("Model: an int8 twin's codes are taken as they are, by any format", "[model]") {
   // Another format than the file's is made from what the file's weights decode to.
   const auto rows = short_items(2);

@@ -269,7 +269,7 @@ TEST_CASE("write_model_folder: what was written is read back, bit for bit", "[mo
     CHECK(json == expected);
     const io::HuggingFaceConfig read = io::read_config(folder);
     CHECK(read.pad_id == 49u);
-    CHECK(read.eos_id == 49u);
+    CHECK(read.eos_ids == std::vector<std::size_t>{49});
     CHECK_FALSE(read.lowbit_quantization.has_value());
   }
 }
@@ -524,9 +524,9 @@ TEST_CASE("write_model_folder: what cannot be written is said, and nothing is ma
       CHECK(refused_config(argument, {"class name: ", "is not UTF-8"}) == "");
     }
     SECTION("the end of text") {
-      CHECK(refused<FormatError>(float_folder(s, {.end_of_text = 50}),
-                                 {"config.json: eos_token_id: expected an integer from 0 to 49, found 50"}) == "");
-      CHECK(refused<FormatError>(float_folder(s, {.end_of_text = -1}), {"config.json: eos_token_id"}) == "");
+      CHECK(refused<lowbit::InvalidArgument>(float_folder(s, {.end_of_text = 50}),
+                                             {"config.json: end of text: expected an id from 0 to 49, found 50"}) == "");
+      CHECK(refused<lowbit::InvalidArgument>(float_folder(s, {.end_of_text = -1}), {"config.json: end of text", "found -1"}) == "");
     }
   }
   SECTION("the tokenizer") {

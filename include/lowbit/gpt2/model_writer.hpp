@@ -143,6 +143,10 @@ class ModelFolder {
     json["vocab_size"] = config.vocab;
     json["layer_norm_epsilon"] = io::parse_json({digits.data(), end}, name);
     json["tie_word_embeddings"] = config.tied;
+    require(!end_of_text || (*end_of_text >= 0 && static_cast<std::size_t>(*end_of_text) < config.vocab), [&] {
+      return name + ": end of text: expected an id from 0 to " + std::to_string(config.vocab - 1) + ", found " +
+             std::to_string(*end_of_text);
+    });
     if (end_of_text)
       for (const char* key : {"pad_token_id", "eos_token_id", "bos_token_id"}) json[key] = *end_of_text;
     if (config.classes != 0) add_classes(json, config, name);

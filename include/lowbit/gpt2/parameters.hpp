@@ -88,10 +88,7 @@ class FolderParameters final : public ParameterSource {
     config_.tied = c.tied_embeddings;
     config_.epsilon = static_cast<float>(c.layer_norm_epsilon);
     if (files_.contains("score.weight") || (base_ && base_->contains("score.weight"))) {
-      const io::TensorView& score = view("score.weight");
-      if (score.shape.size() != 2)
-        raise<FormatError>(score.where() + ": expected shape [classes, width], found " + io::shape_string(score.shape));
-      config_.classes = score.shape[0];
+      config_.classes = score_rows();
       config_.class_names = c.id2label;
       if (!c.id2label.empty() && c.id2label.size() != config_.classes)
         raise<FormatError>((folder / "config.json").string() + ": id2label: expected " + std::to_string(config_.classes) +
@@ -106,8 +103,17 @@ class FolderParameters final : public ParameterSource {
     return files_.contains(full_name(files_, name)) || (base_ && base_->contains(full_name(*base_, name)));
   }
 
+  // Quantized matrices are decoded.
   AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
     const io::TensorView& v = view(name);
+    if (const std::optional<Tensor> t = rows == 1 ? std::nullopt : quantized(files_of(name), full_name(files_of(name), name))) {
+      if (t->rows() != rows || t->cols() != cols)
+        raise<FormatError>(v.where() + ": expected shape " + shape_string(rows, cols) + ", found " +
+                           shape_string(t->rows(), t->cols()));
+      AlignedBuffer<float> out(t->size());
+      t->dequantize(out.data());
+      return out;
+    }
     if (rows == 1 ? !(v.shape == std::vector<std::size_t>{cols} || v.shape == std::vector<std::size_t>{1, cols})
                   : v.shape != std::vector<std::size_t>{rows, cols})
       raise<FormatError>(v.where() + ": expected shape " +
@@ -120,24 +126,18 @@ class FolderParameters final : public ParameterSource {
 
   Tensor linear(const std::string& module, std::size_t out, std::size_t in) const override {
     const std::string name = full_name(files_, module + ".weight");
-    const std::string full_module = name.substr(0, name.size() - std::string(".weight").size());
-    Tensor t;
-    if (io::is_four_bit(files_, name)) {
-      t = io::read_four_bit(files_, name).tensor;
-    } else if (io::is_llm_int8(files_, full_module)) {
-      t = io::read_llm_int8(files_, full_module);
-    } else if (files_.contains(name) && files_.at(name).dtype == io::DType::I8) {
+    std::optional<Tensor> t = quantized(files_, name);
+    if (!t && files_.contains(name) && files_.at(name).dtype == io::DType::I8) {
       const io::TensorView& codes = files_.at(name);
       codes.check_shape({out, in});
       const AlignedBuffer<float> scales = floats(module + ".weight_scale", 1, out);
       return Int8Tensor<>::from_codes(codes.copy<std::int8_t>().data(), scales.data(), out, in);
-    } else {
-      return dense_tensor(transposed(floats(module + ".weight", in, out), in, out), out, in);
     }
-    if (t.rows() != out || t.cols() != in)
+    if (!t) return dense_tensor(transposed(floats(module + ".weight", in, out), in, out), out, in);
+    if (t->rows() != out || t->cols() != in)
       raise<FormatError>(files_.at(name).where() + ": expected shape " + shape_string(out, in) + ", found " +
-                         shape_string(t.rows(), t.cols()));
-    return t;
+                         shape_string(t->rows(), t->cols()));
+    return std::move(*t);
   }
 
  private:
@@ -149,10 +149,29 @@ class FolderParameters final : public ParameterSource {
                ? prefixed
                : name;
   }
+  // What bitsandbytes quantized: 4-bit or LLM.int8(); nothing where the weight is of another kind or is not there.
+  static std::optional<Tensor> quantized(const io::ModelFiles& files, const std::string& weight) {
+    if (io::is_four_bit(files, weight)) return std::move(io::read_four_bit(files, weight).tensor);
+    const std::string_view end = ".weight";
+    const std::string module = weight.ends_with(end) ? weight.substr(0, weight.size() - end.size()) : weight;
+    if (io::is_llm_int8(files, module)) return io::read_llm_int8(files, module);
+    return std::nullopt;
+  }
+  // Blocks come from one folder: a float layer must not slip in where a trained int8 one is missing.
+  const io::ModelFiles& files_of(const std::string& name) const {
+    return base_ && !name.starts_with("h.") && !files_.contains(full_name(files_, name)) ? *base_ : files_;
+  }
   const io::TensorView& view(const std::string& name) const {
-    // Blocks come from one folder: a float layer must not slip in where a trained int8 one is missing.
-    if (base_ && !name.starts_with("h.") && !files_.contains(full_name(files_, name))) return base_->at(full_name(*base_, name));
-    return files_.at(full_name(files_, name));
+    const io::ModelFiles& files = files_of(name);
+    return files.at(full_name(files, name));
+  }
+  // Classes: the rows of score.weight, whatever its format.
+  std::size_t score_rows() const {
+    if (const std::optional<Tensor> score = quantized(files_of("score.weight"), "score.weight")) return score->rows();
+    const io::TensorView& score = view("score.weight");
+    if (score.shape.size() != 2)
+      raise<FormatError>(score.where() + ": expected shape [classes, width], found " + io::shape_string(score.shape));
+    return score.shape[0];
   }
   io::ModelFiles files_;
   std::optional<io::ModelFiles> base_;

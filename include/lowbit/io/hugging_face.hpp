@@ -36,8 +36,8 @@ struct HuggingFaceConfig {
   double layer_norm_epsilon = 1e-5;   // above 0, below 1; GPT-2's 1e-5 where it is missing
   std::string activation;             // activation_function; "gelu_new" where it is missing
   bool tied_embeddings = true;        // tie_word_embeddings: the output layer's weights are the token embeddings
-  std::optional<std::size_t> eos_id;  // eos_token_id, below vocab
-  std::optional<std::size_t> pad_id;  // pad_token_id, below vocab
+  std::vector<std::size_t> eos_ids;   // eos_token_id, a number or a list of them; those below vocab
+  std::optional<std::size_t> pad_id;  // pad_token_id where it is below vocab
   std::vector<std::string> architectures;
   std::vector<std::string> id2label;  // by class; empty where it is missing
   std::string torch_dtype;            // torch_dtype, or dtype as newer files call it; empty where both are missing
@@ -76,6 +76,21 @@ class ConfigReader {
     if (value == nullptr || !value->is_number_unsigned() || value->get<std::uint64_t>() < low || value->get<std::uint64_t>() > high)
       fail(key, "an integer from " + std::to_string(low) + " to " + std::to_string(high), value);
     return value->get<std::size_t>();
+  }
+  // The ids below `vocab` of a number or a list.  Real files hold -1, ids behind the vocabulary, even text there; a model runs
+  // without any of them, so these are passed over.
+  std::vector<std::size_t> token_ids(const char* key, std::size_t vocab) const {
+    std::vector<std::size_t> ids;
+    const auto add = [&](const Json& value) {
+      if (value.is_number_unsigned() && value.get<std::uint64_t>() < vocab) ids.push_back(value.get<std::size_t>());
+    };
+    if (const Json* value = find(key)) {
+      if (value->is_array())
+        for (const Json& element : *value) add(element);
+      else
+        add(*value);
+    }
+    return ids;
   }
   bool boolean(const char* key, bool if_missing) const {
     const Json* value = find(key);
@@ -132,8 +147,8 @@ inline HuggingFaceConfig parse_config(std::string_view text, const std::string& 
   if (!reader.boolean("scale_attn_weights", true)) reader.fail("scale_attn_weights", "true", "false");
   for (const char* key : {"scale_attn_by_inverse_layer_idx", "add_cross_attention"})
     if (reader.boolean(key, false)) reader.fail(key, "false", "true");
-  if (reader.find("eos_token_id") != nullptr) config.eos_id = reader.size("eos_token_id", 0, config.vocab - 1);
-  if (reader.find("pad_token_id") != nullptr) config.pad_id = reader.size("pad_token_id", 0, config.vocab - 1);
+  config.eos_ids = reader.token_ids("eos_token_id", config.vocab);
+  if (const auto pads = reader.token_ids("pad_token_id", config.vocab); !pads.empty()) config.pad_id = pads.front();
 
   if (const Json* architectures = reader.find("architectures")) {
     if (!architectures->is_array()) reader.fail("architectures", "an array of strings", architectures);
