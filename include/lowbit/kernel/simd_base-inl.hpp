@@ -76,8 +76,14 @@ struct simd {
   static LOWBIT_INLINE vf add(const vf& a, const vf& b) { return a + b; }
   static LOWBIT_INLINE vf sub(const vf& a, const vf& b) { return a - b; }
   static LOWBIT_INLINE vf mul(const vf& a, const vf& b) { return a * b; }
+#if defined(__aarch64__) && !defined(_MSC_VER)
+  // xsimd's are estimates with Newton steps, as 32-bit NEON has nothing else.
+  static LOWBIT_INLINE vf div(const vf& a, const vf& b) { return vf(vdivq_f32(a, b)); }
+  static LOWBIT_INLINE vf sqrt(const vf& a) { return vf(vsqrtq_f32(a)); }
+#else
   static LOWBIT_INLINE vf div(const vf& a, const vf& b) { return a / b; }
   static LOWBIT_INLINE vf sqrt(const vf& a) { return xsimd::sqrt(a); }
+#endif
   static LOWBIT_INLINE vf fma(const vf& a, const vf& b, const vf& c) { return xsimd::fma(a, b, c); }
   static LOWBIT_INLINE vf max(const vf& a, const vf& b) { return xsimd::max(a, b); }
   static LOWBIT_INLINE vf min(const vf& a, const vf& b) { return xsimd::min(a, b); }
@@ -85,6 +91,8 @@ struct simd {
   static LOWBIT_INLINE vi to_int(const vf& a) {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
     return vi(_mm_cvtps_epi32(a));
+#elif defined(__aarch64__) && !defined(_MSC_VER)
+    return vi(vcvtnq_s32_f32(a));
 #else
     return xsimd::to_int(xsimd::nearbyint(a));
 #endif
