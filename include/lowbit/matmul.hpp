@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "lowbit/base/float_environment.hpp"
 #include "lowbit/kernel/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/prepared_input.hpp"
@@ -56,10 +57,7 @@ struct Workspace {
   AlignedBuffer<float> sums, row;  // of staggered weights: by phase, and in order
   AlignedBuffer<std::uint8_t> gemm;
 };
-inline Workspace& thread_workspace() {
-  thread_local Workspace w;
-  return w;
-}
+using ThreadWorkspace = PerThread<Workspace>;
 
 // One product, whatever the layout of its weights.
 struct Product {
@@ -160,7 +158,8 @@ inline std::size_t product_worth(std::size_t panels, std::size_t per_column, std
 // through first (LLM.int8()'s outliers per call), that is done once.
 class CallInput {
  public:
-  CallInput(const Product& p, const InputForm& form, const Kernels& kernel, Executor& executor)
+  // caller: of the thread that makes the call.
+  CallInput(const Product& p, const InputForm& form, const Kernels& kernel, Executor& executor, Workspace& caller)
       : form_(form), x_(p.x), kernel_(kernel), shared_(p.input) {
     if (shared_) return;
     if (executor.concurrency() > 1 && p.x.rows <= own_rows && !form.needs_all_rows()) {
@@ -168,19 +167,17 @@ class CallInput {
       call_ = 1 + calls.fetch_add(1, std::memory_order_relaxed);
       return;
     }
-    Workspace& ws = thread_workspace();
-    ws.input_of = 0;
-    fill_input(ws.input, form, p.x, kernel, executor);
-    shared_ = &ws.input;
+    caller.input_of = 0;
+    fill_input(caller.input, form, p.x, kernel, executor);
+    shared_ = &caller.input;
   }
-  // For the thread that asks.
-  Activations activations() const { return activations_of(shared_ ? *shared_ : own()); }
+  // For the thread that asks, in whose workspace they may stand.
+  Activations activations(Workspace& own) const { return activations_of(shared_ ? *shared_ : converted(own)); }
 
  private:
   static constexpr std::size_t own_rows = 16;
 
-  const InputBuffer& own() const {
-    Workspace& ws = thread_workspace();
+  const InputBuffer& converted(Workspace& ws) const {
     if (ws.input_of != call_) {
       ws.input_of = 0;  // until it is converted
       SerialExecutor here;
@@ -200,7 +197,7 @@ class CallInput {
 // The product with weights whose rows stand in phases (PackedWeights::stagger): sums (phases, panels, rows, panel_cols), which are
 // then put in order row by row.  y may be the residual.
 inline void run_staggered(const Product& p, Compute compute, const InputForm& form, const CallInput& input, MatrixView<float> y,
-                          const EpilogueArgs& epilogue, const Kernels& kernel, Executor& executor) {
+                          const EpilogueArgs& epilogue, const Kernels& kernel, Executor& executor, Workspace& caller) {
   const PackedWeights& w = *p.packed;
   const std::size_t phases = w.phase_count, panels = w.phase(0).panels(), m = p.x.rows;
   const std::size_t filled = (p.rows + phases - 1) / phases;  // columns of a phase
@@ -208,21 +205,21 @@ inline void run_staggered(const Product& p, Compute compute, const InputForm& fo
   const bool plain = !epilogue.bias && !epilogue.residual && epilogue.activation == Activation::none && filled * phases == p.rows;
   constexpr std::size_t row_block = 32;  // their sums are still in L2 when they are put in order
   constexpr std::size_t line = 16;       // between phases, so that what is read together is not held in the same place of a cache
-  AlignedBuffer<float>& sums = thread_workspace().sums;
+  AlignedBuffer<float>& sums = caller.sums;
   sums.grow(checked_mul(phases, checked_mul(panels * panel_cols, std::min(m, row_block), "result") + line, "result"));
   for (std::size_t first = 0; first < m; first += row_block) {
     const std::size_t rows = std::min(row_block, m - first), apart = panels * rows * panel_cols + line;
     const std::size_t worth = product_worth(phases * panels, rows * p.cols, w.phase(0).panel_bytes());
     run_parts(executor, phases * panels, worth, [&](std::size_t begin, std::size_t end) {
-      AlignedBuffer<std::uint8_t>& scratch = thread_workspace().gemm;
-      scratch.grow(packed_scratch_bytes(w, compute));
-      const Activations x = input.activations();
+      const ThreadWorkspace ws;
+      ws->gemm.grow(packed_scratch_bytes(w, compute));
+      const Activations x = input.activations(*ws);
       PackedGemmArgs g;
       g.x.stride_bytes = x.stride_bytes;
       g.x.offset_stride = x.offset_stride;
       g.x.scale = x.scale ? x.scale + first : nullptr;
       g.m = rows;
-      g.scratch = scratch.data();
+      g.scratch = ws->gemm.data();
       for (std::size_t phase = begin / panels; phase * panels < end; ++phase) {
         g.w = w.phase(phase);
         g.panel_begin = std::max(begin, phase * panels) - phase * panels;
@@ -235,9 +232,10 @@ inline void run_staggered(const Product& p, Compute compute, const InputForm& fo
       }
     });
     run_parts(executor, rows, rows * p.rows / (1u << 14), [&](std::size_t begin, std::size_t end) {
-      AlignedBuffer<float>& row = thread_workspace().row;
+      const ThreadWorkspace ws;
+      AlignedBuffer<float>& row = ws->row;
       row.grow(filled * phases);
-      const Activations x = compute == Compute::int8 ? input.activations() : Activations{};  // for the scales of its rows
+      const Activations x = compute == Compute::int8 ? input.activations(*ws) : Activations{};  // for the scales of its rows
       for (std::size_t r = begin; r < end; ++r) {
         float* out = y.row(first + r);
         const float scale = result_scale(w, x, compute, first + r);
@@ -251,13 +249,14 @@ inline void run_staggered(const Product& p, Compute compute, const InputForm& fo
 }
 
 inline MatmulPlan run(const Product& p) {
+  const DefaultFloatEnvironment environment;
   check(p);
   const MatmulPlan plan = plan_of(p);
   const std::size_t m = p.x.rows;
   const MatmulOptions& o = *p.options;
   const Kernels& kernel = *kernels_of(plan.level);
   Executor& executor = o.executor ? *o.executor : default_executor();
-  Workspace& caller = thread_workspace();
+  const ThreadWorkspace caller;
   // how far an integer sum goes; canonical 4-bit weights are summed as integers over a few elements only
   const std::size_t depth = plan.packed                   ? std::min(p.packed->chunk(plan.compute), p.packed->k)
                             : p.canonical->block == 0     ? p.cols
@@ -296,14 +295,14 @@ inline MatmulPlan run(const Product& p) {
       start_rows<float>(*next, m);
       y = {reinterpret_cast<float*>(next->data.data()), m, p.rows, next->form.k_padded};
     } else {
-      caller.result.grow(checked_mul(m, p.rows, "result"));
-      y = {caller.result.data(), m, p.rows};
+      caller->result.grow(checked_mul(m, p.rows, "result"));
+      y = {caller->result.data(), m, p.rows};
     }
   }
 
-  const CallInput input(p, form, kernel, executor);
+  const CallInput input(p, form, kernel, executor, *caller);
   if (staggered) {
-    run_staggered(p, plan.compute, form, input, y, epilogue, kernel, executor);
+    run_staggered(p, plan.compute, form, input, y, epilogue, kernel, executor, *caller);
   } else if (plan.packed) {
     const std::size_t panels = p.packed->panels();
     std::size_t together = panels_together(m);
@@ -311,35 +310,35 @@ inline MatmulPlan run(const Product& p) {
     const std::size_t units = (panels + together - 1) / together;
     const std::size_t worth = product_worth(panels, m * p.cols, p.packed->panel_bytes());
     run_parts(executor, units, worth, [&](std::size_t begin, std::size_t end) {
+      const ThreadWorkspace ws;
       PackedGemmArgs g;
       g.w = *p.packed;
-      g.x = input.activations();
+      g.x = input.activations(*ws);
       g.m = m;
       g.y = y.data;
       g.y_stride = y.stride;
       g.epilogue = epilogue;
       g.panel_begin = begin * together;
       g.panel_end = std::min(panels, end * together);
-      Workspace& ws = thread_workspace();
-      ws.gemm.grow(packed_scratch_bytes(g.w, plan.compute));
-      g.scratch = ws.gemm.data();
+      ws->gemm.grow(packed_scratch_bytes(g.w, plan.compute));
+      g.scratch = ws->gemm.data();
       kernel.packed(plan.compute, g);
     });
   } else {
     const std::size_t worth = m * p.rows * p.cols / (1u << 18) + p.rows * p.cols * element_bits(p.format) / (1u << 20);
     run_parts(executor, p.rows, worth, [&](std::size_t begin, std::size_t end) {
+      const ThreadWorkspace ws;
       CanonicalGemmArgs g;
       g.w = *p.canonical;
-      g.x = input.activations();
+      g.x = input.activations(*ws);
       g.m = m;
       g.y = y.data;
       g.y_stride = y.stride;
       g.epilogue = epilogue;
       g.row_begin = begin;
       g.row_end = end;
-      Workspace& ws = thread_workspace();
-      ws.gemm.grow(canonical_scratch_bytes(g.w, m));
-      g.scratch = ws.gemm.data();
+      ws->gemm.grow(canonical_scratch_bytes(g.w, m));
+      g.scratch = ws->gemm.data();
       kernel.canonical(plan.compute, g);
     });
   }
@@ -431,6 +430,7 @@ inline void prepare_input(MatrixView<const float> x, PreparedInput& input, Execu
   });
   require(x.rows == 0 || x.cols == 0 || x.data != nullptr,
           [&] { return "prepare_input: x " + shape_string(x.rows, x.cols) + " is null"; });
+  const detail::DefaultFloatEnvironment environment;
   detail::fill_input(input.buffer(), input.buffer().form, x, detail::kernels(), executor);
 }
 // The same on contiguous memory: x holds m rows of `in`, y receives m rows of `out`.

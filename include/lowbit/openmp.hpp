@@ -18,11 +18,11 @@ namespace lowbit {
 inline namespace LOWBIT_ABI {
 
 // Every run() is one parallel region, its tasks dealt out one by one.  Inside a parallel region of the caller's, or a task, it runs
-// in place.  Thread safe.
+// in place, as in a child made by fork(), where GNU's OpenMP hangs.  Thread safe.
 class OpenMpExecutor final : public Executor {
  public:
   // threads: 0 means what OpenMP would take where run() is called (OMP_NUM_THREADS, omp_set_num_threads).
-  explicit OpenMpExecutor(std::size_t threads = 0) : threads_(threads) {}
+  explicit OpenMpExecutor(std::size_t threads = 0) : threads_(threads) { detail::watch_forks(); }
 
   // 1 where run() would run in place.
   std::size_t concurrency() const override {
@@ -58,8 +58,11 @@ class OpenMpExecutor final : public Executor {
   }
 
  private:
-  static bool in_place() { return omp_in_parallel() != 0 || detail::inside_task(); }
+  bool in_place() const {
+    return omp_in_parallel() != 0 || detail::inside_task() || birth_ != detail::forks.load(std::memory_order_relaxed);
+  }
   std::size_t threads_;
+  unsigned birth_ = detail::forks.load(std::memory_order_relaxed);
 };
 
 }  // namespace LOWBIT_ABI

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "lowbit/base/per_thread.hpp"
 #include "lowbit/kernel/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/tensor/packed_tensor.hpp"
@@ -130,18 +131,12 @@ inline namespace LOWBIT_ABI {
 
 inline constexpr std::size_t input_group = 8;  // rows that are made and converted while they are in cache: 8 x 768 floats, 24 KiB
 
-// Scratch of one thread: a group of rows as floats.
-inline AlignedBuffer<float>& group_scratch() {
-  thread_local AlignedBuffer<float> rows;
-  return rows;
-}
-
-// And converted rows before they are staggered.
-inline std::uint8_t* natural_rows(std::size_t bytes) {
-  thread_local AlignedBuffer<std::uint8_t> rows;
-  rows.grow(bytes);
-  return rows.data();
-}
+// Scratch of one thread.
+struct ConversionScratch {
+  AlignedBuffer<float> made;            // a group of rows, before it is converted
+  AlignedBuffer<std::uint8_t> natural;  // converted rows, before they are staggered
+  AlignedBuffer<std::uint32_t> sums;    // of the first i codes, modulo 2^32: a chunk's own sum fits
+};
 
 // Row `r` of a staggered input, from its k elements in natural order: a copy for every shift, with zeros around it.
 template <class T>
@@ -170,14 +165,13 @@ inline void permute_eights(std::int8_t* codes, std::size_t k) {
 }
 // Codes of row `r` as place_copies() has them, and their offsets: -128 * the sum of every chunk of every phase.
 template <class Code>
-inline void place_codes(InputBuffer& b, std::size_t r, const Code* row) {
+inline void place_codes(InputBuffer& b, std::size_t r, const Code* row, AlignedBuffer<std::uint32_t>& sums_buffer) {
   const InputForm& f = b.form;
   place_copies(b, r, row);
   if constexpr (sizeof(Code) == 1)
     permute_eights(reinterpret_cast<std::int8_t*>(b.data.data() + r * f.row_bytes()), f.stagger.copies() * f.k_padded);
-  thread_local AlignedBuffer<std::uint32_t> buffer;  // the sum of the first i codes, modulo 2^32: a chunk's own sum fits
-  buffer.grow(f.k + 1);
-  std::uint32_t* sums = buffer.data();
+  sums_buffer.grow(f.k + 1);
+  std::uint32_t* sums = sums_buffer.data();
   std::uint32_t sum = 0;
   sums[0] = 0;
   for (std::size_t i = 0; i < f.k; ++i) sums[i + 1] = sum += static_cast<std::uint32_t>(std::int32_t{row[i]});
@@ -191,6 +185,11 @@ inline void place_codes(InputBuffer& b, std::size_t r, const Code* row) {
 inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t begin, std::size_t count, const float* x,
                           std::size_t stride, InputBuffer::OutlierList& list) {
   const InputForm& f = b.form;
+  const PerThread<ConversionScratch> scratch;
+  const auto natural_rows = [&](std::size_t bytes) {
+    scratch->natural.grow(bytes);
+    return scratch->natural.data();
+  };
   std::uint8_t* out = b.data.data() + begin * f.row_bytes();
   switch (f.compute) {
     case Compute::f32:
@@ -257,8 +256,8 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
       q.offset = f.packed && !f.stagger ? b.offset.data() + begin * f.offsets() : nullptr;
       kernel.quantize_rows(q);
       for (std::size_t r = 0; f.stagger && r < count; ++r)
-        f.words ? place_codes(b, begin + r, static_cast<const std::int16_t*>(q.codes) + r * f.k)
-                : place_codes(b, begin + r, static_cast<const std::int8_t*>(q.codes) + r * f.k);
+        f.words ? place_codes(b, begin + r, static_cast<const std::int16_t*>(q.codes) + r * f.k, scratch->sums)
+                : place_codes(b, begin + r, static_cast<const std::int8_t*>(q.codes) + r * f.k, scratch->sums);
       return;
     }
   }
@@ -341,10 +340,10 @@ void fill_input(InputBuffer& b, const InputForm& form, std::size_t rows, const K
   fill_groups(b, form, rows, executor, [&](std::size_t begin, std::size_t count, InputBuffer::OutlierList& list) {
     if (form.compute == Compute::f32 && form.k == form.k_padded)
       return produce(begin, count, reinterpret_cast<float*>(b.data.data()) + begin * form.k);
-    AlignedBuffer<float>& scratch = group_scratch();
-    scratch.grow(input_group * form.k);
-    produce(begin, count, scratch.data());
-    convert_group(b, kernel, begin, count, scratch.data(), form.k, list);
+    const PerThread<ConversionScratch> scratch;
+    scratch->made.grow(input_group * form.k);
+    produce(begin, count, scratch->made.data());
+    convert_group(b, kernel, begin, count, scratch->made.data(), form.k, list);
   });
 }
 

@@ -15,6 +15,7 @@
 #include "lowbit/base/checked.hpp"
 #include "lowbit/base/config.hpp"
 #include "lowbit/base/error.hpp"
+#include "lowbit/base/float_environment.hpp"
 #include "lowbit/base/rounding.hpp"
 #include "lowbit/format/absmax_block.hpp"
 #include "lowbit/format/codebook.hpp"
@@ -135,6 +136,7 @@ inline namespace LOWBIT_ABI {
 inline void quantize_dynamic8(const float* x, std::size_t n, std::size_t block, DynamicRule rule, std::uint8_t* codes,
                               float* absmax) {
   require(block > 0, [] { return std::string("dynamic 8-bit block size: expected at least 1, found 0"); });
+  const detail::DefaultFloatEnvironment environment;
   for (std::size_t begin = 0; begin < n; begin += std::min(block, n - begin)) {
     const std::size_t count = std::min(block, n - begin);
     detail::quantize_dynamic8_block(x + begin, count, count == block, rule, codes + begin, *absmax++);
@@ -144,12 +146,14 @@ inline void quantize_dynamic8(const float* x, std::size_t n, std::size_t block, 
 // Decodes codes (n) into out (n): map[code] * absmax[i / block], rounded to float.  map: 256 values.  block > 0.
 inline void dequantize_dynamic8(const float* map, const std::uint8_t* codes, const float* absmax, std::size_t n, std::size_t block,
                                 float* out) {
+  const detail::DefaultFloatEnvironment environment;
   for (std::size_t i = 0; i < n; ++i) out[i] = rounded(map[codes[i]] * absmax[i / block]);
 }
 
 // The mean of absmax (n), summed in double and rounded to float; 0 for n = 0.  This is the offset of double quantization.
 // bitsandbytes sums in float and in another order: its offset is within 2 ulp of this one, and is read from the file.
 inline float mean_offset(const float* absmax, std::size_t n) {
+  const detail::DefaultFloatEnvironment environment;
   double sum = 0;
   for (std::size_t i = 0; i < n; ++i) sum = rounded(sum + static_cast<double>(absmax[i]));
   return n == 0 ? 0.0f : static_cast<float>(rounded(sum / static_cast<double>(n)));
@@ -159,6 +163,7 @@ inline float mean_offset(const float* absmax, std::size_t n) {
 // Thread safe on distinct outputs.
 inline void double_quantize(const float* absmax, std::size_t n, float offset, std::uint8_t* codes, float* nested_absmax,
                             DynamicRule rule = DynamicRule::cuda) {
+  const detail::DefaultFloatEnvironment environment;
   std::array<float, nested_block_size> difference;
   for (std::size_t begin = 0; begin < n; begin += nested_block_size) {
     const std::size_t count = std::min(nested_block_size, n - begin);
@@ -176,6 +181,7 @@ LOWBIT_INLINE float double_dequantize(const float* map, std::uint8_t code, float
 // All of them: codes (n), nested_absmax (ceil(n / 256)), map (256) into absmax (n).
 inline void double_dequantize(const float* map, const std::uint8_t* codes, const float* nested_absmax, std::size_t n, float offset,
                               float* absmax) {
+  const detail::DefaultFloatEnvironment environment;
   for (std::size_t i = 0; i < n; ++i) absmax[i] = double_dequantize(map, codes[i], nested_absmax[i / nested_block_size], offset);
 }
 

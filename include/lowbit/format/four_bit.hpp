@@ -13,6 +13,7 @@
 #include "lowbit/base/checked.hpp"
 #include "lowbit/base/config.hpp"
 #include "lowbit/base/error.hpp"
+#include "lowbit/base/float_environment.hpp"
 #include "lowbit/base/rounding.hpp"
 #include "lowbit/format/absmax_block.hpp"
 #include "lowbit/format/codebook.hpp"
@@ -38,6 +39,7 @@ inline void quantize_four_bit(const float* x, std::size_t n, std::size_t block, 
                               float* absmax) {
   require(valid_block_size(block),
           [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + std::to_string(block); });
+  const detail::DefaultFloatEnvironment environment;
   const detail::FourBitRule& codes = Codebook::rule(producer);
   const detail::BlockRule rule{producer == Producer::torch, codes.nan_code, codes.zero_block_code};
   const auto code = [&codes](float v) { return codes.code(v); };
@@ -70,6 +72,7 @@ LOWBIT_INLINE std::uint8_t four_bit_code(const std::uint8_t* packed, std::size_t
 template <DenseType Out>
 inline void dequantize_four_bit(const float* table, const std::uint8_t* packed, const float* absmax, std::size_t begin,
                                 std::size_t end, std::size_t block, Out* out) {
+  const detail::DefaultFloatEnvironment environment;
   for (std::size_t e = begin; e < end;) {
     const std::size_t b = e / block, left = block - e % block, stop = left < end - e ? e + left : end;
     std::array<Out, 16> values;  // a block has no more than sixteen different ones

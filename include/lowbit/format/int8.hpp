@@ -17,6 +17,7 @@
 #include "lowbit/base/checked.hpp"
 #include "lowbit/base/config.hpp"
 #include "lowbit/base/error.hpp"
+#include "lowbit/base/float_environment.hpp"
 #include "lowbit/base/half.hpp"
 #include "lowbit/base/rounding.hpp"
 #include "lowbit/format/absmax_block.hpp"
@@ -50,6 +51,7 @@ inline namespace LOWBIT_ABI {
 // A group of zeros, or so small that its scale is zero, has scale 0 and codes 0.  A group that holds NaN or infinity has scale NaN
 // and codes 0, so it decodes to NaN.
 inline void quantize_int8_group(const float* x, std::size_t n, std::int8_t* codes, float& scale) {
+  const detail::DefaultFloatEnvironment environment;
   const std::uint32_t largest = detail::largest_magnitude(x, n);
   const bool finite = largest < detail::infinity_bits;
   const float step = finite ? quotient(std::bit_cast<float>(largest), 127.0f) : 0.0f;
@@ -76,6 +78,7 @@ inline void quantize_int8(const float* x, std::size_t n, std::size_t block, std:
 template <DenseType Out>
 inline void dequantize_int8(const std::int8_t* codes, const float* scales, std::size_t begin, std::size_t end, std::size_t block,
                             Out* out) {
+  const detail::DefaultFloatEnvironment environment;
   for (std::size_t e = begin; e < end; ++e)
     *out++ = DenseElement<Out>::encode(rounded(static_cast<float>(codes[e]) * scales[e / block]));
 }
@@ -97,6 +100,7 @@ inline bool llm_int8_outlier(float x, float threshold) {
 // Thread safe on distinct outputs.
 inline void llm_int8_quantize_row(const float* x, std::size_t n, bool round_to_fp16, float threshold, std::int8_t* codes,
                                   float& stat) {
+  const detail::DefaultFloatEnvironment environment;
   const auto value = [=](std::size_t i) { return round_to_fp16 ? to_float(to_float16(x[i])) : x[i]; };
   std::uint32_t largest = 0;
   for (std::size_t i = 0; i < n; ++i) {

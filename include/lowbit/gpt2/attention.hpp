@@ -6,6 +6,7 @@
 #include <span>
 
 #include "lowbit/base/aligned_buffer.hpp"
+#include "lowbit/base/per_thread.hpp"
 #include "lowbit/kernel/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 
@@ -53,15 +54,20 @@ void for_each_head(std::span<const std::size_t> offsets, std::size_t heads, std:
   });
 }
 
+// Of one thread, for one head.
+struct AttentionScratch {
+  AlignedBuffer<float> floats;
+};
+
 // out (T, C) from qkv (T, 3C).
 inline void attention(const float* qkv, std::span<const std::size_t> offsets, std::size_t heads, std::size_t width, float* out,
                       Executor& executor) {
   for_each_head(offsets, heads, width, executor, [&](const HeadPlace& p) {
-    thread_local AlignedBuffer<float> scratch;
+    const lowbit::detail::PerThread<AttentionScratch> scratch;
     auto a = p.args<lowbit::detail::AttentionArgs>(qkv);
     a.out = out + p.out;
-    scratch.grow(lowbit::detail::attention_scratch_floats(p.positions, p.depth));
-    a.scratch = scratch.data();
+    scratch->floats.grow(lowbit::detail::attention_scratch_floats(p.positions, p.depth));
+    a.scratch = scratch->floats.data();
     lowbit::detail::kernels().attention(a);
   });
 }

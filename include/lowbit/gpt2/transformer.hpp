@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "lowbit/base/float_environment.hpp"
+#include "lowbit/base/per_thread.hpp"
 #include "lowbit/gpt2/attention.hpp"
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/linear.hpp"
@@ -52,13 +54,15 @@ class Transformer {
   // classification head.  Thread safe: several threads may call it at once.
   void classify(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits,
                 Executor& executor) const {
+    const lowbit::detail::DefaultFloatEnvironment environment;
     require(config.classes != 0, [] { return std::string("classify: the model has no classification head"); });
     const std::size_t rows = check_batch(ids, offsets), c = config.width;
     require(logits.size() == rows * config.classes, [&] {
       return "classify: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(rows) + " rows of " +
              std::to_string(config.classes) + " classes";
     });
-    Buffers& b = thread_buffers();
+    const lowbit::detail::PerThread<Buffers> buffers;
+    Buffers& b = *buffers;
     forward(ids, offsets, b, executor);
     b.normed.grow(rows * c);
     b.last.grow(rows * c);
@@ -81,6 +85,7 @@ class Transformer {
   // token embedding if the configuration ties them, else it must be there.
   void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits,
                        Executor& executor) const {
+    const lowbit::detail::DefaultFloatEnvironment environment;
     require(config.tied || lm_head.rows() != 0,
             [] { return std::string("language_logits: the model has no language-model head"); });
     check_batch(ids, offsets);
@@ -89,7 +94,8 @@ class Transformer {
       return "language_logits: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(tokens) +
              " tokens of vocabulary " + std::to_string(config.vocab);
     });
-    Buffers& b = thread_buffers();
+    const lowbit::detail::PerThread<Buffers> buffers;
+    Buffers& b = *buffers;
     forward(ids, offsets, b, executor);
     b.normed.grow(tokens * c);
     layer_norm(ln_f, b.x.data(), tokens, b.normed.data(), executor);
@@ -134,15 +140,14 @@ class Transformer {
   }
 
  private:
-  // Activations of a call; a thread keeps its own between calls.
+  // What a thread keeps between calls: activations, and a row of a quantized embedding.
   struct Buffers {
     AlignedBuffer<float> x, normed, wide, attended, last;
     PreparedInput normed_input, inner_input;
   };
-  static Buffers& thread_buffers() {
-    thread_local Buffers b;
-    return b;
-  }
+  struct DecodedRow {
+    AlignedBuffer<float> values;
+  };
   std::size_t check_batch(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets) const {
     require(offsets.size() >= 2, [] { return std::string("a batch needs at least one row: offsets must hold rows + 1 values"); });
     for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
@@ -209,12 +214,12 @@ class Transformer {
       a.add = add;
       return lowbit::detail::kernels().embed_rows(a);
     }
-    thread_local std::vector<float> decoded;
-    decoded.resize(table.cols());
+    const lowbit::detail::PerThread<DecodedRow> decoded;
+    decoded->values.grow(table.cols());
     for (std::size_t r = 0; r < rows; ++r, out += table.cols()) {
       const std::size_t id = ids ? static_cast<std::size_t>(ids[r]) : r;
-      table.dequantize_rows(id, id + 1, decoded.data());
-      for (std::size_t i = 0; i < decoded.size(); ++i) out[i] = add ? out[i] + decoded[i] : decoded[i];
+      table.dequantize_rows(id, id + 1, decoded->values.data());
+      for (std::size_t i = 0; i < table.cols(); ++i) out[i] = add ? out[i] + decoded->values[i] : decoded->values[i];
     }
   }
 

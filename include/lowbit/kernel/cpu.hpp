@@ -2,6 +2,7 @@
 // What this processor and its operating system can run, by our own cpuid and xgetbv: compilers' helpers differ in the names
 // they know, and xsimd 8.1's detection does not ask whether the operating system saves the wide registers.
 #pragma once
+#include <atomic>
 #include <cstdint>
 
 #include "lowbit/kernel/level.hpp"
@@ -49,6 +50,15 @@ inline std::uint64_t xcr0() {
 }
 #endif
 
+// What find() returned at the first call; not 0.  Several threads may ask the processor at the same time: unlike the lock of a
+// static variable, which another thread may hold, that goes well in a child made by fork().
+template <class Find>
+inline unsigned once(std::atomic<unsigned>& kept, const Find& find) {
+  unsigned value = kept.load(std::memory_order_relaxed);
+  if (value == 0) kept.store(value = find(), std::memory_order_relaxed);
+  return value;
+}
+
 // One bit per level, in the order of the enum.
 inline unsigned detect_cpu_levels() {
   const auto with = [](Level l) { return 1u << static_cast<unsigned>(l); };
@@ -78,7 +88,8 @@ inline unsigned detect_cpu_levels() {
 
 // Whether this machine can run a level.  Thread safe; asked once.
 inline bool cpu_supports(Level level) {
-  static const unsigned levels = detail::detect_cpu_levels();
+  static std::atomic<unsigned> kept{0};
+  const unsigned levels = detail::once(kept, detail::detect_cpu_levels);
   return ((levels >> static_cast<unsigned>(level)) & 1u) != 0;
 }
 
@@ -95,8 +106,11 @@ inline Level cpu_level() {
 // Rapids, 82 against 166 GFLOP/s of one core; there float or int8 compute is the faster choice.  Thread safe.
 inline bool cpu_has_fast_bf16() {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
-  static const bool fast = cpu_supports(Level::avx512bf16) && detail::cpuid(0, 0).ebx != 0x756E6547u;  // "Genu"(ineIntel)
-  return fast;
+  static std::atomic<unsigned> kept{0};
+  return detail::once(kept, [] {
+           const bool fast = cpu_supports(Level::avx512bf16) && detail::cpuid(0, 0).ebx != 0x756E6547u;  // "Genu"(ineIntel)
+           return fast ? 2u : 1u;
+         }) == 2;
 #else
   return false;
 #endif
@@ -108,12 +122,13 @@ inline bool cpu_has_fast_bf16() {
 // Thread safe.
 inline bool cpu_wants_prefetch() {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
-  static const bool wants = [] {
-    const std::uint32_t signature = detail::cpuid(1, 0).eax;
-    const std::uint32_t family = (signature >> 8 & 0xF) + (signature >> 20 & 0xFF);
-    return detail::cpuid(0, 0).ebx != 0x68747541u || family != 0x19;  // "Auth"(enticAMD)
-  }();
-  return wants;
+  static std::atomic<unsigned> kept{0};
+  return detail::once(kept, [] {
+           const std::uint32_t signature = detail::cpuid(1, 0).eax;
+           const std::uint32_t family = (signature >> 8 & 0xF) + (signature >> 20 & 0xFF);
+           const bool wants = detail::cpuid(0, 0).ebx != 0x68747541u || family != 0x19;  // "Auth"(enticAMD)
+           return wants ? 2u : 1u;
+         }) == 2;
 #else
   return true;
 #endif

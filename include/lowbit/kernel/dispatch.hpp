@@ -43,11 +43,14 @@ inline const Kernels* default_kernels() {
   if (const char* name = std::getenv("LOWBIT_ISA"); name != nullptr && *name != '\0') return kernels_of(level_from_name(name));
   return kernels_of(available_levels().back());
 }
-inline std::atomic<const Kernels*>& active_kernels() {
-  static std::atomic<const Kernels*> active{default_kernels()};
-  return active;
+inline constinit std::atomic<const Kernels*> active_kernels{nullptr};  // null before the first use
+inline const Kernels& kernels() {
+  const Kernels* active = active_kernels.load(std::memory_order_acquire);
+  if (active != nullptr) [[likely]]
+    return *active;
+  const Kernels* const fresh = default_kernels();
+  return active_kernels.compare_exchange_strong(active, fresh, std::memory_order_acq_rel) ? *fresh : *active;
 }
-inline const Kernels& kernels() { return *active_kernels().load(std::memory_order_acquire); }
 
 }  // namespace LOWBIT_ABI
 }  // namespace detail
@@ -60,7 +63,7 @@ inline Level active_level() { return detail::kernels().level; }
 // Makes later calls run at `level` (for tests and measurements); throws InvalidArgument if this build or machine has it not.
 // Thread safe; a product under way keeps the level it began with.
 inline void set_level(Level level) {
-  detail::active_kernels().store(detail::kernels_of(level_from_name(level_name(level))), std::memory_order_release);
+  detail::active_kernels.store(detail::kernels_of(level_from_name(level_name(level))), std::memory_order_release);
 }
 
 }  // namespace LOWBIT_ABI

@@ -10,12 +10,12 @@ inline namespace LOWBIT_ABI {
 namespace LOWBIT_ISA {
 
 template <Compute C>
-void add_four_bit_kernels(Kernels& k) {
+constexpr void add_four_bit_kernels(Kernels& k) {
   k.gemm_packed[1][static_cast<int>(C)] = &gemm_packed_four_bit<C>;
   k.gemm_canonical[1][static_cast<int>(C)] = &gemm_canonical_four_bit<C>;
 }
 template <Level L>
-void add_f32_kernels(Kernels& k) {
+constexpr void add_f32_kernels(Kernels& k) {
   add_four_bit_kernels<Compute::f32>(k);
   k.gemm_packed[0][static_cast<int>(Compute::f32)] = &gemm_packed_f32;
   k.gemm_canonical[0][static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
@@ -37,14 +37,14 @@ void add_f32_kernels(Kernels& k) {
   k.adamw = &adamw;
 }
 template <Level L>
-void add_int8_kernels(Kernels& k) {
+constexpr void add_int8_kernels(Kernels& k) {
   add_four_bit_kernels<Compute::int8>(k);
   k.gemm_packed[0][static_cast<int>(Compute::int8)] = &gemm_packed_int8;
   k.gemm_canonical[0][static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
   k.int8_words = ComputeInt8::words;
 }
 template <Level L>
-void add_bf16_kernels(Kernels& k) {
+constexpr void add_bf16_kernels(Kernels& k) {
   add_four_bit_kernels<Compute::bf16>(k);
   k.gemm_packed[0][static_cast<int>(Compute::bf16)] = &gemm_packed_bf16;
   k.gemm_canonical[0][static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
@@ -53,7 +53,7 @@ void add_bf16_kernels(Kernels& k) {
 }
 
 template <Level L>
-Kernels all_kernels() {
+constexpr Kernels all_kernels() {
   Kernels k;
   k.level = L;
   add_f32_kernels<L>(k);

@@ -190,6 +190,19 @@ namespace lowbit {
 namespace detail {
 inline namespace LOWBIT_ABI {
 
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE) && LOWBIT_BASELINE <= 4
+constexpr Kernels avx512vnni_kernels() {
+#if LOWBIT_BASELINE <= 3
+  Kernels t = avx512::all_kernels<Level::avx512>();
+  t.level = Level::avx512vnni;
+  avx512vnni::add_int8_kernels<Level::avx512vnni>(t);
+  return t;
+#else
+  return avx512vnni::all_kernels<Level::avx512vnni>();
+#endif
+}
+#endif
+
 // The entry points of a level, or null where this build leaves it out (it says nothing about the processor).  Thread safe.
 #if defined(LOWBIT_KERNELS_DEFINE)
 const Kernels* kernels_of(Level level);
@@ -200,22 +213,22 @@ inline const Kernels* kernels_of(Level level) {
   switch (level) {
 #if LOWBIT_BASELINE == 0
     case Level::base: {
-      static const Kernels k = base::all_kernels<Level::base>();
+      static constexpr Kernels k = base::all_kernels<Level::base>();
       return &k;
     }
 #endif
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 #if LOWBIT_BASELINE <= 1
     case Level::avx2: {
-      static const Kernels k = avx2::all_kernels<Level::avx2>();
+      static constexpr Kernels k = avx2::all_kernels<Level::avx2>();
       return &k;
     }
 #endif
 #if LOWBIT_BASELINE <= 2
     case Level::avxvnni: {
-      static const Kernels k = [] {
+      static constexpr Kernels k = [] {
 #if LOWBIT_BASELINE <= 1
-        Kernels t = *kernels_of(Level::avx2);
+        Kernels t = avx2::all_kernels<Level::avx2>();
         t.level = Level::avxvnni;
         avxvnni::add_int8_kernels<Level::avxvnni>(t);
         return t;
@@ -228,29 +241,20 @@ inline const Kernels* kernels_of(Level level) {
 #endif
 #if LOWBIT_BASELINE <= 3
     case Level::avx512: {
-      static const Kernels k = avx512::all_kernels<Level::avx512>();
+      static constexpr Kernels k = avx512::all_kernels<Level::avx512>();
       return &k;
     }
 #endif
 #if LOWBIT_BASELINE <= 4
     case Level::avx512vnni: {
-      static const Kernels k = [] {
-#if LOWBIT_BASELINE <= 3
-        Kernels t = *kernels_of(Level::avx512);
-        t.level = Level::avx512vnni;
-        avx512vnni::add_int8_kernels<Level::avx512vnni>(t);
-        return t;
-#else
-        return avx512vnni::all_kernels<Level::avx512vnni>();
-#endif
-      }();
+      static constexpr Kernels k = avx512vnni_kernels();
       return &k;
     }
 #endif
     case Level::avx512bf16: {
-      static const Kernels k = [] {
+      static constexpr Kernels k = [] {
 #if LOWBIT_BASELINE <= 4
-        Kernels t = *kernels_of(Level::avx512vnni);
+        Kernels t = avx512vnni_kernels();
         t.level = Level::avx512bf16;
         avx512bf16::add_bf16_kernels<Level::avx512bf16>(t);
         avx512bf16::add_four_bit_kernels<Compute::int8>(t);

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "lowbit/base/float_environment.hpp"
 #include "lowbit/kernel/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/qat/operators.hpp"
@@ -18,6 +19,7 @@ namespace lowbit::qat {
 // The rate of step `step` (from 0) of `total`: rises linearly to `peak` over the first `warmup` steps, then falls linearly to
 // `last` * peak at the end.
 inline double scheduled_rate(std::uint64_t step, std::uint64_t warmup, std::uint64_t total, double peak, double last = 0) {
+  const lowbit::detail::DefaultFloatEnvironment environment;
   const auto at = static_cast<double>(step);
   if (step < warmup) return peak * (at + 1) / static_cast<double>(warmup);
   if (total <= warmup) return peak;
@@ -35,6 +37,7 @@ struct AdamW {
   // before clipping; where it is not finite, nothing is changed.
   template <class Model>
   double step(Model& model, double rate, Executor& executor) {
+    const lowbit::detail::DefaultFloatEnvironment environment;
     std::vector<Parameter*> parameters;
     model.for_each_parameter([&](Parameter& p) {
       if (!p.frozen) parameters.push_back(&p);

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "lowbit/base/per_thread.hpp"
 #include "lowbit/format/int8.hpp"
 #include "lowbit/kernel/dispatch.hpp"
 #include "lowbit/parallel.hpp"
@@ -27,22 +28,28 @@ constexpr const char* quantization_name(Quantization q) {
   return q == Quantization::int8 ? "int8" : q == Quantization::nf4 ? "nf4" : "none";
 }
 
+// Of one thread: the codes of a row.
+struct FakeQuantizeScratch {
+  AlignedBuffer<std::int8_t> codes;
+};
+
 // out (rows, n) = fake-quantized x (rows, n); out may be x.  A row that holds NaN or infinity gives a row of NaN.
 inline void fake_quantize_rows(const float* x, std::size_t rows, std::size_t n, float* out, Executor& executor) {
   lowbit::detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
     const lowbit::detail::Kernels& kernel = lowbit::detail::kernels();
-    thread_local AlignedBuffer<std::int8_t> codes;
-    codes.grow(n);
+    const lowbit::detail::PerThread<FakeQuantizeScratch> scratch;
+    scratch->codes.grow(n);
+    std::int8_t* const codes = scratch->codes.data();
     for (std::size_t r = begin; r < end; ++r) {
       float scale = 0;
       lowbit::detail::QuantizeRowsArgs q;
       q.x = x + r * n;
       q.m = 1;
       q.k = q.x_stride = q.k_padded = q.chunk = n;
-      q.codes = codes.data();
+      q.codes = codes;
       q.scale = &scale;
       kernel.quantize_rows(q);
-      kernel.decode_codes(codes.data(), scale, out + r * n, n);
+      kernel.decode_codes(codes, scale, out + r * n, n);
     }
   });
 }

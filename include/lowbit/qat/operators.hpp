@@ -95,14 +95,14 @@ using gpt2::attention;
 inline void attention_backward(const float* qkv, const float* dout, std::span<const std::size_t> offsets, std::size_t heads,
                                std::size_t width, float* dqkv, Executor& executor) {
   gpt2::for_each_head(offsets, heads, width, executor, [&](const gpt2::HeadPlace& p) {
-    thread_local AlignedBuffer<float> scratch;
+    const lowbit::detail::PerThread<gpt2::AttentionScratch> scratch;
     auto a = p.args<lowbit::detail::AttentionBackwardArgs>(qkv);
     a.dq = dqkv + p.q;
     a.dk = dqkv + p.k;
     a.dv = dqkv + p.v;
     a.dout = dout + p.out;
-    scratch.grow(lowbit::detail::attention_backward_scratch_floats(p.positions, p.depth));
-    a.scratch = scratch.data();
+    scratch->floats.grow(lowbit::detail::attention_backward_scratch_floats(p.positions, p.depth));
+    a.scratch = scratch->floats.data();
     lowbit::detail::kernels().attention_backward(a);
   });
 }

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <span>
 
+#include "lowbit/base/per_thread.hpp"
 #include "lowbit/matmul.hpp"
 
 namespace lowbit::qat {
@@ -63,6 +64,12 @@ class Panels {
   AlignedBuffer<float> data_;
 };
 
+// Of one thread.
+struct ProductScratch {
+  AlignedBuffer<float> padded;  // rows of x
+  AlignedBuffer<std::uint8_t> gemm;
+};
+
 // y (m, n) = x (m, k) times the panels' matrix, + bias [n] where there is one, + y itself where `add` says so.
 // zero_tail: behind its k floats every row of x has zeros up to a whole group (8), inside its stride; else rows that are no whole
 // groups are copied.  The order of summation depends on k alone.  Throws InvalidArgument if shapes do not match.
@@ -86,16 +93,15 @@ inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float
   executor.run(parts, [&](std::size_t i) {
     const std::size_t begin = units * i / parts, end = units * (i + 1) / parts;
     const std::size_t row = by_rows ? begin * tile : 0, rows = (by_rows ? std::min(end * tile, x.rows) : x.rows) - row;
-    thread_local AlignedBuffer<float> padded;
-    thread_local AlignedBuffer<std::uint8_t> scratch;
+    const d::PerThread<ProductScratch> scratch;
     d::PackedGemmArgs g;
     g.w = w;
     g.x.data = x.row(row);
     g.x.stride_bytes = x.stride * sizeof(float);
     if (w.k != x.cols && !zero_tail) {  // the kernel reads whole groups of k
-      padded.reset(rows * w.k);
-      for (std::size_t r = 0; r < rows; ++r) std::copy_n(x.row(row + r), x.cols, padded.data() + r * w.k);
-      g.x.data = padded.data();
+      scratch->padded.reset(rows * w.k);
+      for (std::size_t r = 0; r < rows; ++r) std::copy_n(x.row(row + r), x.cols, scratch->padded.data() + r * w.k);
+      g.x.data = scratch->padded.data();
       g.x.stride_bytes = w.k * sizeof(float);
     }
     g.m = rows;
@@ -108,8 +114,8 @@ inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float
     }
     g.panel_begin = by_rows ? 0 : begin;
     g.panel_end = by_rows ? w.panels() : end;
-    scratch.grow(d::packed_scratch_bytes(w, Compute::f32));
-    g.scratch = scratch.data();
+    scratch->gemm.grow(d::packed_scratch_bytes(w, Compute::f32));
+    g.scratch = scratch->gemm.data();
     kernel.packed(Compute::f32, g);
   });
 }

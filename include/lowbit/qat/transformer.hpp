@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "lowbit/base/float_environment.hpp"
+#include "lowbit/base/per_thread.hpp"
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/qat/linear.hpp"
 #include "lowbit/qat/operator_times.hpp"
@@ -117,15 +119,16 @@ class Transformer {
     executor.run(4 * blocks.size(), [&](std::size_t i) {
       TrainedBlock& b = blocks[i / 4];
       Linear* const layers[] = {&b.attention_in, &b.attention_out, &b.mlp_in, &b.mlp_out};
-      thread_local AlignedBuffer<float> rounded;
+      const lowbit::detail::PerThread<RoundedWeights> rounded;
       SerialExecutor serial;
-      layers[i % 4]->prepare(quantization, with_backward, rounded, serial);
+      layers[i % 4]->prepare(quantization, with_backward, rounded->values, serial);
     });
     score_rows_.lay_rows(score.value.data(), score.rows, score.cols, score.cols, executor);
   }
 
   // logits (rows, classes) of the batch, without dropout.  Throws InvalidArgument if the batch is none.
   void classify(const Batch& batch, std::span<float> logits, Executor& executor) {
+    const lowbit::detail::DefaultFloatEnvironment environment;
     check(batch);
     require(logits.size() == batch.rows() * config.classes,
             [&] { return "classify: room for " + std::to_string(logits.size()) + " logits"; });
@@ -137,6 +140,7 @@ class Transformer {
 
   // The loss of a batch; adds its gradient to every parameter's that is not frozen.  Throws InvalidArgument if the batch is none.
   Loss backward(const Batch& batch, const LossOptions& options, Executor& executor) {
+    const lowbit::detail::DefaultFloatEnvironment environment;
     check(batch);
     require(options.dropout >= 0 && options.dropout < 1 && options.label_smoothing >= 0 && options.label_smoothing <= 1 &&
                 options.language_weight >= 0 && std::isfinite(options.language_weight) && options.language_share >= 0 &&
@@ -172,6 +176,9 @@ class Transformer {
   }
 
  private:
+  struct RoundedWeights {  // of one thread
+    AlignedBuffer<float> values;
+  };
   struct BlockState {
     AlignedBuffer<float> x, normed_1, qkv, attended, middle, normed_2, inner, activated;
   };
@@ -210,6 +217,7 @@ class Transformer {
   }
   // Box-Muller.
   static void fill_normal(std::span<float> values, float deviation, std::uint64_t stream) {
+    const lowbit::detail::DefaultFloatEnvironment environment;
     for (std::size_t i = 0; i < values.size(); ++i) {
       const double radius = std::sqrt(-2 * std::log(1 - random_unit(stream, 2 * i)));
       values[i] = static_cast<float>(radius * std::cos(2 * std::numbers::pi * random_unit(stream, 2 * i + 1))) * deviation;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <limits>
 
+#include "lowbit/base/float_environment.hpp"
 #include "lowbit/tensor/tensor.hpp"
 
 namespace lowbit {
@@ -18,6 +19,7 @@ struct ErrorStatistics {
 
 // Compares `approximate` with `exact`, both [n].  NaN in either makes the results NaN.  Thread safe.
 inline ErrorStatistics error_statistics(const float* exact, const float* approximate, std::size_t n) {
+  const detail::DefaultFloatEnvironment environment;
   double max = 0, error = 0, aa = 0, bb = 0, ab = 0;
   for (std::size_t i = 0; i < n; ++i) {
     const double a = static_cast<double>(exact[i]), b = static_cast<double>(approximate[i]), d = std::fabs(a - b);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "lowbit/base/float_environment.hpp"
 #include "lowbit/tensor/tensor.hpp"
 
 namespace lowbit {
@@ -37,6 +38,7 @@ class PackedTensor {
              std::to_string(t.block_size()) +
              ": blocks cross rows at places that are no multiple of 32, and too few rows share theirs, so it cannot be packed";
     });
+    const detail::DefaultFloatEnvironment environment;
     PackedTensor p;
     const TensorParts& parts = t.parts();
     p.format_ = t.format();
@@ -92,6 +94,7 @@ class PackedTensor {
 
   // The canonical tensor, byte for byte.
   Tensor unpack() const {
+    const detail::DefaultFloatEnvironment environment;
     TensorParts parts;
     parts.format = format_;
     parts.rows = rows_;

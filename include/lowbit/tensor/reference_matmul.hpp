@@ -3,6 +3,7 @@
 #pragma once
 #include <cmath>
 
+#include "lowbit/base/float_environment.hpp"
 #include "lowbit/tensor/tensor.hpp"
 
 namespace lowbit {
@@ -10,6 +11,7 @@ namespace lowbit {
 // y (m, rows) = x (m, cols) * w^T, all row-major, in double.  magnitude (m, rows), if given, receives sum |x| |w|: rounding errors
 // of a float product are at most a small multiple of cols * 2^-24 times it.
 inline void reference_matmul(const float* x, std::size_t m, const Tensor& w, double* y, double* magnitude = nullptr) {
+  const detail::DefaultFloatEnvironment environment;
   AlignedBuffer<float> row(w.cols());
   for (std::size_t n = 0; n < w.rows(); ++n) {
     w.dequantize_rows(n, n + 1, row.data());

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "lowbit/base/aligned_buffer.hpp"
+#include "lowbit/base/float_environment.hpp"
 #include "lowbit/base/view.hpp"
 #include "lowbit/format/format.hpp"
 #include "lowbit/kernel/args.hpp"
@@ -69,6 +70,7 @@ class Tensor {
   // Takes the parts as they are.  Throws InvalidArgument if sizes do not fit the shape, format and block.
   explicit Tensor(TensorParts parts) : parts_(std::move(parts)) {
     check();
+    const detail::DefaultFloatEnvironment environment;
     codebook_ = detail::make_codebook_tables(parts_.table.data());
   }
 
@@ -94,6 +96,7 @@ class Tensor {
 
   // The scale of block b, as decoding uses it; units of the weights per code (for llm_int8: absmax, per 127 codes).
   float scale(std::size_t b) const {
+    const detail::DefaultFloatEnvironment environment;
     return double_quantized() ? double_dequantize(parts_.nested_map.data(), parts_.scale_codes[b],
                                                   parts_.nested[b / nested_block_size], parts_.offset)
                               : parts_.scales[b];
@@ -138,6 +141,7 @@ class Tensor {
       return "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of a tensor of shape " +
              shape_string(rows(), cols());
     });
+    const detail::DefaultFloatEnvironment environment;
     const std::size_t first = begin * cols(), last = end * cols();
     switch (detail::element_of(format())) {
       case detail::Element::f32: return dense<float>(first, last, out);
