@@ -149,6 +149,7 @@ Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, cons
   if (is_four_bit(kind.format)) differs = describe_four_bit(kind, held, tuning, identity);
   if (kind.format == Format::llm_int8) differs = describe_outliers(tuning, identity);
   if (!kind.compute && compute != four_bit_compute({})) differs += fmt::format(", {} compute", lowbit::compute_name(compute));
+  if (kind.id == "int8_scratch" && as_held != layers) identity.weights = "int8 per row, quantized, not trained";  // synthetic
   if (as_held != 0 && kind.format != Format::f32 && kind.id != "int8_scratch") {
     // Who quantized it, and whether it was trained so, the folder does not say.
     if (kind.format == Format::int8) identity.weights = "int8 per row";
