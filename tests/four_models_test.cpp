@@ -1,95 +1,18 @@
 // SPDX-License-Identifier: MIT
-// The program four_models as a user meets it: what it prints and writes, its exit codes, what it says about bad input, Ctrl-C.
+// The program four_models as a user meets it: what it prints and writes, its exit codes, and what it says about wrong usage.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "lowbit/io/csv.hpp"
-#include "lowbit/io/file.hpp"
-#include "lowbit/io/json.hpp"
-#include "support/catch.hpp"
 #include "support/golden.hpp"
-#include "support/io_files.hpp"
-#include "support/paths.hpp"
-#include "support/process.hpp"
+#include "support/four_models.hpp"
 
-namespace {
-
-using lowbit::io::Json;
-using lowbit_test::Folder;
-using lowbit_test::Outcome;
-using lowbit_test::Process;
-using lowbit_test::put_file;
-namespace fs = std::filesystem;
-
-Outcome run(const Folder& folder, std::vector<std::string> arguments) {
-  if (arguments.empty() || arguments[0] != "--help") arguments.insert(arguments.begin(), "--no-synthetic");
-  return Process(FOUR_MODELS, folder, std::move(arguments)).wait();
-}
-
-bool holds(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
-
-// The first line of more than 100 characters; one with a path may be long.
-std::string too_wide(const std::string& text) {
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);)
-    if (line.size() > 100 && !holds(line, "news_items.csv")) return line;
-  return "";
-}
-
-Json json_of(const fs::path& path) { return lowbit::io::parse_json(lowbit::io::read_text(path), path.string()); }
-
-// The fields of a file, line by line.
-std::vector<std::vector<std::string>> csv_of(const fs::path& path) {
-  const std::string text = lowbit::io::read_text(path);
-  lowbit::io::CsvReader reader(text, path.string());
-  std::vector<std::vector<std::string>> lines;
-  for (std::vector<std::string> fields; reader.next(fields);) lines.push_back(fields);
-  return lines;
-}
-
-const Json& model_of(const Json& results, const std::string& id) {
-  for (const Json& m : results.at("models"))
-    if (m.at("id") == id) return m;
-  throw std::runtime_error("results.json has no " + id);
-}
-
-fs::path mini() { return lowbit::testing::assets_dir() / "gpt2-mini-ag-news"; }
-fs::path mini_twin() { return lowbit::testing::assets_dir() / "gpt2-mini-ag-news-int8-qat"; }
-
-// A copy of the small model that may be broken.
-fs::path copy_of_mini(const Folder& folder) {
-  const fs::path copy = folder / "model";
-  fs::remove_all(copy);
-  fs::copy(mini(), copy);
-  return copy;
-}
-void replace_in(const fs::path& file, const std::string& old_text, const std::string& new_text) {
-  std::string content = lowbit::io::read_text(file);
-  const auto at = content.find(old_text);
-  REQUIRE(at != content.npos);
-  put_file(file, content.replace(at, old_text.size(), new_text));
-}
-
-// What is wrong with an outcome that should be a failure of code `code`, said in one line with all the words; empty if nothing.
-std::string not_refused(const Outcome& o, int code, std::initializer_list<std::string> words) {
-  if (o.code != code) return "exit code " + std::to_string(o.code) + ": " + o.err;
-  if (!o.err.starts_with("four_models: ") || std::count(o.err.begin(), o.err.end(), '\n') != 1 || o.err.back() != '\n')
-    return "not one line: " + o.err;
-  for (const std::string& word : words)
-    if (!holds(o.err, word)) return "'" + word + "' is not in: " + o.err;
-  return "";
-}
-
-}  // namespace
+using namespace four_models_test;
 
 TEST_CASE("four_models: eight rows, all files, and numbers that agree with each other") {
   const Folder folder;
@@ -284,125 +207,6 @@ TEST_CASE("four_models: wrong usage is exit code 2 and one line") {
   const Outcome help = run(folder, {"--help"});
   CHECK(help.code == 0);
   for (const char* words : {"--qat-model DIR", "Examples:", "nf4_bnb", "Ctrl-C"}) CHECK(holds(help.out, words));
-}
-
-TEST_CASE("four_models: a bad model is exit code 1 and one line that names it") {
-  const Folder folder;
-  const auto with_model = [&](const fs::path& model) {
-    return run(folder, {"--model", model.string(), "--models", "fp32", "--limit", "2"});
-  };
-  CHECK(not_refused(with_model(folder / "nowhere"), 1, {"nowhere"}) == "");
-
-  fs::path model = copy_of_mini(folder);
-  fs::resize_file(model / "model.safetensors", 5000000);
-  CHECK(not_refused(with_model(model), 1, {"model.safetensors"}) == "");
-  put_file(model / "model.safetensors", "");
-  CHECK(not_refused(with_model(model), 1, {"model.safetensors"}) == "");
-  put_file(model / "model.safetensors", std::string(100, '\xFF'));
-  CHECK(not_refused(with_model(model), 1, {"model.safetensors"}) == "");
-
-  model = copy_of_mini(folder);
-  replace_in(model / "model.safetensors", "ln_f.weight", "ln_g.weight");
-  CHECK(not_refused(with_model(model), 1, {"model.safetensors", "ln_f.weight"}) == "");
-
-  model = copy_of_mini(folder);
-  replace_in(model / "config.json", "\"n_positions\": 256", "\"n_positions\": 128");
-  CHECK(not_refused(with_model(model), 1, {"wpe.weight", "128", "256"}) == "");
-  replace_in(model / "config.json", "\"n_positions\": 128", "\"n_positions\": ");
-  CHECK(not_refused(with_model(model), 1, {"config.json"}) == "");
-
-  model = copy_of_mini(folder);
-  replace_in(model / "model.safetensors", "score.weight", "scorf.weight");
-  CHECK(not_refused(with_model(model), 1, {"model", "score.weight"}) == "");
-
-  model = copy_of_mini(folder);
-  put_file(model / "vocab.json", "{\"a\": 0");
-  CHECK(not_refused(with_model(model), 1, {"vocab.json"}) == "");
-  fs::remove(model / "merges.txt");
-  CHECK(with_model(model).code == 1);
-
-  const fs::path twin = folder / "twin";
-  fs::copy(mini_twin(), twin);
-  replace_in(twin / "model.safetensors", "c_fc.weight_scale", "c_fc.weight_scalf");
-  CHECK(not_refused(run(folder, {"--model", mini().string(), "--qat-model", twin.string(), "--limit", "2"}), 1,
-                    {"twin", "c_fc.weight_scale"}) == "");
-}
-
-TEST_CASE("four_models: bad rows are exit code 1 and one line with file and line") {
-  const Folder folder;
-  const auto with_rows = [&](const std::string& rows) {
-    put_file(folder / "rows.csv", rows);
-    return run(folder, {"--data", (folder / "rows.csv").string(), "--models", "fp32"});
-  };
-  CHECK(not_refused(run(folder, {"--data", (folder / "none.csv").string()}), 1, {"none.csv"}) == "");
-  CHECK(not_refused(with_rows(""), 1, {"rows.csv", "found none"}) == "");
-  CHECK(not_refused(with_rows("1,a,b\n2,\"c,d\n"), 1, {"rows.csv", "line 2", "never closed"}) == "");
-  CHECK(not_refused(with_rows("1,a,b\n5,c,d\n"), 1, {"rows.csv", "line 2", "1 to 4", "5"}) == "");
-  CHECK(not_refused(with_rows("1,a,b\nSports,c,d\n"), 1, {"rows.csv", "line 2", "Sports"}) == "");
-  CHECK(not_refused(with_rows("1,a\n"), 1, {"rows.csv", "line 1", "3 fields"}) == "");
-  CHECK(not_refused(with_rows("1,a,b\n2,,\n"), 1, {"rows.csv", "row 2"}) == "");
-  CHECK(with_rows("1,a,b\r\n2,\xFF\xFE,d\r\n").code == 0);  // bytes that are no text are still bytes
-}
-
-TEST_CASE("four_models: output that cannot be written is found before the work, and old results stay") {
-  const Folder folder;
-  put_file(folder / "file", "not a folder");
-  Outcome o = run(folder, {"--out", (folder / "file").string()});
-  CHECK(not_refused(o, 1, {"file"}) == "");
-  CHECK(o.out.empty());
-  o = run(folder, {"--out", (folder / "file/below").string()});
-  CHECK(not_refused(o, 1, {"below"}) == "");
-  CHECK(o.out.empty());
-  fs::create_directories(folder / "out/results.json");
-  o = run(folder, {"--out", (folder / "out").string()});
-  CHECK(not_refused(o, 1, {"results.json"}) == "");
-  CHECK(o.out.empty());
-
-  put_file(folder / "kept/results.json", "old");
-  put_file(folder / "rows.csv", "9,a,b\n");
-  CHECK(run(folder, {"--data", (folder / "rows.csv").string(), "--out", (folder / "kept").string()}).code == 1);
-  CHECK(lowbit::io::read_text(folder / "kept/results.json") == "old");
-}
-
-#if defined(__linux__)
-TEST_CASE("four_models: a report that nobody can read does not cost the files") {
-  const Folder folder;
-  const Outcome o = Process(FOUR_MODELS, folder,
-                            {"--no-synthetic", "--limit", "2", "--models", "fp32", "--out", (folder / "out").string()}, "/dev/full")
-                        .wait();
-  CHECK(not_refused(o, 1, {"standard output"}) == "");
-  CHECK(json_of(folder / "out/results.json").at("dataset").at("rows_done") == 2);
-}
-#endif
-
-TEST_CASE("four_models: Ctrl-C keeps the rows that are done") {
-  const Folder folder;
-  const std::string items = lowbit::io::read_text(lowbit::testing::assets_dir() / "news_items.csv");
-  std::string many;
-  for (int i = 0; i < 100; ++i) many += items;
-  put_file(folder / "many.csv", many);
-  // How long it takes until there are rows depends on the machine and the build.
-  for (int wait_ms = 1000;; wait_ms *= 2) {
-    Process process(FOUR_MODELS, folder,
-                    {"--data", (folder / "many.csv").string(), "--no-synthetic", "--out", (folder / "out").string()});
-    std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
-    process.interrupt();
-    const Outcome o = process.wait();
-    REQUIRE(o.code == 130);
-    CHECK(holds(o.out, "INTERRUPTED"));
-    const Json results = json_of(folder / "out/results.json");
-    CHECK(results.at("interrupted") == true);
-    const auto rows = results.at("dataset").at("rows_done").get<std::size_t>();
-    CHECK(csv_of(folder / "out/predictions.csv").size() == rows + 1);
-    if (rows == 0) {
-      REQUIRE(wait_ms < 60000);
-      continue;
-    }
-    CHECK(not_refused(o, 130, {"interrupted after " + std::to_string(rows) + " of 40000 rows"}) == "");
-    CHECK(rows < 40000);
-    for (const Json& m : results.at("models")) CHECK(m.at("performance").at("rows") == rows);
-    break;
-  }
 }
 
 TEST_CASE("four_models: the default run, with GPT-2 small in synthetic weights", "[.full]") {

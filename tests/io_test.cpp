@@ -239,8 +239,11 @@ TEST_CASE("JSON that is none, or that two readers could take differently, is ref
   const auto refuses = [](const std::string& text, std::initializer_list<std::string_view> words) {
     return unsaid<FormatError>([&] { io::parse_json(text, "f.json"); }, words);
   };
-  CHECK(refuses("", {"f.json", "not JSON"}) == "");
-  CHECK(refuses("{", {"f.json", "not JSON"}) == "");
+  CHECK(refuses("", {"f.json", "not JSON", "is empty"}) == "");
+  CHECK(refuses("{", {"f.json", "not JSON", "after 1 bytes", "cut short"}) == "");
+  for (const char* cut : {"{\"a", "{\"a\"", "{\"a\": [1, 2", "{\"a\": tr", "{\"a\": 1, ", "[\"\\u00"})
+    CHECK(refuses(cut, {"f.json", "not JSON", "cut short"}) == "");
+  CHECK(refuses(std::string("{\0\"\0", 4), {"f.json", "expected UTF-8", "UTF-16"}) == "");
   CHECK(refuses("{}x", {"f.json", "not JSON"}) == "");
   CHECK(refuses("{} {}", {"f.json", "not JSON"}) == "");
   CHECK(refuses("{'a':1}", {"not JSON"}) == "");
@@ -880,7 +883,14 @@ TEST_CASE("news rows") {
   };
   CHECK(refuses("1,a\n", {"n.csv: line 1: ", "expected 3 fields", "found 2"}) == "");
   CHECK(refuses("1,a,b\n1,a,b,c\n", {"n.csv: line 2: ", "found 4"}) == "");
-  CHECK(refuses("1,a,b\n\n", {"line 2", "expected 3 fields", "found 1"}) == "");
+  std::size_t blank_lines = 0;
+  const auto with_blanks = io::parse_news("\nclass,title,description\n1,a,b\n \t\n3,c,d\r\n\r\n\n", "n.csv", 4, &blank_lines);
+  REQUIRE(with_blanks.size() == 2);
+  CHECK(with_blanks[1].label == 2);
+  CHECK(blank_lines == 4);
+  for (const std::string_view utf16 : {std::string_view("\xFF\xFE\x31\0", 4), std::string_view("\xFE\xFF\0\x31", 4),
+                                       std::string_view("\x31\0,\0", 4), std::string_view("\0\x31\0,", 4)})
+    CHECK(refuses(utf16, {"n.csv", "expected UTF-8", "UTF-16", "iconv"}) == "");
   CHECK(refuses("1,\"x\ny\",b\n9,a,b\n", {"line 3", "1 to 4", "\"9\""}) == "");
   CHECK(refuses("kind,title,description\n", {"line 1", "1 to 4", "\"kind\""}) == "");
   CHECK(refuses("1,a,b\nclass,title,description\n", {"line 2", "\"class\""}) == "");

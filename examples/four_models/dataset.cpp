@@ -2,12 +2,23 @@
 #include "dataset.hpp"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/csv.hpp"
 
 namespace four_models {
+
+namespace {
+
+// A pipe, or standard input.
+bool is_stream(const std::filesystem::path& path) {
+  std::error_code ignored;
+  return std::filesystem::is_fifo(path, ignored) || std::filesystem::is_character_file(path, ignored);
+}
+
+}  // namespace
 
 double Dataset::mean_tokens() const {
   std::size_t sum = 0;
@@ -21,24 +32,32 @@ Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::pa
   data.path = csv.string();
   data.class_names = config.class_names;
   data.max_tokens = std::min(max_tokens, config.positions);
-  std::vector<lowbit::io::NewsRow> rows = lowbit::io::read_news(csv, static_cast<int>(config.classes));
-  if (rows.empty()) lowbit::raise<lowbit::FormatError>(data.path + ": expected labelled rows, found none");
-  if (limit != 0 && limit < rows.size()) rows.resize(limit);
+  const int classes = static_cast<int>(config.classes);
+  const std::vector<lowbit::io::NewsRow> rows =
+      is_stream(csv) ? lowbit::io::parse_news(lowbit::io::read_stream(csv), data.path, classes, &data.blank_lines)
+                     : lowbit::io::read_news(csv, classes, &data.blank_lines);
   const auto tokenizer = lowbit::gpt2::Tokenizer::load(tokenizer_folder);
-  for (const auto& row : rows) {
-    const auto where = [&] { return data.path + ": row " + std::to_string(data.items.size() + 1) + ": "; };
+  for (std::size_t r = 0; r < rows.size() && (limit == 0 || data.items.size() < limit); ++r) {
+    const lowbit::io::NewsRow& row = rows[r];
     // An empty text would still have the blank between its halves, and one blank is nothing to classify.
-    if (row.title.empty() && row.description.empty())
-      lowbit::raise<lowbit::FormatError>(where() + "expected a title or a description, found neither");
-    Item item{static_cast<std::size_t>(row.label), tokenizer.encode(row.title + " " + row.description)};
-    if (item.ids.size() > data.max_tokens) item.ids.resize(data.max_tokens);
-    if (item.ids.empty()) lowbit::raise<lowbit::FormatError>(where() + "expected a text, found no token in it");
+    if (lowbit::io::is_blank(row.title) && lowbit::io::is_blank(row.description)) {
+      ++data.empty_texts;
+      continue;
+    }
+    Item item{static_cast<std::size_t>(row.label), tokenizer.encode(row.title + " " + row.description), r};
+    if (item.ids.size() > data.max_tokens) {
+      item.ids.resize(data.max_tokens);
+      ++data.cut_texts;
+    }
     for (const std::int32_t id : item.ids)
       if (static_cast<std::size_t>(id) >= config.vocab)
         lowbit::raise<lowbit::FormatError>(tokenizer_folder.string() + ": expected token ids below " +
                                            std::to_string(config.vocab) + ", the model's vocabulary, found " + std::to_string(id));
     data.items.push_back(std::move(item));
   }
+  if (data.items.empty())
+    lowbit::raise<lowbit::FormatError>(data.path + ": expected labelled rows with a text, found none" +
+                                       (data.empty_texts == 0 ? "" : " in " + std::to_string(data.empty_texts) + " rows"));
   return data;
 }
 

@@ -14,19 +14,24 @@ namespace four_models {
 struct Item {
   std::size_t label = 0;  // from 0
   std::vector<std::int32_t> ids;
+  std::size_t row = 0;  // its place in the file, from 0; rows that were skipped count
 };
 struct Dataset {
   std::string path;
   std::vector<std::string> class_names;
   std::vector<Item> items;
-  std::size_t max_tokens = 0;  // what the texts were cut to
+  std::size_t max_tokens = 0;   // what the texts were cut to
+  std::size_t cut_texts = 0;    // how many were longer
+  std::size_t empty_texts = 0;  // rows without a text, which are skipped
+  std::size_t blank_lines = 0;  // lines without a row, which are skipped too
 
   double mean_tokens() const;
 };
 
 // Reads a CSV of class, title, description, and encodes title + " " + description, without special tokens, cut to max_tokens and to
-// the model's positions.  tokenizer_folder: vocab.json and merges.txt.  limit: how many rows to take, 0 for all.
-// Throws IoError, FormatError or InvalidArgument that name the file and line or row.
+// the model's positions.  Rows without a text are skipped.  csv: a file, or a pipe, which is read to its end.
+// tokenizer_folder: vocab.json and merges.txt.  limit: how many rows with a text to take, 0 for all.
+// Throws IoError, FormatError or InvalidArgument that name the file and line.
 Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::path& tokenizer_folder,
                      const lowbit::gpt2::Config& config, std::size_t max_tokens, std::size_t limit);
 

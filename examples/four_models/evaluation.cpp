@@ -5,7 +5,10 @@
 #include <chrono>
 #include <cstring>
 
+#include <fmt/format.h>
+
 #include "interrupt.hpp"
+#include "lowbit/format/finite.hpp"
 #include "progress.hpp"
 
 namespace four_models {
@@ -19,6 +22,15 @@ double seconds_of(const auto& action) {
 }
 
 using Ids = std::span<const std::int32_t>;
+
+// The parameters are finite, so it is the computation that left the range of floats.
+void require_finite_logits(const LoadedModel& model, std::size_t row, std::span<const float> logits) {
+  const std::size_t c = lowbit::first_non_finite(logits.data(), logits.size());
+  if (c == logits.size()) return;
+  lowbit::raise<lowbit::Error>(
+      fmt::format("{}: {}: row {}: expected finite logits, found {} for class {}, though every parameter is finite",
+                  model.folder.empty() ? "synthetic weights" : model.folder, model.kind->id, row, logits[c], c));
+}
 
 // Calls result(model, row, milliseconds, logits) model after model within a row; row_done(row) after the last model.
 // ids_of(row) for rows 0 ... rows - 1.
@@ -79,23 +91,34 @@ Evaluation evaluate(std::span<const LoadedModel> models, const Dataset& data, st
   time_rows(
       models, samples, [&](std::size_t s) { return Ids(data.items[row_of(s)].ids); }, executor,
       [&](std::size_t m, std::size_t s, double ms, const std::vector<float>& logits) {
+        require_finite_logits(models[m], data.items[row_of(s)].row, logits);
         e.runs[m].latency_ms.push_back(ms);
         std::copy(logits.begin(), logits.end(), e.runs[m].logits.begin() + static_cast<std::ptrdiff_t>(row_of(s) * classes));
       },
       [&](std::size_t s) { e.done[row_of(s)] = 1; });
 
   // A few groups per thread even out their lengths, and are few enough that an interrupt loses little.
-  const std::size_t chunk = executor.concurrency() * 4 * group_rows;
+  const std::size_t threads = executor.concurrency(), chunk = threads * 4 * group_rows;
+  const auto keeps_busy = [&](std::size_t n) { return lowbit::ceil_div(n, group_rows) >= 2 * threads; };
+  if (keeps_busy(std::min(chunk, rows))) {
+    // The first call of a thread makes its buffers.
+    const auto first = std::span(data.items).first(std::min(rows, threads * group_rows));
+    std::vector<float> unused(first.size() * classes);
+    for (const LoadedModel& model : models) classify_rows(model, first, group_rows, executor, unused);
+  }
   Progress progress("accuracy, rows", rows);
   for (std::size_t begin = 0; begin < rows && !interrupted(); begin += chunk) {
     const auto items = std::span(data.items).subspan(begin, std::min(chunk, rows - begin));
+    std::size_t tokens = 0;
+    for (const Item& item : items) tokens += item.ids.size();
     std::vector<std::vector<float>> logits(models.size(), std::vector<float>(items.size() * classes));
     for (std::size_t m = 0; m < models.size(); ++m) {
       bool whole = false;
       const double seconds = seconds_of([&] { whole = classify_rows(models[m], items, group_rows, executor, logits[m]); });
       if (!whole) return e;  // rows that only some models have seen cannot be compared
-      e.runs[m].batched_rows += items.size();
-      e.runs[m].batched_seconds += seconds;
+      for (std::size_t r = 0; r < items.size(); ++r)
+        require_finite_logits(models[m], items[r].row, std::span(logits[m]).subspan(r * classes, classes));
+      if (keeps_busy(items.size())) e.runs[m].batched_seconds_per_token.push_back(seconds / static_cast<double>(tokens));
     }
     for (std::size_t m = 0; m < models.size(); ++m) {
       Run& run = e.runs[m];
@@ -118,7 +141,10 @@ std::vector<std::vector<double>> measure_latency(std::span<const LoadedModel> mo
   std::size_t whole = 0;
   time_rows(
       models, rows.size(), [&](std::size_t r) { return Ids(rows[r]); }, executor,
-      [&](std::size_t m, std::size_t, double t, const std::vector<float>&) { ms[m].push_back(t); },
+      [&](std::size_t m, std::size_t r, double t, const std::vector<float>& logits) {
+        require_finite_logits(models[m], r, logits);
+        ms[m].push_back(t);
+      },
       [&](std::size_t r) { whole = r + 1; });
   for (auto& times : ms) times.resize(whole);
   return ms;

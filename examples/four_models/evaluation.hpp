@@ -16,6 +16,7 @@ namespace four_models {
 
 struct LoadedModel {
   const ModelKind* kind = nullptr;
+  Identity identity;
   std::string folder;  // empty: synthetic
   lowbit::gpt2::Transformer net;
   double load_seconds = 0;
@@ -26,8 +27,8 @@ struct LoadedModel {
 struct Run {
   std::vector<double> latency_ms;  // one row at a time
   std::vector<float> logits;       // (rows, classes); valid where Evaluation::done
-  std::size_t batched_rows = 0;
-  double batched_seconds = 0;
+  // Of the groups that the threads worked on at the same time, wherever there were enough of them to keep all threads busy.
+  std::vector<double> batched_seconds_per_token;
   bool repeats = true;  // the two passes gave the same bits wherever both saw a row
 };
 struct Evaluation {
@@ -38,11 +39,12 @@ struct Evaluation {
 
 // Latency on at most latency_rows evenly sampled rows, with `executor`'s threads on each; then all rows, in groups that
 // `executor`'s threads share.  group_rows: rows that are given to a model in one call.  Stops early, with the rows done so far,
-// on interrupted().
+// on interrupted().  Throws Error that names the model and the row if a logit is NaN or infinite.
 Evaluation evaluate(std::span<const LoadedModel> models, const Dataset& data, std::size_t latency_rows, std::size_t group_rows,
                     lowbit::Executor& executor);
 
 // Only latency, on rows of ids: milliseconds by model and row.  Stops early on interrupted(), with as many rows for every model.
+// Throws as evaluate() does.
 std::vector<std::vector<double>> measure_latency(std::span<const LoadedModel> models,
                                                  const std::vector<std::vector<std::int32_t>>& rows, lowbit::Executor& executor);
 

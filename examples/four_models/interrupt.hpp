@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Ctrl-C: the first one asks the work to stop where its results are whole, the second one ends the program at once.
+// Ctrl-C, and the signals with which a system ends a program (SIGTERM, SIGHUP): the first one asks the work to stop where its
+// results are whole, the second one ends the program at once.
 #pragma once
 #include <atomic>
 #include <csignal>
@@ -10,16 +11,28 @@ namespace four_models {
 inline constexpr int exit_interrupted = 130;  // 128 + SIGINT, as shells report it
 
 namespace detail {
-inline std::atomic<bool> interrupt_seen{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may touch nothing else");
-extern "C" inline void four_models_on_interrupt(int) {
-  if (detail::interrupt_seen.exchange(true)) std::_Exit(exit_interrupted);
-  std::signal(SIGINT, four_models_on_interrupt);  // systems differ in whether a handler stays
+inline std::atomic<int> interrupt_seen{0};  // the signal
+static_assert(std::atomic<int>::is_always_lock_free, "a signal handler may touch nothing else");
+extern "C" inline void four_models_on_interrupt(int signal) {
+  if (detail::interrupt_seen.exchange(signal) != 0) std::_Exit(128 + signal);
+  std::signal(signal, four_models_on_interrupt);  // systems differ in whether a handler stays
 }
 }  // namespace detail
 
-inline void watch_for_interrupt() { std::signal(SIGINT, detail::four_models_on_interrupt); }
+inline void watch_for_interrupt() {
+  std::signal(SIGINT, detail::four_models_on_interrupt);
+  std::signal(SIGTERM, detail::four_models_on_interrupt);
+#if defined(SIGHUP)
+  // Who started the program with nohup does not want to hear of it.
+  if (std::signal(SIGHUP, detail::four_models_on_interrupt) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
+#endif
+}
 // Thread safe.
-inline bool interrupted() { return detail::interrupt_seen.load(std::memory_order_relaxed); }
+inline bool interrupted() { return detail::interrupt_seen.load(std::memory_order_relaxed) != 0; }
+// The exit code of a program that was interrupted: 128 and the signal, 130 for Ctrl-C.
+inline int interrupted_exit_code() {
+  const int signal = detail::interrupt_seen.load(std::memory_order_relaxed);
+  return signal == 0 ? exit_interrupted : 128 + signal;
+}
 
 }  // namespace four_models

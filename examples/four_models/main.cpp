@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 // four_models: GPT-2 classifiers in float32, INT8 and NF4 beside each other, in memory, time and accuracy.  --help explains.
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <memory>
 #include <new>
 #include <optional>
 #include <string>
+#include <system_error>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -16,7 +20,6 @@
 #include "dataset.hpp"
 #include "evaluation.hpp"
 #include "interrupt.hpp"
-#include "lowbit/io/file.hpp"
 #include "lowbit/lowbit.hpp"
 #include "options.hpp"
 #include "output.hpp"
@@ -28,7 +31,7 @@
 
 namespace {
 
-using namespace std::string_literals;
+using four_models::Identity;
 using four_models::LoadedModel;
 using four_models::ModelKind;
 using four_models::Options;
@@ -55,8 +58,19 @@ struct Source {
   std::string id(const ModelKind& kind) const { return (synthetic ? synthetic_prefix : "") + std::string(kind.id); }
 };
 
-lowbit::gpt2::Transformer load(const Source& source, const ModelKind& kind) {
-  return four_models::make_model(kind, *source.open(kind), source.options.tuning);
+// One model, and what it is.  Whatever is wrong with its parameters, the message names the folder.
+std::pair<lowbit::gpt2::Transformer, Identity> load(const Source& source, const ModelKind& kind) {
+  try {
+    const std::unique_ptr<ParameterSource> parameters = source.open(kind);
+    const four_models::WatchedParameters watched(*parameters);
+    lowbit::gpt2::Transformer net = four_models::make_model(kind, watched, source.options.tuning);
+    four_models::require_fit(kind, watched.held(), !source.synthetic);
+    four_models::require_finite(net);
+    return {std::move(net), four_models::identify(kind, watched.held(), source.options.tuning)};
+  } catch (const lowbit::InvalidArgument& error) {
+    lowbit::raise<lowbit::InvalidArgument>((source.synthetic ? "synthetic weights" : source.folder(kind)) + ": " +
+                                           std::string(kind.id) + ": " + error.what());
+  }
 }
 
 // The models that were loaded before an interrupt, if there was one.
@@ -69,7 +83,7 @@ std::vector<LoadedModel> load_all(const Source& source, const std::vector<std::s
     m.kind = kind;
     m.folder = source.folder(*kind);
     const auto start = std::chrono::steady_clock::now();
-    m.net = load(source, *kind);
+    std::tie(m.net, m.identity) = load(source, *kind);
     m.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::vector<std::string> arguments = command_line;
     arguments.insert(arguments.end(), {"--measure-resident", source.id(*kind)});
@@ -86,10 +100,18 @@ int measure_resident(const Options& options) {
                                                            : options.measure_resident);
   if (kind == nullptr) return four_models::exit_usage;
   lowbit::default_executor();  // its threads' memory is not the model's
-  const auto growth = four_models::resident_growth([&] { return load(Source{options, synthetic}, *kind); });
+  const auto growth = four_models::resident_growth([&] { return load(Source{options, synthetic}, *kind).first; });
   if (!growth) return four_models::exit_failure;
   fmt::print("{}\n", *growth);
   return 0;
+}
+
+// A folder that is one, or a message that says what was expected.
+void require_folder(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored))
+    lowbit::raise<lowbit::IoError>(
+        path.string() + ": is a file; expected the folder that holds config.json, model.safetensors, vocab.json and merges.txt");
 }
 
 void require_alike(const std::vector<LoadedModel>& models) {
@@ -100,19 +122,22 @@ void require_alike(const std::vector<LoadedModel>& models) {
 
 class Program {
  public:
-  Program(const Options& options, std::vector<std::string> command_line)
-      : options_(options),
+  Program(Options options, std::vector<std::string> command_line)
+      : options_(std::move(options)),
         command_line_(std::move(command_line)),
-        pool_(options.threads),
-        machine_(four_models::this_machine(options.threads)) {}
+        pool_(options_.threads),
+        machine_(four_models::this_machine(options_.threads)) {}
 
   int run() {
-    if (!options_.out.empty()) four_models::prepare_output(options_.out);
+    std::optional<four_models::OutputFolder> out;
+    if (!options_.out.empty()) out.emplace(options_.out);
+    for (const auto& folder : {options_.model, options_.qat_model}) require_folder(folder);
     const auto config = lowbit::gpt2::FolderParameters(options_.model).config();
     if (config.classes == 0)
       lowbit::raise<lowbit::FormatError>(options_.model.string() + ": expected a classifier, found no score.weight");
+    settle_max_tokens(config.positions);
     // All input is read before the long work.
-    const auto data = four_models::read_dataset(options_.data, options_.model, config, options_.max_tokens, options_.limit);
+    const auto data = four_models::read_dataset(options_.data, options_.model, config, *options_.max_tokens, options_.limit);
     const std::vector<LoadedModel> models = load_all({options_, false}, command_line_);
     require_alike(models);
 
@@ -132,11 +157,12 @@ class Program {
     results.rows_done = evaluation.rows_done();
     results.max_tokens = data.max_tokens;
     results.mean_tokens = data.mean_tokens();
+    results.cut_texts = data.cut_texts;
+    results.empty_texts = data.empty_texts;
+    results.blank_lines = data.blank_lines;
     results.models = four_models::summarize(models, evaluation, data);
     results.notes = options_.notes;
-    for (const auto& m : results.models)
-      if (!m.repeats)
-        results.notes.push_back("WARNING: "s + std::string(m.kind->id) + " gave other logits in groups of rows than one by one.");
+    add_warnings(results);
     say(comparison_section(results));
 
     std::optional<Results> synthetic;
@@ -145,26 +171,56 @@ class Program {
       synthetic = run_synthetic();
       say(synthetic_section(*synthetic));
     }
-    if (!options_.out.empty()) {
-      const auto put = [&](const char* name, const std::string& text) { lowbit::io::write_atomically(options_.out / name, text); };
+    if (out) {
       const Results* second = synthetic ? &*synthetic : nullptr;
-      put("predictions.csv", four_models::predictions_csv(models, evaluation, data));
-      put("results.json", four_models::results_json(results, second));
-      put("report.md", markdown_);
-      four_models::write_figures(options_.out / "figures", results, second);
+      std::vector<four_models::OutputFile> files = four_models::figures(results, second);
+      files.push_back({"results.json", four_models::results_json(results, second)});
+      files.push_back({"predictions.csv", four_models::predictions_csv(models, evaluation, data)});
+      files.push_back({"report.md", markdown_});
+      out->replace(files);
     }
     if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
       lowbit::raise<lowbit::IoError>("standard output: cannot write the report");
     if (!four_models::interrupted()) return 0;
     fmt::print(stderr, "four_models: interrupted after {} of {} rows{}\n", results.rows_done, results.rows,
                options_.out.empty() ? "" : ", which are in " + options_.out.string());
-    return four_models::exit_interrupted;
+    return four_models::interrupted_exit_code();
   }
 
  private:
+  void settle_max_tokens(std::size_t positions) {
+    if (options_.max_tokens && *options_.max_tokens > positions)
+      throw four_models::UsageError(fmt::format("--max-tokens: expected at most {}, the positions of {}, found {}", positions,
+                                                options_.model.string(), *options_.max_tokens));
+    if (!options_.max_tokens) options_.max_tokens = std::min(four_models::usual_max_tokens, positions);
+  }
+
+  // What the reader should know before he trusts a number.
+  void add_warnings(Results& results) const {
+    bool batched = true;
+    for (const auto& m : results.models) {
+      if (!m.repeats)
+        results.notes.push_back("WARNING: " + m.identity.name + " gave other logits in groups of rows than one by one.");
+      batched = batched && m.batched_per_second;
+      // Groups share the threads' work without waiting for each other: they cannot be slower for a reason of the model's.
+      if (m.batched_per_second && *m.batched_per_second < 0.8 * m.per_second())
+        results.notes.push_back(fmt::format(
+            "WARNING: {} took {:.1f} rows per second in groups and {:.1f} one by one: something else kept the machine busy, "
+            "or there are more threads than processors.",
+            m.identity.name, *m.batched_per_second, m.per_second()));
+    }
+    if (!batched && results.rows_done != 0)
+      results.notes.push_back(fmt::format("No batched throughput: too few rows to keep {} threads busy.", options_.threads));
+    if (options_.threads > results.machine.processors)
+      results.notes.push_back(
+          fmt::format("WARNING: {} threads on {} processors wait for each other.", options_.threads, results.machine.processors));
+  }
+
   Results blank_results() const {
     Results r;
     r.machine = machine_;
+    r.options = four_models::recorded(options_);
+    r.command = four_models::as_command(options_);
     r.interrupted = four_models::interrupted();
     return r;
   }
@@ -197,7 +253,7 @@ class Program {
     markdown_ += four_models::as_markdown(section);
   }
 
-  const Options& options_;
+  Options options_;
   std::vector<std::string> command_line_;
   lowbit::ThreadPool pool_;
   four_models::Machine machine_;
@@ -215,7 +271,17 @@ int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);  // who stops reading the report must not cost the files
 #endif
     four_models::watch_for_interrupt();
-    return Program(options, std::vector<std::string>(argv, argv + argc)).run();
+#if defined(SIGXFSZ)
+    std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk
+#endif
+    if (options.threads > four_models::processors())
+      fmt::print(stderr,
+                 "four_models: warning: --threads {}, but there are {} processors to run on; it will be slower than with {}\n",
+                 options.threads, four_models::processors(), four_models::processors());
+    return Program(std::move(options), std::vector<std::string>(argv, argv + argc)).run();
+  } catch (const four_models::UsageError& error) {
+    fmt::print(stderr, "four_models: {} (--help explains)\n", error.what());
+    return four_models::exit_usage;
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "four_models: out of memory\n");
   } catch (const std::exception& error) {

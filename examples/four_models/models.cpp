@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "models.hpp"
 
+#include <algorithm>
 #include <string>
+#include <utility>
 
+#include <fmt/format.h>
+
+#include "lowbit/format/finite.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/lowbit.hpp"
 
@@ -16,11 +21,71 @@ using lowbit::Format;
 using NF4 = lowbit::NF4Tensor<lowbit::any_block_size, lowbit::AnyAbsmax>;
 using FP4 = lowbit::FP4Tensor<lowbit::any_block_size, lowbit::AnyAbsmax>;
 
-// `rest`: everything but the linear weights.  The paper's float and from-scratch rows keep it in float32, bitsandbytes' in float16.
+// `rest`: everything but the linear weights.
 template <class Weights>
 lowbit::gpt2::Transformer make(const lowbit::gpt2::ParameterSource& source, Format rest, lowbit::LinearOptions linear,
                                const typename Weights::Options& quantize = {}) {
   return lowbit::gpt2::Model<Weights>(source, {.quantize = quantize, .linear = linear, .rest = rest});
+}
+
+bool is_four_bit(Format format) { return format == Format::nf4 || format == Format::fp4; }
+
+Compute compute_of(const ModelKind& kind, const Tuning& tuning) { return kind.compute.value_or(four_bit_compute(tuning)); }
+
+std::string ids_that_take(Format format) {
+  std::string ids;
+  for (const ModelKind& kind : model_kinds)
+    if (kind.format == format && kind.id != "int8_scratch") ids += (ids.empty() ? "" : ",") + std::string(kind.id);
+  return ids;
+}
+
+const char* kind_of_value(const float& v) { return v != v ? "NaN" : "infinity"; }
+
+// Throws if one of n values is not finite.
+void require_finite(const float* values, std::size_t n, const std::string& tensor, std::string_view as) {
+  const std::size_t i = lowbit::first_non_finite(values, n);
+  lowbit::require(i == n, [&] {
+    return fmt::format("{}: expected finite values, found {} at element {}{}", tensor, kind_of_value(values[i]), i, as);
+  });
+}
+
+// Describes the scales of four-bit weights; returns what a name must say about them.
+std::string describe_four_bit(const ModelKind& kind, const std::vector<HeldForm>& held, const Tuning& tuning, Identity& identity) {
+  // What the folder holds stays as it is; the options are for what is quantized here.
+  std::vector<std::pair<std::size_t, bool>> forms;
+  for (const HeldForm& h : held) {
+    const std::pair form = h.format == kind.format ? std::pair(h.block, h.double_quantized)
+                                                   : std::pair(tuning.four_bit_block, tuning.double_quantized);
+    if (std::find(forms.begin(), forms.end(), form) == forms.end()) forms.push_back(form);
+  }
+  const Tuning usual;
+  std::string differs, words;
+  for (const auto& [block, twice] : forms) {
+    identity.settings["scales"].push_back({{"block", block}, {"double_quantized", twice}});
+    words +=
+        fmt::format("{} of {}, {} absmax", words.empty() ? " in blocks" : " and", block, twice ? "double-quantized" : "float32");
+    if (block != usual.four_bit_block) differs += fmt::format(", block {}", block);
+    if (twice != usual.double_quantized) differs += ", absmax f32";
+  }
+  identity.weights += words;
+  return differs;
+}
+
+// The same of LLM.int8()'s outliers.
+std::string describe_outliers(const Tuning& tuning, Identity& identity) {
+  const Tuning usual;
+  const bool per_row = tuning.outliers == lowbit::Outliers::per_row;
+  identity.settings["outlier_threshold"] = tuning.int8_threshold;
+  identity.settings["outliers"] = per_row ? "per-row" : "per-call";
+  if (tuning.int8_threshold == 0) {
+    identity.weights += " without outliers";
+    return ", no outliers";
+  }
+  identity.weights += fmt::format(", outliers from {} on, {}", tuning.int8_threshold, per_row ? "per row" : "per call");
+  std::string differs;
+  if (tuning.int8_threshold != usual.int8_threshold) differs += fmt::format(", threshold {}", tuning.int8_threshold);
+  if (tuning.outliers != usual.outliers) differs += ", outliers per call";
+  return differs;
 }
 
 }  // namespace
@@ -30,21 +95,121 @@ Compute four_bit_compute(const Tuning& tuning) {
   return tuning.compute.value_or(fast_bf16 ? Compute::bf16 : Compute::int8);
 }
 
+lowbit::Tensor WatchedParameters::linear(const std::string& module, std::size_t out, std::size_t in) const {
+  lowbit::Tensor t = source_.linear(module, out, in);
+  const std::string tensor = module + ".weight";
+  if (t.format() == Format::f32) {
+    require_finite(reinterpret_cast<const float*>(t.parts().codes.data()), t.size(), tensor, "");
+  } else {
+    lowbit::AlignedBuffer<float> values(t.size());
+    t.dequantize(values.data());
+    require_finite(values.data(), values.size(), tensor, ", decoded (it may be in the scales)");
+  }
+  const std::size_t block = is_four_bit(t.format()) ? t.block_size() : 0;
+  const auto known = std::find_if(held_.begin(), held_.end(), [&](const HeldForm& h) {
+    return h.format == t.format() && h.block == block && h.double_quantized == t.double_quantized();
+  });
+  if (known != held_.end())
+    ++known->layers;
+  else
+    held_.push_back({t.format(), block, t.double_quantized(), 1, tensor});
+  return t;
+}
+
+void require_fit(const ModelKind& kind, const std::vector<HeldForm>& held, bool needs_training) {
+  for (const HeldForm& h : held) {
+    const bool trained = kind.id == "int8_scratch" && needs_training;
+    lowbit::require(!trained || h.format == Format::int8, [&] {
+      return fmt::format(
+          "{}: expected int8 weights that were trained as such (X.weight in I8 and X.weight_scale), found {}; int8_scratch cannot "
+          "be made of it, --models int8 quantizes float weights after training",
+          h.first, lowbit::format_name(h.format));
+    });
+    lowbit::require(h.format == Format::f32 || h.format == kind.format, [&] {
+      return fmt::format("{}: expected float weights for {}, found {}, whose decoded values are not the float model's; {}", h.first,
+                         kind.id, lowbit::format_name(h.format), "--models " + ids_that_take(h.format) + " takes it as it is");
+    });
+  }
+}
+
+Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, const Tuning& tuning) {
+  const Compute compute = compute_of(kind, tuning);
+  std::size_t layers = 0, as_held = 0;
+  for (const HeldForm& h : held) {
+    layers += h.layers;
+    if (h.format == kind.format) as_held += h.layers;
+  }
+  Identity identity;
+  identity.weights = kind.weights;
+  identity.settings = {{"weights", lowbit::format_name(kind.format)},
+                       {"compute", lowbit::compute_name(compute)},
+                       {"everything_else", lowbit::format_name(kind.rest)},
+                       {"layers_as_the_folder_holds_them", as_held}};
+  std::string differs;  // from the row's usual settings
+  if (is_four_bit(kind.format)) differs = describe_four_bit(kind, held, tuning, identity);
+  if (kind.format == Format::llm_int8) differs = describe_outliers(tuning, identity);
+  if (!kind.compute && compute != four_bit_compute({})) differs += fmt::format(", {} compute", lowbit::compute_name(compute));
+  if (kind.id == "int8_scratch" && as_held != layers) identity.weights = "int8 per row, quantized, not trained";  // synthetic
+  if (as_held != 0 && kind.format != Format::f32 && kind.id != "int8_scratch") {
+    // Who quantized it, and whether it was trained so, the folder does not say.
+    if (kind.format == Format::int8) identity.weights = "int8 per row";
+    identity.weights += fmt::format("; {} of {} layers as the folder holds them", as_held, layers);
+  }
+  // "(bnb)" stands for bitsandbytes' usual settings.
+  const std::string_view plain = kind.format == Format::llm_int8 ? kind.weights : kind.name.substr(0, kind.name.find(" (bnb)"));
+  identity.name = (differs.empty() ? std::string(kind.name) : std::string(plain)) + differs;
+  identity.as_in_paper = kind.headline && differs.empty();
+  return identity;
+}
+
+void require_finite(const lowbit::gpt2::Transformer& model) {
+  const std::string_view as = model.rest_format == Format::f16 ? ", as float16" : "";
+  const auto check = [&](const std::string& name, std::span<const float> values) {
+    require_finite(values.data(), values.size(), name, as);
+  };
+  const auto check_table = [&](const char* name, const lowbit::Tensor& t) {
+    lowbit::AlignedBuffer<float> values(t.size());
+    if (t.rows() != 0) t.dequantize(values.data());
+    check(name, values.span());
+  };
+  const auto check_norm = [&](const std::string& name, const lowbit::gpt2::LayerNorm& n) {
+    check(name + ".weight", n.gain.span());
+    check(name + ".bias", n.shift.span());
+  };
+  check_table("wte.weight", model.token_embedding);
+  check_table("wpe.weight", model.position_embedding);
+  for (std::size_t i = 0; i < model.blocks.size(); ++i) {
+    const lowbit::gpt2::Block& b = model.blocks[i];
+    const std::string h = "h." + std::to_string(i) + ".";
+    check_norm(h + "ln_1", b.ln_1);
+    check(h + "attn.c_attn.bias", b.attention_in.bias());
+    check(h + "attn.c_proj.bias", b.attention_out.bias());
+    check_norm(h + "ln_2", b.ln_2);
+    check(h + "mlp.c_fc.bias", b.mlp_in.bias());
+    check(h + "mlp.c_proj.bias", b.mlp_out.bias());
+  }
+  check_norm("ln_f", model.ln_f);
+  check_table("score.weight", model.score);
+  check_table("lm_head.weight", model.lm_head);
+}
+
 lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::ParameterSource& source, const Tuning& tuning) {
   lowbit::FourBitOptions four_bit;
   four_bit.block_size = tuning.four_bit_block;
   four_bit.double_quantized = tuning.double_quantized;
-  if (kind.id == "fp32") return make<lowbit::DenseTensor<float>>(source, Format::f32, {.compute = Compute::f32});
-  if (kind.id == "int8_scratch" || kind.id == "int8")
-    return make<lowbit::Int8Tensor<>>(source, Format::f32, {.compute = Compute::int8});
-  if (kind.id == "int8_bnb")
-    return make<lowbit::LlmInt8Tensor>(
-        source, Format::f16, {.compute = Compute::int8, .outlier_threshold = tuning.int8_threshold, .outliers = tuning.outliers});
-  if (kind.id == "nf4_bnb") return make<NF4>(source, Format::f16, {.compute = four_bit_compute(tuning)}, four_bit);
-  if (kind.id == "nf4_f32") return make<NF4>(source, Format::f16, {.compute = Compute::f32}, four_bit);
-  if (kind.id == "nf4_int8") return make<NF4>(source, Format::f16, {.compute = Compute::int8}, four_bit);
-  if (kind.id == "fp4") return make<FP4>(source, Format::f16, {.compute = four_bit_compute(tuning)}, four_bit);
-  if (kind.id == "bf16") return make<lowbit::DenseTensor<lowbit::BFloat16>>(source, Format::f16, {.compute = Compute::bf16});
+  const Format rest = kind.rest;
+  const Compute compute = compute_of(kind, tuning);
+  switch (kind.format) {
+    case Format::f32: return make<lowbit::DenseTensor<float>>(source, rest, {.compute = compute});
+    case Format::bf16: return make<lowbit::DenseTensor<lowbit::BFloat16>>(source, rest, {.compute = compute});
+    case Format::int8: return make<lowbit::Int8Tensor<>>(source, rest, {.compute = compute});
+    case Format::llm_int8:
+      return make<lowbit::LlmInt8Tensor>(
+          source, rest, {.compute = compute, .outlier_threshold = tuning.int8_threshold, .outliers = tuning.outliers});
+    case Format::nf4: return make<NF4>(source, rest, {.compute = compute}, four_bit);
+    case Format::fp4: return make<FP4>(source, rest, {.compute = compute}, four_bit);
+    case Format::f16: break;
+  }
   lowbit::raise<lowbit::InvalidArgument>("no model has the id " + std::string(kind.id));
 }
 

@@ -1,30 +1,43 @@
 // SPDX-License-Identifier: MIT
-// Which models the comparison knows, by id, and how each is made.
+// Which models the comparison knows, by id, how each is made, and what one that was made truly is: its name follows from the
+// weights that it was made of and the settings, not from the wish.
 #pragma once
 #include <array>
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "lowbit/gpt2/transformer.hpp"
+#include "lowbit/io/json.hpp"
 
 namespace four_models {
 
 struct ModelKind {
-  std::string_view id, name, weights;  // weights: how the linear layers hold theirs
-  bool headline;                       // one of the paper's four
+  std::string_view id, name, weights;      // weights: how the linear layers hold theirs
+  bool headline;                           // one of the paper's four
+  lowbit::Format format;                   // of the linear layers' weights
+  std::optional<lowbit::Compute> compute;  // empty: four_bit_compute()'s
+  // Of everything else.  The paper's float and from-scratch rows keep it in float32, bitsandbytes' in float16.
+  lowbit::Format rest;
 };
-inline constexpr std::array<ModelKind, 9> model_kinds = {{
-    {"fp32", "FP32", "float32", true},
-    {"int8_scratch", "INT8 (scratch)", "int8 per row, trained with quantization in the loop", true},
-    {"int8_bnb", "INT8 (bnb)", "LLM.int8()", true},
-    {"nf4_bnb", "NF4 (bnb)", "NF4", true},
-    {"nf4_f32", "NF4, f32", "NF4", false},
-    {"nf4_int8", "NF4, int8", "NF4", false},
-    {"int8", "INT8 per row", "int8 per row, quantized after training", false},
-    {"fp4", "FP4", "FP4", false},
-    {"bf16", "BF16", "bfloat16", false},
-}};
+inline constexpr std::array<ModelKind, 9> model_kinds = [] {
+  using lowbit::Compute;
+  using lowbit::Format;
+  return std::array<ModelKind, 9>{{
+      {"fp32", "FP32", "float32", true, Format::f32, Compute::f32, Format::f32},
+      {"int8_scratch", "INT8 (scratch)", "int8 per row, trained with quantization in the loop", true, Format::int8, Compute::int8,
+       Format::f32},
+      {"int8_bnb", "INT8 (bnb)", "LLM.int8()", true, Format::llm_int8, Compute::int8, Format::f16},
+      {"nf4_bnb", "NF4 (bnb)", "NF4", true, Format::nf4, std::nullopt, Format::f16},
+      {"nf4_f32", "NF4, f32", "NF4", false, Format::nf4, Compute::f32, Format::f16},
+      {"nf4_int8", "NF4, int8", "NF4", false, Format::nf4, Compute::int8, Format::f16},
+      {"int8", "INT8 per row", "int8 per row, quantized after training", false, Format::int8, Compute::int8, Format::f32},
+      {"fp4", "FP4", "FP4", false, Format::fp4, std::nullopt, Format::f16},
+      {"bf16", "BF16", "bfloat16", false, Format::bf16, Compute::bf16, Format::f16},
+  }};
+}();
 inline constexpr std::string_view baseline_id = "fp32";
 
 // The kind of an id; null if there is none.
@@ -46,6 +59,52 @@ struct Tuning {
 
 // The compute type of nf4_bnb and fp4 on this machine.
 lowbit::Compute four_bit_compute(const Tuning& tuning);
+
+// A form in which a source holds linear layers, and how many of them.
+struct HeldForm {
+  lowbit::Format format = lowbit::Format::f32;
+  std::size_t block = 0;  // of four-bit formats, as is double_quantized
+  bool double_quantized = false;
+  std::size_t layers = 0;
+  std::string first;  // the first one's tensor
+};
+
+// Hands on what another source holds, notes the forms of the linear layers and refuses weights that are not finite.
+// The source must outlive it.  Not thread safe.
+class WatchedParameters final : public lowbit::gpt2::ParameterSource {
+ public:
+  explicit WatchedParameters(const lowbit::gpt2::ParameterSource& source) : source_(source) {}
+  const lowbit::gpt2::Config& config() const override { return source_.config(); }
+  bool contains(const std::string& name) const override { return source_.contains(name); }
+  lowbit::AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
+    return source_.floats(name, rows, cols);
+  }
+  // Throws InvalidArgument that names the tensor if a weight is NaN or infinite once it is decoded.
+  lowbit::Tensor linear(const std::string& module, std::size_t out, std::size_t in) const override;
+  const std::vector<HeldForm>& held() const { return held_; }
+
+ private:
+  const lowbit::gpt2::ParameterSource& source_;
+  mutable std::vector<HeldForm> held_;
+};
+
+// Throws InvalidArgument, which names a tensor, if a model of this kind, made of weights in these forms, would not be what its id
+// says: decoded NF4 is not the float model, and int8_scratch must have been trained as int8 (needs_training: not so for synthetic
+// weights).
+void require_fit(const ModelKind& kind, const std::vector<HeldForm>& held, bool needs_training);
+
+// What a model is.
+struct Identity {
+  std::string name;           // of its row: the kind's, or where the settings differ from that one's, these
+  std::string weights;        // how its linear layers hold theirs, and since when
+  bool as_in_paper = false;   // made and run as the paper's row of the same id: only then its figures belong beside it
+  lowbit::io::Json settings;  // every number and choice behind it
+};
+Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, const Tuning& tuning);
+
+// Throws InvalidArgument that names the tensor if a parameter outside the linear layers' weights is NaN or infinite as the model
+// holds it (a float16 that overflowed is).
+void require_finite(const lowbit::gpt2::Transformer& model);
 
 // Makes a model; weights that the source holds in another format are quantized.  Throws as Model<...>::load does.
 lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::ParameterSource& source, const Tuning& tuning);

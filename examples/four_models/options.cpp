@@ -3,13 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <map>
-#include <thread>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "lowbit/format/four_bit.hpp"
+#include "lowbit/lowbit.hpp"
+#include "machine.hpp"
 
 namespace four_models {
 
@@ -44,9 +46,15 @@ constexpr const char* footer =
     "  four_models --model DIR --data test.csv --models fp32,nf4_bnb,fp4 --nf4-block 128 --no-double-quant\n"
     "\n"
     "DIR is a Hugging Face folder: config.json, model.safetensors (or an index and shards), vocab.json, merges.txt.  The CSV has\n"
-    "three fields: class from 1, title, description.  In predictions.csv rows and classes count from 0.\n"
-    "Ctrl-C keeps the rows done so far, a second one ends at once.  LOWBIT_ISA=avx2 and the like choose the instruction set.\n"
-    "Exit codes: 0 done, 1 a file or the system failed, 2 wrong usage, 130 interrupted.";
+    "three fields: class from 1, title, description; blank lines and rows without a text are skipped and counted.  It may be a "
+    "pipe\n"
+    "(--data /dev/stdin).  In predictions.csv rows and classes count from 0.  A folder that holds NF4, FP4 or LLM.int8() weights "
+    "is\n"
+    "taken as it is by the ids of that format, and by no other.\n"
+    "The files in --out belong together: those of an earlier run are replaced all at once, or not at all; others stay.\n"
+    "Ctrl-C, SIGTERM and SIGHUP keep the rows done so far, a second one ends at once.  LOWBIT_ISA=avx2 and the like choose the\n"
+    "instruction set.\n"
+    "Exit codes: 0 done, 1 a file, a model or the system failed, 2 wrong usage, 130 (SIGTERM 143, SIGHUP 129) interrupted.";
 
 std::string known_ids() {
   std::string ids;
@@ -88,7 +96,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   std::string model, qat_model, data, out, outliers = "per-row", compute;
   std::vector<std::string> ids;
   bool no_double_quant = false, no_synthetic = false;
-  o.threads = std::max(1u, std::thread::hardware_concurrency());
+  o.threads = processors();
   const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
   app.add_option("--model", model, "the float model [the small one of the repository]")->type_name("DIR");
   app.add_option("--qat-model", qat_model, "its INT8 twin, trained with quantization in the loop")->type_name("DIR");
@@ -96,8 +104,12 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   app.add_option("--out", out, "where the results are written")->type_name("DIR");
   app.add_option("--models", ids, "which models, by id, see below")->delimiter(',')->type_name("ID,...");
   app.add_option("--limit", o.limit, "only the first N rows")->check(positive)->type_name("N");
-  app.add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
-  app.add_option("--max-tokens", o.max_tokens, "texts are cut after N tokens [160]")->check(positive)->type_name("N");
+  app.add_option("--threads", o.threads, "threads [one per processor that the program may use]")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N");
+  app.add_option("--max-tokens", o.max_tokens, "texts are cut after N tokens, at most the model's positions [160]")
+      ->check(positive)
+      ->type_name("N");
   app.add_option("--seed", o.seed, "of the synthetic weights and rows [1]")->type_name("N");
   app.add_option("--nf4-block", o.tuning.four_bit_block, "elements of NF4 and FP4 that share a scale: 32, 64, ... 4096 [64]")
       ->type_name("N");
@@ -110,6 +122,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       ->type_name("HOW");
   app.add_option("--compute", compute, "of nf4_bnb and fp4: f32, bf16 or int8")->type_name("TYPE");
   app.add_flag("--no-synthetic", no_synthetic, "leave out the part with synthetic weights");
+  app.set_version_flag("--version", "four_models (lowbit) " LOWBIT_VERSION);
   app.add_option("--measure-resident", o.measure_resident)->group("");  // hidden: how the program starts itself
 
   try {
@@ -134,13 +147,58 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     o.data = data.empty() ? assets / "news_items.csv" : std::filesystem::path(data);
     o.out = out;
     choose_kinds(ids, o);
-  } catch (const CLI::Success& done) {  // --help
+  } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::Error& error) {
     fmt::print(stderr, "four_models: {} (--help explains)\n", error.what());
     return exit_usage;
   }
   return std::nullopt;
+}
+
+lowbit::io::Json recorded(const Options& o) {
+  lowbit::io::Json ids = lowbit::io::Json::array();
+  for (const ModelKind* kind : o.kinds) ids.push_back(kind->id);
+  const char* isa = std::getenv("LOWBIT_ISA");
+  const auto or_null = [](bool given, const auto& value) { return given ? lowbit::io::Json(value) : lowbit::io::Json(nullptr); };
+  return {{"model", o.model.string()},
+          {"qat_model", or_null(!o.qat_model.empty(), o.qat_model.string())},
+          {"data", o.data.string()},
+          {"models", ids},
+          {"limit", or_null(o.limit != 0, o.limit)},
+          {"threads", o.threads},
+          {"max_tokens", o.max_tokens.value_or(usual_max_tokens)},
+          {"seed", o.seed},
+          {"nf4_block", o.tuning.four_bit_block},
+          {"double_quant", o.tuning.double_quantized},
+          {"int8_threshold", o.tuning.int8_threshold},
+          {"outliers", o.tuning.outliers == lowbit::Outliers::per_row ? "per-row" : "per-call"},
+          {"compute", lowbit::compute_name(four_bit_compute(o.tuning))},
+          {"synthetic", o.synthetic},
+          {"LOWBIT_ISA", or_null(isa != nullptr, isa != nullptr ? isa : "")}};
+}
+
+std::string as_command(const Options& o) {
+  const auto quoted = [](const std::filesystem::path& path) {
+    std::string word = "'";
+    for (const char c : path.string()) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    const bool plain = path.string().find_first_of(" \t\n'\"\\$`&;|<>()*?[]#~!{}") == std::string::npos;
+    return plain ? path.string() : word + "'";
+  };
+  std::string ids;
+  for (const ModelKind* kind : o.kinds) ids += (ids.empty() ? "" : ",") + std::string(kind->id);
+  std::string command = "four_models";
+  if (const char* isa = std::getenv("LOWBIT_ISA")) command = "LOWBIT_ISA=" + std::string(isa) + " " + command;
+  if (!o.synthetic) command += " --model " + quoted(o.model);  // which the part with synthetic weights goes without
+  if (!o.synthetic && !o.qat_model.empty()) command += " --qat-model " + quoted(o.qat_model);
+  command += " --data " + quoted(o.data) + " --models " + ids;
+  if (o.limit != 0) command += fmt::format(" --limit {}", o.limit);
+  command += fmt::format(" --threads {} --max-tokens {} --seed {} --nf4-block {}{} --int8-threshold {} --outliers {} --compute {}",
+                         o.threads, o.max_tokens.value_or(usual_max_tokens), o.seed, o.tuning.four_bit_block,
+                         o.tuning.double_quantized ? "" : " --no-double-quant", o.tuning.int8_threshold,
+                         o.tuning.outliers == lowbit::Outliers::per_row ? "per-row" : "per-call",
+                         lowbit::compute_name(four_bit_compute(o.tuning)));
+  return command;
 }
 
 }  // namespace four_models

@@ -5,21 +5,30 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "lowbit/io/json.hpp"
 #include "models.hpp"
 
 namespace four_models {
 
 inline constexpr int exit_failure = 1, exit_usage = 2;
+inline constexpr std::size_t usual_max_tokens = 160;
+
+// An option that does not go with the files that others name.
+class UsageError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
 
 struct Options {
   std::filesystem::path model, qat_model, data, out;  // qat_model and out may be empty
   std::vector<const ModelKind*> kinds;
   std::size_t limit = 0;  // 0: all rows
   std::size_t threads = 0;
-  std::size_t max_tokens = 160;
+  std::optional<std::size_t> max_tokens;  // empty: usual_max_tokens, or the model's positions where those are fewer
   std::uint64_t seed = 1;
   Tuning tuning;
   bool synthetic = false;
@@ -29,5 +38,10 @@ struct Options {
 
 // Reads the command line into `options`.  A value means that the program ends with that exit code, and has said why.
 std::optional<int> read_options(int argc, const char* const* argv, Options& options);
+
+// Everything in it that decides a number, defaults included.
+lowbit::io::Json recorded(const Options& options);
+// The same as a command that asks for it.
+std::string as_command(const Options& options);
 
 }  // namespace four_models

@@ -4,11 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
-#include <system_error>
 
 #include <fmt/format.h>
 
-#include "lowbit/io/file.hpp"
 #include "lowbit/io/json.hpp"
 #include "lowbit/lowbit.hpp"
 #include "paper.hpp"
@@ -20,23 +18,19 @@ namespace {
 
 using Json = lowbit::io::Json;
 
-void make_folder(const std::filesystem::path& folder) {
-  std::error_code failure;
-  std::filesystem::create_directories(folder, failure);
-  if (failure) lowbit::raise<lowbit::IoError>(folder.string() + ": cannot make this folder: " + failure.message());
-}
-
 template <class T>
 Json or_null(const std::optional<T>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
 Json model_json(const ModelResult& m) {
-  const paper::Row* p = paper::find(m.kind->id);
+  const paper::Row* p = m.paper_row();
   Json j;
   j["id"] = m.kind->id;
-  j["name"] = m.kind->name;
-  j["weights"] = m.kind->weights;
+  j["name"] = m.identity.name;
+  j["weights"] = m.identity.weights;
+  j["settings"] = m.identity.settings;
+  j["settings_as_in_the_paper_s_row"] = m.identity.as_in_paper;
   if (!m.folder.empty()) j["folder"] = m.folder;
   j["load_seconds"] = m.load_seconds;
   for (const auto& [plan, layers] : m.plans) j["linear_layers"].push_back({{"plan", plan}, {"layers", layers}});
@@ -89,7 +83,7 @@ Json models_json(const Results& r) {
 
 std::vector<std::string> names_of(const Results& r) {
   std::vector<std::string> names;
-  for (const ModelResult& m : r.models) names.emplace_back(m.kind->name);
+  for (const ModelResult& m : r.models) names.push_back(m.identity.name);
   return names;
 }
 
@@ -102,31 +96,30 @@ svg::BarChart chart_of(const Results& r, const std::string& title, const std::st
     const auto bar = [&](double value) { return svg::Bar{value, fmt::format("{:.{}f}", value, digits)}; };
     chart.series[0].bars.push_back(bar(ours(m)));
     if (!with_paper) continue;
-    const paper::Row* p = paper::find(m.kind->id);
+    const paper::Row* p = m.paper_row();
     const std::optional<double> value = p ? papers(*p) : std::nullopt;
     chart.series[1].bars.push_back(value ? bar(*value) : svg::Bar{});
   }
   return chart;
 }
 
-void write_efficiency_figures(const std::filesystem::path& folder, const Results& r, const std::string& prefix,
-                              const std::string& of) {
-  const auto write = [&](const std::string& name, const std::vector<svg::BarChart>& charts) {
-    lowbit::io::write_atomically(folder / (prefix + name), svg::picture(charts));
+void add_efficiency_figures(std::vector<OutputFile>& files, const Results& r, const std::string& prefix, const std::string& of) {
+  const auto add = [&](const std::string& name, const std::vector<svg::BarChart>& charts) {
+    files.push_back({"figures/" + prefix + name, svg::picture(charts)});
   };
   const bool with_paper = r.paper_shape();
-  write("memory.svg", {chart_of(
-                          r, "Memory by the paper's account" + of, "MiB", with_paper, 2,
-                          [](const ModelResult& m) { return static_cast<double>(m.memory.paper_bytes) / (1 << 20); },
-                          [](const paper::Row& p) { return std::optional(p.table1.memory_mb); })});
+  add("memory.svg", {chart_of(
+                        r, "Memory by the paper's account" + of, "MiB", with_paper, 2,
+                        [](const ModelResult& m) { return static_cast<double>(m.memory.paper_bytes) / (1 << 20); },
+                        [](const paper::Row& p) { return std::optional(p.table1.memory_mb); })});
   if (r.models[0].latency.count == 0) return;
-  write("latency.svg",
-        {chart_of(
-             r, "Mean latency of one row" + of, "ms", with_paper, 2, [](const ModelResult& m) { return m.latency.mean; },
-             [](const paper::Row& p) { return std::optional(p.table1.latency_ms); }),
-         chart_of(
-             r, "Throughput, 1 / mean latency" + of, "rows per second", with_paper, 1,
-             [](const ModelResult& m) { return m.per_second(); }, [](const paper::Row& p) { return p.table1.per_second; })});
+  add("latency.svg",
+      {chart_of(
+           r, "Mean latency of one row" + of, "ms", with_paper, 2, [](const ModelResult& m) { return m.latency.mean; },
+           [](const paper::Row& p) { return std::optional(p.table1.latency_ms); }),
+       chart_of(
+           r, "Throughput, 1 / mean latency" + of, "rows per second", with_paper, 1,
+           [](const ModelResult& m) { return m.per_second(); }, [](const paper::Row& p) { return p.table1.per_second; })});
 }
 
 svg::BarChart accuracy_chart(const Results& r) {
@@ -149,29 +142,14 @@ svg::BarChart accuracy_chart(const Results& r) {
 
 }  // namespace
 
-void prepare_output(const std::filesystem::path& folder) {
-  make_folder(folder);
-  make_folder(folder / "figures");
-  for (const std::filesystem::path& place : {folder, folder / "figures"}) {
-    const std::filesystem::path probe = place / ".writable";
-    lowbit::io::write_atomically(probe, std::string_view());
-    std::error_code ignored;
-    std::filesystem::remove(probe, ignored);
-  }
-  // A folder where a file shall stand would be found out only at the end.
-  for (const char* name : {"results.json", "predictions.csv", "report.md"}) {
-    std::error_code ignored;
-    if (std::filesystem::is_directory(folder / name, ignored))
-      lowbit::raise<lowbit::IoError>((folder / name).string() + ": is a folder; expected a file or nothing");
-  }
-}
-
 std::string results_json(const Results& r, const Results* synthetic) {
   Json j;
   j["program"] = "four_models";
   j["lowbit_version"] = LOWBIT_VERSION;
   j["date"] = r.machine.date;
   j["interrupted"] = r.interrupted;
+  j["options"] = r.options;
+  j["command"] = r.command;
   j["machine"] = {{"cpu", r.machine.cpu},
                   {"processors", r.machine.processors},
                   {"threads", r.machine.threads},
@@ -180,9 +158,12 @@ std::string results_json(const Results& r, const Results* synthetic) {
   j["dataset"] = {{"path", r.dataset},
                   {"rows", r.rows},
                   {"rows_done", r.rows_done},
+                  {"rows_without_a_text", r.empty_texts},
+                  {"blank_lines", r.blank_lines},
                   {"classes", r.class_names},
                   {"mean_tokens", r.mean_tokens},
-                  {"max_tokens", r.max_tokens}};
+                  {"max_tokens", r.max_tokens},
+                  {"texts_cut_at_max_tokens", r.cut_texts}};
   j["paper_figures_are_of"] = "GPT-2 small on the 7,600 rows of the AG News test set";
   j["models_have_the_paper_s_shape"] = r.paper_shape();
   j["notes"] = r.notes;
@@ -206,7 +187,7 @@ std::string predictions_csv(const std::vector<LoadedModel>& models, const Evalua
   csv += '\n';
   for (std::size_t row = 0; row < data.items.size(); ++row) {
     if (evaluation.done[row] == 0) continue;
-    csv += fmt::format("{},{}", row, data.items[row].label);
+    csv += fmt::format("{},{}", data.items[row].row, data.items[row].label);
     for (const Run& run : evaluation.runs) {
       const auto logits = std::span(run.logits).subspan(row * classes, classes);
       csv += fmt::format(",{}", std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -217,15 +198,17 @@ std::string predictions_csv(const std::vector<LoadedModel>& models, const Evalua
   return csv;
 }
 
-void write_figures(const std::filesystem::path& folder, const Results& r, const Results* synthetic) {
-  if (!r.models.empty()) write_efficiency_figures(folder, r, "", "");
+std::vector<OutputFile> figures(const Results& r, const Results* synthetic) {
+  std::vector<OutputFile> files;
+  if (!r.models.empty()) add_efficiency_figures(files, r, "", "");
   if (synthetic != nullptr && !synthetic->models.empty())
-    write_efficiency_figures(folder, *synthetic, "synthetic_", ", GPT-2 small with synthetic weights");
-  if (r.rows_done == 0) return;
-  lowbit::io::write_atomically(folder / "accuracy.svg", svg::picture(std::vector{accuracy_chart(r)}));
+    add_efficiency_figures(files, *synthetic, "synthetic_", ", GPT-2 small with synthetic weights");
+  if (r.rows_done == 0) return files;
+  files.push_back({"figures/accuracy.svg", svg::picture(std::vector{accuracy_chart(r)})});
   std::vector<svg::HeatMap> maps;
-  for (const ModelResult& m : r.models) maps.push_back({std::string(m.kind->name), r.class_names, m.confusion});
-  lowbit::io::write_atomically(folder / "confusion.svg", svg::picture(maps));
+  for (const ModelResult& m : r.models) maps.push_back({m.identity.name, r.class_names, m.confusion});
+  files.push_back({"figures/confusion.svg", svg::picture(maps)});
+  return files;
 }
 
 }  // namespace four_models

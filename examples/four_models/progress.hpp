@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// One line on the terminal that says how far a long step is and how long it will still take; silent where stderr is no terminal.
+// How far a long step is and how long it will still take: one line that changes on a terminal; elsewhere (a log) a line after ten
+// seconds, and then whenever a tenth of the time spent has passed since the last one, so that a log stays short.
 #pragma once
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
@@ -18,42 +20,53 @@ namespace four_models {
 class Progress {
  public:
   // total: steps to come; 0 if nobody knows, then only the name is shown.  done: those of an earlier run.
-  explicit Progress(std::string what, std::size_t total = 0, std::size_t done = 0)
-      : what_(std::move(what)), total_(total), first_(done), done_(done) {
+  // out: where to, with nothing written before `patience` has passed if that is no terminal.
+  explicit Progress(std::string what, std::size_t total = 0, std::size_t done = 0, std::FILE* out = stderr,
+                    std::chrono::milliseconds patience = std::chrono::seconds(10))
+      : what_(std::move(what)), total_(total), first_(done), done_(done), out_(out), patience_(patience) {
 #if defined(__unix__) || defined(__APPLE__)
-    visible_ = ::isatty(STDERR_FILENO) == 1;
+    terminal_ = ::isatty(::fileno(out_)) == 1;
 #endif
-    show(what_);
+    replace_line(what_);
   }
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
-  ~Progress() { show(""); }
+  ~Progress() { replace_line(""); }
 
   // note: shown behind the time that is left.
   void step(std::size_t steps = 1, std::string_view note = {}) {
     done_ += steps;
     const auto now = Clock::now();
-    if (now - shown_ < std::chrono::milliseconds(200)) return;
+    const Clock::duration pause =
+        terminal_ ? std::chrono::milliseconds(200) : std::max<Clock::duration>(patience_, (now - start_) / 10);
+    if (now - shown_ < pause) return;
     shown_ = now;
     const double spent = std::chrono::duration<double>(now - start_).count();
     const double left = spent * static_cast<double>(total_ - done_) / static_cast<double>(done_ - first_);
     const auto seconds = static_cast<long>(left + 0.5);
-    show(what_ + ": " + std::to_string(done_) + " of " + std::to_string(total_) + ", " +
-         (seconds >= 60 ? std::to_string(seconds / 60) + " min " : "") + std::to_string(seconds % 60) + " s left" +
-         std::string(note));
+    const std::string text = what_ + ": " + std::to_string(done_) + " of " + std::to_string(total_) + ", " +
+                             (seconds >= 60 ? std::to_string(seconds / 60) + " min " : "") + std::to_string(seconds % 60) +
+                             " s left" + std::string(note);
+    terminal_ ? replace_line(text) : add_line(text);
   }
 
  private:
   using Clock = std::chrono::steady_clock;
-  void show(std::string_view text) {
-    if (!visible_) return;
-    std::fprintf(stderr, "\r%.*s\033[K", static_cast<int>(text.size()), text.data());
-    std::fflush(stderr);
+  void replace_line(std::string_view text) {
+    if (!terminal_) return;
+    std::fprintf(out_, "\r%.*s\033[K", static_cast<int>(text.size()), text.data());
+    std::fflush(out_);
+  }
+  void add_line(const std::string& text) {
+    std::fprintf(out_, "progress: %s\n", text.c_str());
+    std::fflush(out_);
   }
   std::string what_;
   std::size_t total_, first_, done_;
+  std::FILE* out_;
+  Clock::duration patience_;
   Clock::time_point start_ = Clock::now(), shown_ = start_;
-  bool visible_ = false;
+  bool terminal_ = false;
 };
 
 }  // namespace four_models

@@ -43,7 +43,7 @@ class Tables {
             {"Model", "Memory\nMiB", paper_head_, "Compression", paper_head_, "Mean\nlatency\nms", paper_head_},
             {}};
     for (const ModelResult& m : r_.models) {
-      const paper::Row* p = paper::find(m.kind->id);
+      const paper::Row* p = m.paper_row();
       t.rows.push_back({name(m), mebibytes(m.memory.paper_bytes), p ? number(p->table1.memory_mb, 2) : nothing,
                         baseline_ ? times(ratio(baseline_->memory.paper_bytes, m.memory.paper_bytes)) : nothing,
                         p ? times(p->table1.compression) : nothing, milliseconds(m, m.latency.mean),
@@ -73,7 +73,7 @@ class Tables {
             {"Model", "Mean", "Median", "p95", "Median\nvs FP32", "1 / mean\nlatency", paper_head_, "Batched"},
             {}};
     for (const ModelResult& m : r_.models) {
-      const paper::Row* p = paper::find(m.kind->id);
+      const paper::Row* p = m.paper_row();
       const bool timed = m.latency.count != 0;
       t.rows.push_back({name(m), milliseconds(m, m.latency.mean), milliseconds(m, m.latency.median), milliseconds(m, m.latency.p95),
                         timed && baseline_ ? times(m.latency.median / baseline_->latency.median) : nothing,
@@ -92,7 +92,7 @@ class Tables {
     Table t{"Table 2: Performance metrics, %", {"Model"}, {}};
     for (const char* head : {"Accuracy", "Precision", "Recall", "F1"}) t.head.insert(t.head.end(), {head, paper_head_});
     for (const ModelResult& m : r_.models) {
-      const paper::Row* p = paper::find(m.kind->id);
+      const paper::Row* p = m.paper_row();
       const auto of_paper = [&](double value) { return p ? number(value, 2) : std::string(nothing); };
       const paper::Table2 q = p ? p->table2 : paper::Table2{};
       t.rows.push_back({name(m), percent(m.scores.accuracy), of_paper(q.accuracy), percent(m.scores.precision),
@@ -129,8 +129,8 @@ class Tables {
       for (std::size_t c = 0; c < r_.class_names.size(); ++c) t.rows.push_back({r_.class_names[c]});
       for (std::size_t i = first; i < std::min(first + 4, r_.models.size()); ++i) {
         const ModelResult& m = r_.models[i];
-        const paper::Row* p = paper_classes_ ? paper::find(m.kind->id) : nullptr;
-        t.head.push_back(stacked(m.kind->name));
+        const paper::Row* p = paper_classes_ ? m.paper_row() : nullptr;
+        t.head.push_back(stacked(m.identity.name));
         if (p) t.head.push_back(paper_head_);
         for (std::size_t c = 0; c < t.rows.size(); ++c) {
           t.rows[c].push_back(percent(m.scores.class_f1[c]));
@@ -167,7 +167,7 @@ class Tables {
 
  private:
   static double ratio(std::size_t a, std::size_t b) { return static_cast<double>(a) / static_cast<double>(b); }
-  static std::string name(const ModelResult& m) { return std::string(m.kind->name); }
+  static std::string name(const ModelResult& m) { return m.identity.name; }
   static std::string milliseconds(const ModelResult& m, double value) { return m.latency.count == 0 ? nothing : number(value, 2); }
   static std::string grouped(std::size_t value) {
     std::string digits = std::to_string(value);
@@ -184,13 +184,20 @@ std::string on_machine(const Machine& m) {
   return fmt::format("{}, {} of {} processors, level {}, {}.", m.cpu, m.threads, m.processors, m.level, m.compiler);
 }
 
+std::string texts(const Results& r) {
+  std::string text = fmt::format("Texts: {}: {} rows of {} classes, {:.1f} tokens on average; {} of them cut after {} tokens.",
+                                 r.dataset, r.rows, r.class_names.size(), r.mean_tokens, r.cut_texts, r.max_tokens);
+  if (r.empty_texts != 0) text += fmt::format("  {} rows without a text skipped.", r.empty_texts);
+  if (r.blank_lines != 0) text += fmt::format("  {} blank lines skipped.", r.blank_lines);
+  return text;
+}
+
 }  // namespace
 
 Section comparison_section(const Results& r) {
   Section s;
   s.title = "Four models: what quantization costs and saves";
-  s.paragraphs = {on_machine(r.machine), fmt::format("{}: {} rows of {} classes, {:.1f} tokens on average, cut after {}.",
-                                                     r.dataset, r.rows, r.class_names.size(), r.mean_tokens, r.max_tokens)};
+  s.paragraphs = {on_machine(r.machine), texts(r), "Settings: " + r.command};
   if (r.interrupted)
     s.paragraphs.push_back(
         fmt::format("INTERRUPTED: what follows is of the {} of {} rows that every model had seen.", r.rows_done, r.rows));
@@ -209,7 +216,7 @@ Section comparison_section(const Results& r) {
 Section synthetic_section(const Results& r) {
   Section s;
   s.title = "SYNTHETIC WEIGHTS: memory and latency at the full GPT-2 small shape";
-  s.paragraphs = {r.dataset + ".", "Nothing here says anything about accuracy."};
+  s.paragraphs = {r.dataset + ".", "Nothing here says anything about accuracy.", "Settings: " + r.command};
   if (r.interrupted) s.paragraphs.push_back("INTERRUPTED: not all rows were timed.");
   s.paragraphs.insert(s.paragraphs.end(), r.notes.begin(), r.notes.end());
   if (r.models.empty()) return s;
@@ -219,8 +226,9 @@ Section synthetic_section(const Results& r) {
 }
 
 std::string as_text(const Section& s) {
-  std::string text = s.title + '\n' + std::string(detail::width_of(s.title), '=') + '\n';
-  for (const std::string& p : s.paragraphs) text += p + '\n';
+  std::string text = s.title + '\n' + std::string(width_of(s.title), '=') + '\n';
+  for (const std::string& p : s.paragraphs)
+    for (const std::string& line : wrapped(printable(p), columns, false)) text += line + '\n';
   for (const Table& t : s.tables) text += '\n' + as_text(t);
   std::vector<std::string> blocks;
   for (const Table& t : s.small_tables) blocks.push_back(as_text(t));
@@ -232,7 +240,7 @@ std::string as_text(const Section& s) {
 
 std::string as_markdown(const Section& s) {
   std::string text = "## " + s.title + "\n\n";
-  for (const std::string& p : s.paragraphs) text += p + "\n\n";
+  for (const std::string& p : s.paragraphs) text += markdown_escaped(p) + "\n\n";
   for (const std::vector<Table>* tables : {&s.tables, &s.small_tables})
     for (const Table& t : *tables) text += as_markdown(t) + '\n';
   if (!s.small_tables.empty())

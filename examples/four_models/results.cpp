@@ -2,14 +2,7 @@
 #include "results.hpp"
 
 #include <algorithm>
-#include <chrono>
-#include <ctime>
-#include <fstream>
 #include <span>
-#include <thread>
-
-#include <fmt/chrono.h>
-#include <fmt/format.h>
 
 #include "lowbit/lowbit.hpp"
 
@@ -17,40 +10,11 @@ namespace four_models {
 
 namespace {
 
-std::string cpu_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);)
-    if (const auto colon = line.find(": "); line.starts_with("model name") && colon != line.npos) return line.substr(colon + 2);
-  return "unknown";
-}
-
-std::string compiler_name() {
-#if defined(__clang__)
-  return "clang " __clang_version__;
-#elif defined(__GNUC__)
-  return "GCC " __VERSION__;
-#elif defined(_MSC_VER)
-  return "MSVC " + std::to_string(_MSC_VER);
-#else
-  return "unknown";
-#endif
-}
-
 std::size_t largest(std::span<const float> logits) {
   return static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
 }
 
 }  // namespace
-
-Machine this_machine(std::size_t threads) {
-  const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  return {cpu_name(),
-          lowbit::level_name(lowbit::active_level()),
-          compiler_name(),
-          fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now)),
-          std::thread::hardware_concurrency(),
-          threads};
-}
 
 bool Results::paper_shape() const {
   // 124,442,880 parameters, of which 84,934,656 in the linear layers: no other GPT-2 of four classes has both.
@@ -62,6 +26,7 @@ bool Results::paper_shape() const {
 ModelResult describe(const LoadedModel& model) {
   ModelResult r;
   r.kind = model.kind;
+  r.identity = model.identity;
   r.folder = model.folder;
   r.memory = model.net.memory();
   r.process_growth = model.process_growth;
@@ -94,7 +59,9 @@ std::vector<ModelResult> summarize(const std::vector<LoadedModel>& models, const
     ModelResult r = describe(models[m]);
     const Run& run = evaluation.runs[m];
     r.latency = summary_of(run.latency_ms);
-    if (run.batched_rows != 0) r.batched_per_second = static_cast<double>(run.batched_rows) / run.batched_seconds;
+    // The median, as one part that something else disturbed must not decide.
+    if (!run.batched_seconds_per_token.empty())
+      r.batched_per_second = 1 / (summary_of(run.batched_seconds_per_token).median * data.mean_tokens());
     r.repeats = run.repeats;
     r.confusion.assign(classes, std::vector<std::size_t>(classes));
     for (std::size_t i = 0; i < labels.size(); ++i) ++r.confusion[labels[i]][predicted[m][i]];

@@ -9,15 +9,12 @@
 #include <vector>
 
 #include "evaluation.hpp"
+#include "lowbit/io/json.hpp"
+#include "machine.hpp"
 #include "metrics.hpp"
+#include "paper.hpp"
 
 namespace four_models {
-
-struct Machine {
-  std::string cpu, level, compiler, date;  // date: ISO 8601, UTC
-  std::size_t processors = 0, threads = 0;
-};
-Machine this_machine(std::size_t threads);
 
 // Rows on which exactly one of a model and the baseline is right.
 struct McNemar {
@@ -27,6 +24,7 @@ struct McNemar {
 
 struct ModelResult {
   const ModelKind* kind = nullptr;
+  Identity identity;
   std::string folder;
   std::vector<std::pair<std::string, std::size_t>> plans;  // what the linear layers ran as, and how many of them
   lowbit::gpt2::MemoryReport memory;
@@ -39,6 +37,8 @@ struct ModelResult {
   std::optional<McNemar> mcnemar;  // of all but the baseline, if that ran
   bool repeats = true;
 
+  // The paper's row of this model; null where it has none, or where this one was made or run otherwise than that one.
+  const paper::Row* paper_row() const { return identity.as_in_paper ? paper::find(kind->id) : nullptr; }
   double per_second() const { return latency.count == 0 ? 0 : 1000 / latency.mean; }  // throughput as the paper defines it
 };
 
@@ -47,9 +47,12 @@ struct Results {
   std::string dataset, latency_rows;  // where the rows are from, and which of them were timed
   std::vector<std::string> class_names;
   std::size_t rows = 0, rows_done = 0, max_tokens = 0;
+  std::size_t cut_texts = 0, empty_texts = 0, blank_lines = 0;  // as in Dataset
   double mean_tokens = 0;
   std::vector<ModelResult> models;
   bool interrupted = false;
+  lowbit::io::Json options;        // all that the run was asked for, and what was taken where nothing was said
+  std::string command;             // the same as a command
   std::vector<std::string> notes;  // what the reader must know: models left out, choices made
 
   // Whether the models have the shape of the paper's, so that its memory and times can stand beside theirs.

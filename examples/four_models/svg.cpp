@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "text.hpp"
+
 namespace four_models::svg {
 
 namespace {
@@ -15,28 +17,35 @@ namespace {
 constexpr std::array<const char*, 4> fills = {"#33658a", "#c9b28f", "#758e4f", "#8e4162"};
 constexpr const char* ink = "#222222";
 
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    if (c == '<')
-      result += "&lt;";
-    else if (c == '>')
-      result += "&gt;";
-    else if (c == '&')
-      result += "&amp;";
-    else if (c == '"')
-      result += "&quot;";
-    else
-      result += c;
-  }
-  return result;
-}
-
 // anchor: start, middle or end.
 std::string text(double x, double y, std::string_view words, const char* anchor = "middle", int size = 13, const char* fill = ink,
                  const char* more = "") {
   return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\" font-size=\"{}\" fill=\"{}\"{}>{}</text>\n", x, y, anchor,
-                     size, fill, more, escaped(words));
+                     size, fill, more, xml_escaped(words));
+}
+// A name in at most `lines` lines of at most `width`, the last one at y, or the first one if it hangs from there.  What does not
+// fit is cut, and hovering shows the whole.
+struct Fit {
+  double width;
+  std::size_t lines;
+  const char* anchor = "middle";
+  bool hangs = false;
+  int size = 12;
+};
+std::string label(double x, double y, std::string_view name, const Fit& fit) {
+  const double character = 0.56 * fit.size, height = 1.1 * fit.size;  // of Helvetica, on the wide side
+  const auto characters = std::max<std::size_t>(4, static_cast<std::size_t>(fit.width / character));
+  std::vector<std::string> parts = wrapped(printable(std::string(name)), characters);
+  if (parts.size() > fit.lines) {
+    parts.resize(fit.lines);
+    std::string& last = parts.back();
+    last = last.substr(0, prefix_bytes(last, characters - 1)) + "\xE2\x80\xA6";  // an ellipsis
+  }
+  if (!fit.hangs) y -= height * static_cast<double>(parts.size() - 1);
+  std::string out = "<g><title>" + xml_escaped(name) + "</title>\n";
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    out += text(x, y + height * static_cast<double>(i), parts[i], fit.anchor, fit.size);
+  return out + "</g>\n";
 }
 std::string box(double x, double y, double width, double height, const std::string& fill) {
   return fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"/>\n", x, y, width, height,
@@ -93,7 +102,7 @@ std::string drawn(const BarChart& chart, double top, double width) {
   const double bar = std::min(56.0, (group - 20) / static_cast<double>(chart.series.size()));
   for (std::size_t g = 0; g < chart.groups.size(); ++g) {
     const double middle = chart_left + group * (static_cast<double>(g) + 0.5);
-    out += text(middle, base + 20, chart.groups[g]);
+    out += label(middle, base + 18, chart.groups[g], {.width = group - 8, .lines = 3, .hangs = true});
     double x = middle - bar * static_cast<double>(chart.series.size()) / 2;
     for (std::size_t s = 0; s < chart.series.size(); ++s, x += bar) {
       const Bar& b = chart.series[s].bars[g];
@@ -117,12 +126,13 @@ std::string drawn(const BarChart& chart, double top, double width) {
   return out;
 }
 
-constexpr double cell_width = 84, cell_height = 46, map_left = 96, map_top = 78, map_gap = 28;
+constexpr double cell_width = 84, cell_height = 46, map_left = 124, map_top = 92, map_gap = 28;
 
 std::string drawn(const HeatMap& map, double left, double top) {
   const double n = static_cast<double>(map.classes.size());
-  std::string out = text(left + map_left + cell_width * n / 2, top + 24, map.title, "middle", 17);
-  out += text(left + map_left + cell_width * n / 2, top + 46, "predicted", "middle", 13);
+  std::string out = label(left + map_left + cell_width * n / 2, top + 30, map.title,
+                          {.width = map_left + cell_width * n, .lines = 2, .size = map.title.size() > 24 ? 13 : 17});
+  out += text(left + map_left + cell_width * n / 2, top + 52, "predicted", "middle", 13);
   const double middle = top + map_top + cell_height * n / 2;
   out += text(left + 14, middle, "true", "middle", 13, ink,
               fmt::format(" transform=\"rotate(-90 {:.1f} {:.1f})\"", left + 14, middle).c_str());
@@ -130,8 +140,10 @@ std::string drawn(const HeatMap& map, double left, double top) {
     std::size_t sum = 0;
     for (const std::size_t count : map.counts[t]) sum += count;
     const double y = top + map_top + cell_height * static_cast<double>(t);
-    out += text(left + map_left + cell_width * (static_cast<double>(t) + 0.5), top + map_top - 8, map.classes[t], "middle", 12);
-    out += text(left + map_left - 8, y + cell_height / 2 + 4, map.classes[t], "end", 12);
+    out += label(left + map_left + cell_width * (static_cast<double>(t) + 0.5), top + map_top - 8, map.classes[t],
+                 {.width = cell_width - 6, .lines = 2});
+    out += label(left + map_left - 8, y + cell_height / 2 - 2, map.classes[t],
+                 {.width = map_left - 36, .lines = 2, .anchor = "end", .hangs = true});
     for (std::size_t p = 0; p < map.classes.size(); ++p) {
       const double share = sum == 0 ? 0 : static_cast<double>(map.counts[t][p]) / static_cast<double>(sum);
       const double x = left + map_left + cell_width * static_cast<double>(p);

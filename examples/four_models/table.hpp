@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "text.hpp"
+
 namespace four_models {
 
 struct Table {
@@ -19,10 +21,9 @@ struct Table {
 
 namespace detail {
 
-// Characters, not bytes.
-inline std::size_t width_of(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
+// In plain text, so that long names leave room for numbers.
+inline constexpr std::size_t widest_head = 14, widest_first_cell = 28;
+
 inline std::vector<std::string> lines_of(std::string_view text) {
   std::vector<std::string> lines(1);
   for (const char c : text)
@@ -45,31 +46,44 @@ inline std::string trimmed(std::string line) {
 }  // namespace detail
 
 inline std::string as_text(const Table& table) {
-  std::vector<std::size_t> width(table.head.size());
-  std::vector<std::vector<std::string>> head;
-  std::size_t height = 0;
-  for (const std::string& cell : table.head) {
-    head.push_back(detail::lines_of(cell));
-    height = std::max(height, head.back().size());
+  using Cell = std::vector<std::string>;  // its lines
+  const std::size_t columns = table.head.size();
+  std::vector<Cell> head;
+  for (const std::string& cell : table.head) head.push_back(wrapped(cell, detail::widest_head));
+  std::vector<std::vector<Cell>> rows;
+  for (const auto& row : table.rows) {
+    rows.emplace_back();
+    for (std::size_t c = 0; c < columns; ++c)
+      rows.back().push_back(c == 0 ? wrapped(printable(row[c]), detail::widest_first_cell) : Cell{printable(row[c])});
   }
-  for (std::size_t c = 0; c < width.size(); ++c) {
-    for (const std::string& line : head[c]) width[c] = std::max(width[c], detail::width_of(line));
-    for (const auto& row : table.rows) width[c] = std::max(width[c], detail::width_of(row[c]));
+  std::vector<std::size_t> width(columns);
+  for (std::size_t c = 0; c < columns; ++c) {
+    for (const std::string& line : head[c]) width[c] = std::max(width[c], width_of(line));
+    for (const auto& row : rows)
+      for (const std::string& line : row[c]) width[c] = std::max(width[c], width_of(line));
   }
   const auto line_of = [&](const auto& cell) {
     std::string line;
-    for (std::size_t c = 0; c < width.size(); ++c)
+    for (std::size_t c = 0; c < columns; ++c)
       line += (c == 0 ? "" : "  ") + detail::padded(cell(c), width[c], c < table.left_columns);
     return detail::trimmed(std::move(line)) + '\n';
   };
-  std::string text = table.title + '\n';
+  const auto height_of = [](const std::vector<Cell>& cells) {
+    std::size_t height = 0;
+    for (const Cell& cell : cells) height = std::max(height, cell.size());
+    return height;
+  };
+  std::string text = printable(table.title) + '\n';
+  const std::size_t height = height_of(head);
   for (std::size_t i = 0; i < height; ++i)
     text += line_of([&](std::size_t c) {
       const std::size_t above = height - head[c].size();  // heads stand on the line below them
-      return i < above ? std::string() : head[c][i - above];
+      return i < above ? std::string() : printable(head[c][i - above]);
     });
   text += line_of([&](std::size_t c) { return std::string(width[c], '-'); });
-  for (const auto& row : table.rows) text += line_of([&](std::size_t c) { return row[c]; });
+  for (const auto& row : rows)
+    for (std::size_t i = 0; i < height_of(row); ++i)
+      text += line_of([&](std::size_t c) { return i < row[c].size() ? row[c][i] : std::string(); });
   if (!table.note.empty()) text += table.note + '\n';
   return text;
 }
@@ -77,23 +91,14 @@ inline std::string as_text(const Table& table) {
 inline std::string as_markdown(const Table& table) {
   const auto line_of = [&](const auto& cell) {
     std::string line = "|";
-    for (std::size_t c = 0; c < table.head.size(); ++c) {
-      std::string text = cell(c);
-      std::replace(text.begin(), text.end(), '\n', ' ');
-      for (std::size_t bar = 0; (bar = text.find('|', bar)) != text.npos; bar += 2) text.insert(bar, 1, '\\');
-      line += " " + text + " |";
-    }
+    for (std::size_t c = 0; c < table.head.size(); ++c) line += " " + cell(c) + " |";
     return line + '\n';
   };
-  std::string text = "### " + table.title + "\n\n";
-  text += line_of([&](std::size_t c) { return table.head[c]; });
+  std::string text = "### " + markdown_escaped(table.title) + "\n\n";
+  text += line_of([&](std::size_t c) { return markdown_escaped(table.head[c]); });
   text += line_of([&](std::size_t c) { return std::string(c < table.left_columns ? ":--" : "--:"); });
-  for (const auto& row : table.rows) text += line_of([&](std::size_t c) { return row[c]; });
-  if (!table.note.empty()) {
-    std::string note = table.note;
-    std::replace(note.begin(), note.end(), '\n', ' ');
-    text += "\n" + note + "\n";
-  }
+  for (const auto& row : table.rows) text += line_of([&](std::size_t c) { return markdown_escaped(row[c]); });
+  if (!table.note.empty()) text += "\n" + markdown_escaped(table.note) + "\n";
   return text;
 }
 
@@ -108,7 +113,7 @@ inline std::string side_by_side(const std::vector<std::string>& blocks, std::siz
     for (; first < blocks.size(); ++first) {
       std::vector<std::string> lines = detail::lines_of(blocks[first]);
       std::size_t widest = 0;
-      for (const std::string& line : lines) widest = std::max(widest, detail::width_of(line));
+      for (const std::string& line : lines) widest = std::max(widest, width_of(line));
       if (!parts.empty() && used + gap + widest > columns) break;
       used += (parts.empty() ? 0 : gap) + widest;
       height = std::max(height, lines.size());

@@ -15,6 +15,7 @@
 #include "lowbit/base/error.hpp"
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/in_quotes.hpp"
+#include "lowbit/io/utf16.hpp"
 
 namespace lowbit::io {
 inline namespace LOWBIT_ABI {
@@ -24,7 +25,9 @@ inline namespace LOWBIT_ABI {
 // backslash everywhere.  Records end in LF or CRLF, the last one may do without.  A UTF-8 byte order mark at the start is skipped.
 class CsvReader {
  public:
+  // Throws FormatError if the text is UTF-16.
   CsvReader(std::string_view text, std::string name) : text_(text), name_(std::move(name)) {
+    refuse_utf16(text_, name_);
     if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;
   }
 
@@ -94,19 +97,28 @@ struct NewsRow {
   std::string title, description;
 };
 
+// Whether there is nothing in it but white space.
+inline bool is_blank(std::string_view text) { return text.find_first_not_of(" \t\r\n\v\f") == text.npos; }
+
 // The rows of an AG News file: class (1 to `classes`), title, description, three fields each.  A first record whose class is the
-// word "class", "class index" or "label", in any case, is a header and skipped.  `name` stands for the file in messages.
+// word "class", "class index" or "label", in any case, is a header and skipped, and so are lines with nothing but blanks in them,
+// which are counted in `blank_lines`.  `name` stands for the file in messages.
 // Throws FormatError that names the file, the line and what is wrong; InvalidArgument if classes < 1.
-inline std::vector<NewsRow> parse_news(std::string_view text, const std::string& name, int classes = 4) {
+inline std::vector<NewsRow> parse_news(std::string_view text, const std::string& name, int classes = 4,
+                                       std::size_t* blank_lines = nullptr) {
   require(classes >= 1, [&] { return "parse_news: expected at least 1 class, found " + std::to_string(classes); });
   CsvReader reader(text, name);
   std::vector<NewsRow> rows;
   std::vector<std::string> fields;
-  for (bool first = true; reader.next(fields); first = false) {
+  for (bool first = true; reader.next(fields);) {
+    if (fields.size() == 1 && is_blank(fields[0])) {
+      if (blank_lines != nullptr) ++*blank_lines;
+      continue;
+    }
     if (fields.size() != 3)
       reader.fail(reader.line(), "expected 3 fields (class, title, description), found " + std::to_string(fields.size()));
     const std::string& label = fields[0];
-    if (first) {
+    if (std::exchange(first, false)) {
       std::string lower = label;
       for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
       if (lower == "class" || lower == "class index" || lower == "label") continue;
@@ -121,10 +133,10 @@ inline std::vector<NewsRow> parse_news(std::string_view text, const std::string&
 }
 
 // The same from a file.  Throws IoError if it cannot be read.
-inline std::vector<NewsRow> read_news(const std::filesystem::path& path, int classes = 4) {
+inline std::vector<NewsRow> read_news(const std::filesystem::path& path, int classes = 4, std::size_t* blank_lines = nullptr) {
   const MappedFile file(path);
   const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
-  return parse_news(text, path.string(), classes);
+  return parse_news(text, path.string(), classes, blank_lines);
 }
 
 // The field as it must stand in a file: in quotes if it holds a quote, a comma or a line end, otherwise unchanged.

@@ -2,6 +2,7 @@
 // Files: a read-only view of a whole file without a copy, and a write that either replaces the file completely or leaves the old
 // one as it was.  On POSIX files are mapped; elsewhere they are read into memory (that path is untested on real systems).
 #pragma once
+#include <array>
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
@@ -75,7 +76,11 @@ class MappedFile {
     if (file < 0) detail::raise_io(path, "open", errno);
     struct ::stat status {};
     void* address = nullptr;
-    int code = ::fstat(file, &status) != 0 ? errno : S_ISDIR(status.st_mode) ? EISDIR : S_ISREG(status.st_mode) ? 0 : EINVAL;
+    int code = ::fstat(file, &status) != 0 ? errno : S_ISDIR(status.st_mode) ? EISDIR : 0;
+    if (code == 0 && !S_ISREG(status.st_mode)) {
+      ::close(file);
+      raise<IoError>(path.string() + ": cannot read: expected a regular file, found a pipe or a device");
+    }
     if (code == 0 && status.st_size > 0) {  // mapping nothing is an error to the system, but an empty file is a file
       address = ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_PRIVATE, file, 0);
       if (address == MAP_FAILED) code = errno;
@@ -113,6 +118,24 @@ class MappedFile {
 inline std::string read_text(const std::filesystem::path& path) {
   const MappedFile file(path);
   return file.size() == 0 ? std::string() : std::string(reinterpret_cast<const char*>(file.data()), file.size());
+}
+
+// The same from anything that can be read once from its beginning to its end: a file, a pipe, /dev/stdin.  Waits for a pipe's
+// writer.  Throws IoError that names the path and the system's reason.
+inline std::string read_stream(const std::filesystem::path& path) {
+  std::FILE* file = std::fopen(path.string().c_str(), "rb");
+  if (file == nullptr) detail::raise_io(path, "open", errno);
+  std::string text;
+  int code = 0;
+  std::array<char, 1 << 16> part;
+  for (std::size_t n = part.size(); n == part.size();) {
+    n = std::fread(part.data(), 1, part.size(), file);
+    if (n < part.size() && std::ferror(file) != 0) code = errno;
+    text.append(part.data(), n);
+  }
+  std::fclose(file);
+  if (code != 0) detail::raise_io(path, "read", code);
+  return text;
 }
 
 // What write_atomically() hands to its callback.  Not thread safe.

@@ -15,6 +15,7 @@
 
 #include "lowbit/base/error.hpp"
 #include "lowbit/io/in_quotes.hpp"
+#include "lowbit/io/utf16.hpp"
 
 namespace lowbit::io {
 inline namespace LOWBIT_ABI {
@@ -31,7 +32,8 @@ inline namespace LOWBIT_ABI {
 // searches the object for every new key, which takes quadratic time here.
 class JsonBuilder final : public nlohmann::json_sax<Json> {
  public:
-  explicit JsonBuilder(const std::string& what) : what_(what) {}
+  // bytes: of the whole text, to tell one that was cut short from one that is wrong.
+  JsonBuilder(const std::string& what, std::size_t bytes) : what_(what), bytes_(bytes) {}
   Json take() { return std::move(root_); }
 
   bool null() override { return put(nullptr); }
@@ -57,6 +59,10 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
     return true;
   }
   bool parse_error(std::size_t position, const std::string& token, const nlohmann::detail::exception&) override {
+    if (position > bytes_)
+      raise<FormatError>(what_ + ": not JSON: " +
+                         (bytes_ == 0 ? std::string("it is empty")
+                                      : "it ends unfinished after " + std::to_string(bytes_) + " bytes; was it cut short?"));
     raise<FormatError>(what_ + ": not JSON: unexpected " + in_quotes(token) + " at byte " + std::to_string(position));
   }
 
@@ -88,6 +94,7 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
   }
 
   const std::string& what_;
+  std::size_t bytes_;
   Json root_;
   std::string key_;
   std::vector<Open> open_;  // a container does not move while one of its children is open: only the innermost one grows
@@ -101,10 +108,11 @@ inline namespace LOWBIT_ABI {
 // The JSON document in `text` (UTF-8, nothing but white space after it).  `what` opens every message: a file, or a part of one.
 // Throws FormatError for anything that is not JSON, duplicate keys, NUL bytes, and nesting deeper than 64.
 inline Json parse_json(std::string_view text, const std::string& what) {
+  refuse_utf16(text, what);
   // nlohmann's reader takes a NUL byte for the end of its input and would not look at what follows.
   if (const auto nul = text.find('\0'); nul != text.npos)
     raise<FormatError>(what + ": not JSON: NUL at byte " + std::to_string(nul));
-  detail::JsonBuilder builder(what);
+  detail::JsonBuilder builder(what, text.size());
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
 }

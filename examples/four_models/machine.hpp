@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// The machine that numbers were measured on.
+#pragma once
+#include <cstddef>
+#include <string>
+
+namespace four_models {
+
+struct Machine {
+  std::string cpu, level, compiler, date;  // date: ISO 8601, UTC
+  std::size_t processors = 0, threads = 0;
+};
+
+// How many processors this process may use; at least 1.
+std::size_t processors();
+Machine this_machine(std::size_t threads);
+
+}  // namespace four_models

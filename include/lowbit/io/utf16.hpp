@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: MIT
+// Text that a Windows program saved as UTF-16, where everything here reads UTF-8: found, so that a message can say what to do.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include "lowbit/base/error.hpp"
+
+namespace lowbit::io {
+inline namespace LOWBIT_ABI {
+
+// Throws FormatError that starts with `what` if `text` is UTF-16: by its byte order mark, or by a zero beside each of its first two
+// characters, as all of ASCII have one.  No text in UTF-8 begins so.
+inline void refuse_utf16(std::string_view text, const std::string& what) {
+  const auto zero = [&](std::size_t i) { return text[i] == '\0'; };
+  const bool zeros = text.size() >= 4 && zero(0) != zero(1) && zero(2) == zero(0) && zero(3) == zero(1);
+  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF") || zeros)
+    raise<FormatError>(what + ": expected UTF-8, found UTF-16; iconv -f UTF-16 -t UTF-8 converts it");
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace lowbit::io

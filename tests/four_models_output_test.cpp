@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: MIT
+// The files of four_models: all of one run or none, whatever fills the disk, removes the folder or stops the program.
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <csignal>
+#include <functional>
+#include <map>
+
+#include <sys/resource.h>
+
+#include "../examples/four_models/output_folder.hpp"
+#include "support/four_models.hpp"
+
+using namespace four_models_test;
+using four_models::OutputFolder;
+
+namespace {
+
+// Files below a folder, by name.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) files[fs::relative(entry.path(), folder).string()] = lowbit::io::read_text(entry.path());
+  return files;
+}
+
+// No file that is written while this lives may become larger.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(::rlim_t bytes) {
+    ::getrlimit(RLIMIT_FSIZE, &old_);
+    const ::rlimit limit = {bytes, old_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+  ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &old_); }
+
+ private:
+  ::rlimit old_ = {};
+};
+
+constexpr const char* ours = "{\"program\": \"four_models\"}";
+
+}  // namespace
+
+TEST_CASE("four_models: output that cannot be written is found before the work, and old results stay") {
+  const Folder folder;
+  put_file(folder / "file", "not a folder");
+  Outcome o = run(folder, {"--out", (folder / "file").string()});
+  CHECK(not_refused(o, 1, {"file"}) == "");
+  CHECK(o.out.empty());
+  o = run(folder, {"--out", (folder / "file/below").string()});
+  CHECK(not_refused(o, 1, {"below"}) == "");
+  CHECK(o.out.empty());
+  fs::create_directories(folder / "out/results.json");
+  o = run(folder, {"--out", (folder / "out").string()});
+  CHECK(not_refused(o, 1, {"results.json"}) == "");
+  CHECK(o.out.empty());
+
+  const std::string old = "{\"program\": \"four_models\", \"what\": \"old\"}";
+  put_file(folder / "kept/results.json", old);
+  put_file(folder / "rows.csv", "9,a,b\n");
+  CHECK(run(folder, {"--data", (folder / "rows.csv").string(), "--out", (folder / "kept").string()}).code == 1);
+  CHECK(lowbit::io::read_text(folder / "kept/results.json") == old);
+}
+
+#if defined(__linux__)
+TEST_CASE("four_models: a report that nobody can read does not cost the files") {
+  const Folder folder;
+  const Outcome o = Process(FOUR_MODELS, folder,
+                            {"--no-synthetic", "--limit", "2", "--models", "fp32", "--out", (folder / "out").string()}, "/dev/full")
+                        .wait();
+  CHECK(not_refused(o, 1, {"standard output"}) == "");
+  CHECK(json_of(folder / "out/results.json").at("dataset").at("rows_done") == 2);
+}
+#endif
+
+namespace {
+
+// Stops a long run with `signal` once it has rows, after `before` has done something to its folder.
+void check_stopped(int signal, const std::function<void(const fs::path&)>& before) {
+  const Folder folder;
+  const std::string items = lowbit::io::read_text(lowbit::testing::assets_dir() / "news_items.csv");
+  std::string many;
+  for (int i = 0; i < 100; ++i) many += items;
+  put_file(folder / "many.csv", many);
+  // How long it takes until there are rows depends on the machine and the build.
+  for (int wait_ms = 1000;; wait_ms *= 2) {
+    Process process(FOUR_MODELS, folder,
+                    {"--data", (folder / "many.csv").string(), "--no-synthetic", "--out", (folder / "out").string()});
+    std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
+    before(folder / "out");
+    process.signal(signal);
+    const Outcome o = wait_for(process);
+    REQUIRE(o.code == 128 + signal);
+    CHECK(holds(o.out, "INTERRUPTED"));
+    const Json results = json_of(folder / "out/results.json");
+    CHECK(results.at("interrupted") == true);
+    const auto rows = results.at("dataset").at("rows_done").get<std::size_t>();
+    CHECK(csv_of(folder / "out/predictions.csv").size() == rows + 1);
+    if (rows == 0) {
+      REQUIRE(wait_ms < 60000);
+      continue;
+    }
+    CHECK(not_refused(o, 128 + signal, {"interrupted after " + std::to_string(rows) + " of 40000 rows"}) == "");
+    CHECK(rows < 40000);
+    for (const Json& m : results.at("models")) CHECK(m.at("performance").at("rows") == rows);
+    break;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("four_models: Ctrl-C keeps the rows that are done") {
+  check_stopped(SIGINT, [](const fs::path&) {});
+}
+TEST_CASE("four_models: SIGTERM and SIGHUP do too, also where the folder was removed meanwhile") {
+  check_stopped(SIGTERM, [](const fs::path& out) { fs::remove_all(out); });
+  check_stopped(SIGHUP, [](const fs::path&) {});
+}
+
+TEST_CASE("four_models: a full disk leaves the files of the run before, whole") {
+  const Folder folder;
+  const std::vector<std::string> first = {"--limit", "4", "--models", "fp32", "--out", (folder / "out").string()};
+  REQUIRE(run(folder, first).code == 0);
+  const auto before = contents(folder / "out");
+  REQUIRE(before.size() == 7);
+  const auto run_on_full_disk = [&] {
+    const FileSizeLimit limit(9000);  // enough for the report, not for predictions.csv
+    return run(folder, {"--limit", "120", "--models", "fp32,int8", "--out", (folder / "out").string()});
+  };
+  Outcome o = run_on_full_disk();
+  CHECK(not_refused(o, 1, {"predictions.csv", "cannot write"}) == "");
+  CHECK(holds(o.out, "Table 2"));
+  CHECK(contents(folder / "out") == before);
+  fs::remove_all(folder / "out");
+  o = run_on_full_disk();
+  CHECK(o.code == 1);
+  CHECK_FALSE(fs::exists(folder / "out"));  // not a half of it
+}
+
+TEST_CASE("four_models: a run takes the place of another one as a whole, and what is not ours stays") {
+  const Folder folder;
+  put_file(folder / "out/mine.txt", "mine");
+  put_file(folder / "out/figures/mine.svg", "mine");
+  REQUIRE(run(folder, {"--limit", "4", "--models", "fp32", "--out", (folder / "out").string()}).code == 0);
+  put_file(folder / "out/figures/synthetic_memory.svg", "of a run with synthetic weights");
+  REQUIRE(run(folder, {"--limit", "2", "--models", "int8", "--out", (folder / "out").string()}).code == 0);
+  const auto files = contents(folder / "out");
+  CHECK(files.size() == 9);
+  CHECK(files.count("figures/synthetic_memory.svg") == 0);
+  CHECK(files.at("mine.txt") == "mine");
+  CHECK(files.at("figures/mine.svg") == "mine");
+  CHECK(csv_of(folder / "out/predictions.csv").size() == 3);
+  // Somebody else's file of one of our names.
+  put_file(folder / "theirs/report.md", "theirs");
+  CHECK(not_refused(run(folder, {"--limit", "2", "--models", "int8", "--out", (folder / "theirs").string()}), 1,
+                    {"theirs/report.md", "is there already"}) == "");
+  CHECK(contents(folder / "theirs") == std::map<std::string, std::string>{{"report.md", "theirs"}});
+}
+
+TEST_CASE("four_models: a start that fails leaves no folder") {
+  const Folder folder;
+  CHECK(run(folder, {"--data", (folder / "none.csv").string(), "--out", (folder / "a/b").string()}).code == 1);
+  CHECK_FALSE(fs::exists(folder / "a"));
+  fs::create_directory(folder / "there");
+  CHECK(run(folder, {"--data", (folder / "none.csv").string(), "--out", (folder / "there").string()}).code == 1);
+  CHECK(fs::is_empty(folder / "there"));
+}
+
+TEST_CASE("output folder: what cannot be moved into place is moved back") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  OutputFolder target(out);
+  target.replace({{"results.json", ours}, {"report.md", "1"}, {"figures/memory.svg", "1"}});
+  const auto before = contents(out);
+  CHECK(before.size() == 3);
+  // A file that is not in the list of names has no place in a run; the ones before it must not have moved.
+  CHECK_THROWS_AS(target.replace({{"results.json", ours}, {"report.md", "2"}, {"nowhere/a.svg", "2"}}), lowbit::IoError);
+  CHECK(contents(out) == before);
+  target.replace({{"results.json", ours}, {"predictions.csv", "3"}});
+  CHECK(contents(out) == std::map<std::string, std::string>{{"results.json", ours}, {"predictions.csv", "3"}});
+  for (const auto& entry : fs::directory_iterator(out)) CHECK_FALSE(entry.path().filename().string().starts_with("."));
+}
