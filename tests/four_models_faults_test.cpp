@@ -314,7 +314,7 @@ TEST_CASE("four_models: more tokens than positions are wrong usage, more threads
   const Folder folder;
   CHECK(not_refused(run(folder, {"--max-tokens", "257"}), 2, {"--max-tokens", "256", "257"}) == "");
   CHECK(run(folder, {"--max-tokens", "256", "--limit", "1", "--models", "fp32"}).code == 0);
-  const std::string threads = std::to_string(std::thread::hardware_concurrency() + 1);
+  const std::string threads = std::to_string(lowbit::available_processors() + 1);
   const Outcome o = run(folder, {"--threads", threads, "--limit", "1", "--models", "fp32"});
   CHECK(not_refused(o, 0, {"warning", "--threads " + threads, "processors"}) == "");
   CHECK(holds(o.out, "No batched throughput"));

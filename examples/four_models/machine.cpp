@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "machine.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <ctime>
 #include <fstream>
-#include <thread>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -37,13 +35,14 @@ std::string compiler_name() {
 
 }  // namespace
 
-std::size_t processors() { return std::max(1u, std::thread::hardware_concurrency()); }
-
 Machine this_machine(std::size_t threads) {
   const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
-  return {cpu_name(),      lowbit::level_name(lowbit::active_level()),
-          compiler_name(), fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now)),
-          processors(),    threads};
+  return {cpu_name(),
+          lowbit::level_name(lowbit::active_level()),
+          compiler_name(),
+          fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(now)),
+          lowbit::available_processors(),
+          threads};
 }
 
 }  // namespace four_models

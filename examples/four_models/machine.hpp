@@ -11,8 +11,6 @@ struct Machine {
   std::size_t processors = 0, threads = 0;
 };
 
-// How many processors this process may use; at least 1.
-std::size_t processors();
 Machine this_machine(std::size_t threads);
 
 }  // namespace four_models

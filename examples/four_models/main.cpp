@@ -274,10 +274,10 @@ int main(int argc, char** argv) {
 #if defined(SIGXFSZ)
     std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk
 #endif
-    if (options.threads > four_models::processors())
+    if (options.threads > lowbit::available_processors())
       fmt::print(stderr,
                  "four_models: warning: --threads {}, but there are {} processors to run on; it will be slower than with {}\n",
-                 options.threads, four_models::processors(), four_models::processors());
+                 options.threads, lowbit::available_processors(), lowbit::available_processors());
     return Program(std::move(options), std::vector<std::string>(argv, argv + argc)).run();
   } catch (const four_models::UsageError& error) {
     fmt::print(stderr, "four_models: {} (--help explains)\n", error.what());

@@ -11,7 +11,6 @@
 
 #include "lowbit/format/four_bit.hpp"
 #include "lowbit/lowbit.hpp"
-#include "machine.hpp"
 
 namespace four_models {
 
@@ -96,7 +95,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   std::string model, qat_model, data, out, outliers = "per-row", compute;
   std::vector<std::string> ids;
   bool no_double_quant = false, no_synthetic = false;
-  o.threads = processors();
+  o.threads = lowbit::available_processors();
   const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
   app.add_option("--model", model, "the float model [the small one of the repository]")->type_name("DIR");
   app.add_option("--qat-model", qat_model, "its INT8 twin, trained with quantization in the loop")->type_name("DIR");
