@@ -17,6 +17,13 @@ double Dataset::mean_tokens() const {
 
 Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::path& tokenizer_folder,
                      const lowbit::gpt2::Config& config, std::size_t max_tokens, std::size_t limit) {
+  const auto tokenizer = lowbit::gpt2::Tokenizer::load(tokenizer_folder);
+  tokenizer.require_fits(config.vocab, tokenizer_folder.string());
+  return read_dataset(csv, tokenizer, config, max_tokens, limit);
+}
+
+Dataset read_dataset(const std::filesystem::path& csv, const lowbit::gpt2::Tokenizer& tokenizer, const lowbit::gpt2::Config& config,
+                     std::size_t max_tokens, std::size_t limit) {
   Dataset data;
   data.path = csv.string();
   data.class_names = config.class_names;
@@ -24,7 +31,6 @@ Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::pa
   std::vector<lowbit::io::NewsRow> rows = lowbit::io::read_news(csv, static_cast<int>(config.classes));
   if (rows.empty()) lowbit::raise<lowbit::FormatError>(data.path + ": expected labelled rows, found none");
   if (limit != 0 && limit < rows.size()) rows.resize(limit);
-  const auto tokenizer = lowbit::gpt2::Tokenizer::load(tokenizer_folder);
   for (const auto& row : rows) {
     const auto where = [&] { return data.path + ": row " + std::to_string(data.items.size() + 1) + ": "; };
     // An empty text would still have the blank between its halves, and one blank is nothing to classify.
@@ -33,10 +39,6 @@ Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::pa
     Item item{static_cast<std::size_t>(row.label), tokenizer.encode(row.title + " " + row.description)};
     if (item.ids.size() > data.max_tokens) item.ids.resize(data.max_tokens);
     if (item.ids.empty()) lowbit::raise<lowbit::FormatError>(where() + "expected a text, found no token in it");
-    for (const std::int32_t id : item.ids)
-      if (static_cast<std::size_t>(id) >= config.vocab)
-        lowbit::raise<lowbit::FormatError>(tokenizer_folder.string() + ": expected token ids below " +
-                                           std::to_string(config.vocab) + ", the model's vocabulary, found " + std::to_string(id));
     data.items.push_back(std::move(item));
   }
   return data;
