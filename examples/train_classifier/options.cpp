@@ -8,6 +8,8 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "lowbit/base/config.hpp"
+
 namespace train_classifier {
 
 namespace {
@@ -25,7 +27,17 @@ constexpr const char* footer =
     "as\n"
     "--qat-model; after --qat nf4, NF4 made of the folder is the model that was trained); history.csv (a line per step) and "
     "training.json; and checkpoint.safetensors, from which --resume goes on as if\n"
-    "nothing had happened.  Ctrl-C writes one more checkpoint, a second Ctrl-C ends at once.\n"
+    "nothing had happened (with the options of that run; --threads, --checkpoint-every and --profile are free).  Ctrl-C writes one "
+    "more\n"
+    "checkpoint, a second Ctrl-C ends at once.\n"
+    "\n"
+    "A folder that holds a model or a run is refused unless --overwrite (or --resume, for its own run) says so.  Nothing is "
+    "written "
+    "before\n"
+    "all input has been read; the model is made beside --out and takes its place as a whole, once it has been measured: until "
+    "then, "
+    "and\n"
+    "however the run ends, an old model stays as it is, also where --out is --model.  Files in --out that are not a model's stay.\n"
     "\n"
     "Examples:\n"
     "  train_classifier --data train.csv --test test.csv --out mine\n"
@@ -55,8 +67,9 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   app.add_option("--model", o.model, "the model to go on from [random weights]")->type_name("DIR");
   app.add_option("--qat", qat, "quantization in the loop: int8 (weights per row, activations per token), or nf4 (weights alone)")
       ->type_name("HOW");
-  auto* resume = app.add_flag("--resume", o.resume, "go on from the checkpoint in --out");
-  app.add_flag("--overwrite", o.overwrite, "start anew although --out has a checkpoint")->excludes(resume);
+  app.add_flag("--resume", o.resume, "go on from the checkpoint in --out");
+  app.add_flag("--overwrite", o.overwrite, "replace the model and the run in --out (with --resume: only the model)");
+  app.set_version_flag("--version", std::string("train_classifier ") + LOWBIT_VERSION);
 
   std::vector<CLI::Option*> shape;
   const auto shape_option = [&](const char* name, std::size_t& value, const char* text) {
@@ -128,16 +141,18 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     for (const CLI::Option* option : shape) shape_given = shape_given || option->count() != 0;
     if (shape_given && !o.model.empty())
       throw CLI::ValidationError("--model", "has its own shape; leave the options of a new one out");
-    for (const CLI::Option* option : app.get_options())  // ranges let NaN through
-      for (const std::string& text : option->results())
-        if (text == "nan" || text == "-nan" || text == "NaN")
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->count() != 0) o.given.insert(option->get_name());
+      for (const std::string& text : option->results())  // ranges let these through
+        if (text == "nan" || text == "-nan" || text == "NaN" || text == "inf" || text == "infinity")
           throw CLI::ValidationError(option->get_name(), "expected a number, found " + text);
+    }
     if (o.width % o.heads != 0) throw CLI::ValidationError("--width", "expected a multiple of --heads");
     if (!o.model.empty()) {
       if (app.get_option("--epochs")->count() == 0) o.epochs = 1;
       if (app.get_option("--lm-weight")->count() == 0) o.language_weight = 0;
     }
-  } catch (const CLI::Success& done) {  // --help
+  } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::Error& error) {
     fmt::print(stderr, "train_classifier: {} (--help explains)\n", error.what());

@@ -40,7 +40,8 @@ class Process {
       throw std::runtime_error("cannot start " + program);
     ::posix_spawn_file_actions_destroy(&actions);
   }
-  void interrupt() { ::kill(id_, SIGINT); }
+  void interrupt() { signal(SIGINT); }
+  void signal(int number) { ::kill(id_, number); }
   Outcome wait() {
     int status = 0;
     if (::waitpid(id_, &status, 0) != id_) throw std::runtime_error("waitpid");
