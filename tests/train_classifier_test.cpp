@@ -242,6 +242,7 @@ TEST_CASE("train_classifier: what is in --out already stays unless --overwrite s
   fs::remove(out / "checkpoint.safetensors");
   fs::remove(out / "history.csv");
   refused(out, new_shape(), "holds a model already");
+  refused(out / "", new_shape(), "out: holds a model already");
   refused(out, {"--model", out.string()}, "holds a model already");
   for (const char* file :
        {"config.json", "model.safetensors", "vocab.json", "merges.txt", "training.json", "int8/model.safetensors",
@@ -280,6 +281,13 @@ TEST_CASE("train_classifier: what is in --out already stays unless --overwrite s
   for (const char* same : {"vocab.json", "merges.txt", "tokenizer.json", "notes.md"}) CHECK(after.at(same) == onto.at(same));
   CHECK(after.at("model.safetensors") != onto.at("model.safetensors"));
   CHECK(run(folder, tiny(out, {"--model", out.string(), "--resume"})).code == 0);
+  // Left by a program that died where the system cannot exchange two folders in one step.
+  fs::rename(out, folder / "out.old0");
+  for (const Arguments& more : {new_shape(), joined(new_shape(), {"--resume"}), joined(new_shape(), {"--overwrite"})}) {
+    const Outcome moved = run(folder, tiny(out, more));
+    CHECK(moved.code == 1);
+    CHECK(holds(moved.err, "out.old0 is there"));
+  }
 }
 
 TEST_CASE("train_classifier: nothing is written before all input has been read") {

@@ -92,13 +92,17 @@ bool is_made_by(const fs::path& folder, const lowbit::io::Json& recipe) {
 
 }  // namespace
 
+void require_not_moved_aside(const fs::path& out) {
+  std::error_code ignored;
+  const fs::path aside = out.string() + ".old0";
+  if (!fs::exists(out, ignored) && fs::exists(aside, ignored))
+    lowbit::raise<lowbit::IoError>(out.string() + ": is missing, but " + aside.string() +
+                                   " is there: a program ended while it replaced the folder; rename it back, or remove it");
+}
+
 void require_free_output(const Options& o, bool overwrite, const lowbit::io::Json* own) {
   std::error_code ignored;
   lowbit::io::require_replaceable_folder(o.out);
-  const fs::path aside = o.out.string() + ".old0";
-  if (!fs::exists(o.out, ignored) && fs::exists(aside, ignored))
-    lowbit::raise<lowbit::IoError>(o.out.string() + ": is missing, but " + aside.string() +
-                                   " is there: a program ended while it replaced the folder; rename it back, or remove it");
   if (overwrite || !fs::exists(o.out, ignored)) return;
   if (own == nullptr)
     for (const char* file : {"checkpoint.safetensors", "history.csv"})

@@ -13,6 +13,8 @@
 
 namespace train_classifier {
 
+// Throws IoError if `out` is missing because a program ended between the two steps of replacing it; says where it is.
+void require_not_moved_aside(const std::filesystem::path& out);
 // Throws IoError if o.out cannot be written, or holds what this run must not replace, with what to do about it: a model or a
 // checkpoint, unless `overwrite` says so.  own: the recipe of the run whose checkpoint is there, and whose model may be; null if
 // there is none yet.  Changes nothing.

@@ -75,6 +75,7 @@ int train(const Options& o) {
   const fs::path checkpoint = o.out / "checkpoint.safetensors";
   lowbit::io::Json recipe = recipe_of(o);
   Recorded recorded;
+  require_not_moved_aside(o.out);
   if (o.resume) {
     if (!fs::exists(checkpoint))
       lowbit::raise<lowbit::IoError>(checkpoint.string() + ": expected a checkpoint to go on from, found none");

@@ -25,11 +25,10 @@ constexpr const char* footer =
     "\n"
     "--out receives config.json, model.safetensors, vocab.json and merges.txt, with --qat int8 also int8/ (what four_models takes "
     "as\n"
-    "--qat-model; after --qat nf4, NF4 made of the folder is the model that was trained); history.csv (a line per step) and "
-    "training.json; and checkpoint.safetensors, from which --resume goes on as if\n"
-    "nothing had happened (with the options of that run; --threads, --checkpoint-every and --profile are free).  Ctrl-C writes one "
-    "more\n"
-    "checkpoint, a second Ctrl-C ends at once.\n"
+    "--qat-model; after --qat nf4, NF4 made of the folder is the model that was trained); history.csv (a line per step) and\n"
+    "training.json; and checkpoint.safetensors, from which --resume goes on as if nothing had happened, with the options of that "
+    "run\n"
+    "(--threads, --checkpoint-every and --profile are free).  Ctrl-C writes one more checkpoint, a second Ctrl-C ends at once.\n"
     "\n"
     "A folder that holds a model or a run is refused unless --overwrite (or --resume, for its own run) says so.  Nothing is "
     "written "
@@ -147,6 +146,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
         if (text == "nan" || text == "-nan" || text == "NaN" || text == "inf" || text == "infinity")
           throw CLI::ValidationError(option->get_name(), "expected a number, found " + text);
     }
+    if (!o.out.has_filename()) o.out = o.out.parent_path();  // "out/" is "out"
     if (o.width % o.heads != 0) throw CLI::ValidationError("--width", "expected a multiple of --heads");
     if (!o.model.empty()) {
       if (app.get_option("--epochs")->count() == 0) o.epochs = 1;
