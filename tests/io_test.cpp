@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -27,6 +28,7 @@
 #if LOWBIT_POSIX
 #include <csignal>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #endif
 
 namespace io = lowbit::io;
@@ -155,6 +157,134 @@ TEST_CASE("an atomic write creates and replaces") {
     CHECK(io::read_text(folder / "target") == "target");
     CHECK(io::read_text(folder / "link") == "new");
     CHECK(!fs::is_symlink(folder / "link"));
+  }
+#endif
+}
+
+namespace {
+
+// A folder of two files that say the same; what is found in it, "mixed" if they differ.
+void put_pair(const fs::path& folder, const std::string& text) {
+  io::write_atomically(folder / "a", text);
+  fs::create_directories(folder / "below");
+  io::write_atomically(folder / "below/b", text);
+}
+std::string pair_in(const fs::path& folder) {
+  const std::string a = io::read_text(folder / "a");
+  return io::read_text(folder / "below/b") == a ? a : "mixed";
+}
+
+}  // namespace
+
+TEST_CASE("a folder is written whole, and replaced as a whole") {
+  const Folder folder;
+  const fs::path path = folder / "not/there/yet";
+  io::write_folder_atomically(path, [&](const fs::path& fresh) {
+    put_pair(fresh, "one");
+    CHECK_FALSE(fs::exists(path));
+  });
+  CHECK(pair_in(path) == "one");
+  put_file(path / "mine", "mine");
+  put_file(path / "below/mine", "mine too");
+  put_file(path / "gone/old", "old");
+  io::write_folder_atomically(
+      path / "",
+      [&](const fs::path& fresh) {
+        put_pair(fresh, "two");
+        CHECK(pair_in(path) == "one");
+      },
+      [](const fs::path& file) { return file != fs::path("gone/old"); });
+  CHECK(pair_in(path) == "two");
+  CHECK(io::read_text(path / "mine") == "mine");
+  CHECK(io::read_text(path / "below/mine") == "mine too");
+  CHECK_FALSE(fs::exists(path / "gone"));
+  const auto only = [](const fs::path& above) {
+    return std::distance(fs::directory_iterator(above), fs::directory_iterator()) == 1;
+  };
+  CHECK(only(path.parent_path()));
+  const auto write = [](const fs::path& to, const std::string& text) {
+    io::write_folder_atomically(to, [&](const fs::path& fresh) { put_pair(fresh, text); });
+  };
+
+  SECTION("one that cannot be filled leaves nothing, and the old one as it was") {
+    struct Mine {};
+    for (const fs::path& to : {path, folder / "not/there/new"})
+      CHECK_THROWS_AS(io::write_folder_atomically(to,
+                                                  [](const fs::path& fresh) {
+                                                    io::write_atomically(fresh / "a", std::string_view("half"));
+                                                    throw Mine{};
+                                                  }),
+                      Mine);
+    CHECK(pair_in(path) == "two");
+    CHECK(only(path.parent_path()));
+  }
+  SECTION("a folder is not replaced by a file, nor a file by a folder") {
+    fs::remove_all(path / "below");
+    put_file(path / "below", "file");
+    CHECK(unsaid<IoError>([&] { write(path, "three"); }, {(path / "below").string(), "cannot replace", "Not a directory"}) == "");
+    CHECK(io::read_text(path / "below") == "file");
+    CHECK(io::read_text(path / "a") == "two");
+    CHECK(unsaid<IoError>([&] { write(path / "below", "three"); }, {"below: cannot make the folder: Not a directory"}) == "");
+    CHECK(only(path.parent_path()));
+  }
+  SECTION("what a program that was killed left behind is neither used nor lost") {
+    put_file(folder / "not/there/yet.part0/a", "remains");
+    write(path, "three");
+    CHECK(pair_in(path) == "three");
+    CHECK(io::read_text(folder / "not/there/yet.part0/a") == "remains");
+  }
+  SECTION("in two steps, where the system cannot exchange folders") {
+    const fs::path fresh = folder / "not/there/fresh";
+    fs::create_directory(fresh);
+    put_pair(fresh, "three");
+    put_file(folder / "not/there/yet.old0", "in the way");
+    io::detail::exchange_folders(fs::absolute(fresh), fs::absolute(path), false);
+    CHECK(pair_in(path) == "three");
+    CHECK(pair_in(fresh) == "two");
+    CHECK_FALSE(fs::exists(folder / "not/there/yet.old1"));
+    // The second step fails: the first is taken back.
+    CHECK_THROWS_AS(io::detail::exchange_folders(folder / "missing", fs::absolute(path), false), IoError);
+    CHECK(pair_in(path) == "three");
+  }
+  SECTION("not where the program runs, and not where something is mounted") {
+    for (const fs::path& here : {fs::path("."), fs::path(".."), fs::path(folder.path() / "..")})
+      CHECK(unsaid<IoError>([&] { write(here, "three"); }, {"in which the program runs"}) == "");
+#if defined(__linux__)
+    CHECK(unsaid<IoError>([&] { io::require_replaceable_folder("/proc"); }, {"/proc"}) == "");
+    CHECK(io::detail::is_mount_point("/proc"));
+    CHECK_FALSE(io::detail::is_mount_point(path));
+#endif
+  }
+#if LOWBIT_POSIX
+  SECTION("permissions are inherited, links are followed") {
+    fs::permissions(path, fs::perms::owner_all);
+    fs::permissions(path / "a", fs::perms::owner_read | fs::perms::owner_write);
+    fs::create_symlink("mine", path / "linked");
+    fs::create_directory_symlink("yet", folder / "not/there/link");
+    write(folder / "not/there/link", "three");
+    CHECK(pair_in(path) == "three");
+    CHECK(fs::is_symlink(folder / "not/there/link"));
+    CHECK(fs::read_symlink(path / "linked") == "mine");
+    CHECK(fs::status(path).permissions() == fs::perms::owner_all);
+    CHECK(fs::status(path / "a").permissions() == (fs::perms::owner_read | fs::perms::owner_write));
+  }
+  SECTION("a program that is killed at any time leaves the old one or the new one") {
+    std::size_t replaced = 0;
+    for (unsigned round = 0; round < 40; ++round) {
+      const ::pid_t child = ::fork();
+      REQUIRE(child >= 0);
+      if (child == 0) {
+        for (int i = 0;; ++i) write(path, std::to_string(round) + "." + std::to_string(i));
+      }
+      ::usleep(500 + round * 7919 % 13 * 1000);
+      ::kill(child, SIGKILL);
+      ::waitpid(child, nullptr, 0);
+      const std::string found = pair_in(path);
+      REQUIRE(found != "mixed");
+      REQUIRE(io::read_text(path / "below/mine") == "mine too");
+      replaced += found.starts_with(std::to_string(round) + ".");
+    }
+    CHECK(replaced > 0);
   }
 #endif
 }

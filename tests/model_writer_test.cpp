@@ -531,8 +531,9 @@ TEST_CASE("write_model_folder: what cannot be written is said, and nothing is ma
   }
   SECTION("the tokenizer") {
     const TokenizerFiles mini = TokenizerFiles::read(mini_folder), broken{"{}", ""};
-    CHECK(refused<InvalidArgument>(float_folder(s, {.tokenizer = &mini}),
-                                   {"vocab.json: expected at most 50 tokens", "found 8192"}) == "");
+    CHECK(refused<FormatError>(float_folder(s, {.tokenizer = &mini}), {"vocab.json", "token ids below 50", "found 8191"}) == "");
+    CHECK(unsaid<FormatError>([&] { lowbit::gpt2::check_model_folder("model", s.shape, {.tokenizer = &mini}); },
+                              {"vocab.json", "does not fit"}) == "");
     CHECK(refused<FormatError>(float_folder(s, {.tokenizer = &broken}), {"vocab.json: no token for the single byte 0"}) == "");
   }
 }
@@ -555,7 +556,8 @@ TEST_CASE("write_model_folder: when the system refuses", "[model_writer]") {
   SECTION("a folder is where a file should be") {
     fs::create_directories(folder / "config.json" / "inside");
     CHECK(unsaid<IoError>([&] { write(folder.path()); }, {"config.json", "cannot replace"}) == "");
-    CHECK(file_names(folder) == Names{"config.json", "model.safetensors"});
+    CHECK(file_names(folder) == Names{"config.json"});
+    CHECK(fs::exists(folder / "config.json" / "inside"));
   }
 #if LOWBIT_POSIX
   SECTION("the disk is full") {
@@ -575,10 +577,16 @@ TEST_CASE("write_model_folder: when the system refuses", "[model_writer]") {
     CHECK(wrong == "");
     CHECK((lowbit_test::read_bytes((folder / "model.safetensors").string()) == before));
     CHECK_FALSE(io::read_config(folder.path()).lowbit_quantization.has_value());
-    CHECK(file_names(folder) == Names{"config.json", "model.safetensors", "new"});
-    CHECK(fs::is_empty(folder / "new"));
+    CHECK(file_names(folder) == Names{"config.json", "model.safetensors"});
   }
 #endif
+  SECTION("other files of the folder stay") {
+    lowbit_test::put_file(folder / "notes.md", "mine");
+    write(folder.path());
+    write_twin(folder.path());
+    CHECK(file_names(folder) == Names{"config.json", "model.safetensors", "notes.md"});
+    CHECK(io::read_text(folder / "notes.md") == "mine");
+  }
   SECTION("a model is replaced by its own, read from the files that are replaced") {
     write(folder.path());
     const std::string before = lowbit_test::read_bytes((folder / "model.safetensors").string());

@@ -417,6 +417,32 @@ TEST_CASE("Tokenizer: what is wrong with a file is said", "[tokenizer]") {
   CHECK(merges_error("\na b\n\na b\n") == "m.txt: line 4: this merge is in line 2 too: \"a b\"");
 }
 
+TEST_CASE("Tokenizer: whether it fits a model", "[tokenizer]") {
+  const Tokenizer tokenizer = Tokenizer::load(mini_folder);  // 8192 tokens
+  const auto wrong = [&](std::size_t vocab) {
+    try {
+      tokenizer.require_fits(vocab, "folder");
+      return std::string();
+    } catch (const lowbit::FormatError& error) {
+      return std::string(error.what());
+    }
+  };
+  // As many as the model has, padded to 128, to 1024, and to a sixteenth.
+  for (const std::size_t vocab : {8192, 8192 + 64, 8192 + 128, 8192 + 512, 8738}) CHECK(wrong(vocab) == "");
+  const std::string start = "folder: the tokenizer does not fit the model: ";
+  CHECK(wrong(8191) == start + "expected token ids below 8191, the model's vocabulary, found 8191");
+  CHECK(wrong(8740) == start + "expected at least 8194 tokens for the model's vocabulary of 8740, found 8192");
+  CHECK(wrong(50257) != "");
+  CHECK(wrong(0) != "");
+  // One id far away does not make up for the tokens that are missing.
+  std::string json = "{";
+  for (std::size_t b = 0; b < 256; ++b)
+    json += lowbit::io::json_string(lowbit::gpt2::detail::byte_symbol(b), "token") + ":" + std::to_string(b) + ",";
+  const Tokenizer bytes = Tokenizer::from_text(json + "\"far\":8191}", "");
+  CHECK_THROWS_AS(bytes.require_fits(8192, "folder"), lowbit::FormatError);
+  CHECK_NOTHROW(Tokenizer::from_text(json + "\"near\":256}", "").require_fits(384, "folder"));
+}
+
 TEST_CASE("Tokenizer: files that cannot be read", "[tokenizer]") {
   CHECK_THROWS_AS(Tokenizer::load(lowbit::testing::data_dir() / "no-such-folder"), lowbit::IoError);
   // A folder where the file should be.

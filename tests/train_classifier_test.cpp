@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The program train_classifier as a user meets it: from texts to a model folder and its INT8 twin, resumed, refused, interrupted.
+// The program train_classifier as a user meets it: from texts to a model folder and its INT8 twin, resumed, refused, interrupted,
+// killed; and what it finds in the folder it writes to stays, or is replaced as a whole.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <csignal>
+#include <cstring>
 #include <filesystem>
+#include <limits>
+#include <map>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,7 +35,15 @@ using lowbit_test::put_file;
 namespace fs = std::filesystem;
 using Arguments = std::vector<std::string>;
 
-Outcome run(const Folder& folder, const Arguments& arguments) { return Process(TRAIN_CLASSIFIER, folder, arguments).wait(); }
+// Without the lines on progress that a slow machine sees.
+Outcome run(const Folder& folder, const Arguments& arguments) {
+  Outcome o = Process(TRAIN_CLASSIFIER, folder, arguments).wait();
+  std::istringstream lines(o.err);
+  o.err.clear();
+  for (std::string line; std::getline(lines, line);)
+    if (!line.starts_with("progress: ")) o.err += line + '\n';
+  return o;
+}
 bool holds(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 std::string news() { return (lowbit::testing::assets_dir() / "news_items.csv").string(); }
 
@@ -40,6 +54,27 @@ Arguments small(const Folder& folder, const std::string& out, const Arguments& m
                  "--epochs", "2",    "--batch", "20",   "--lm-share", "1"};
   a.insert(a.end(), more.begin(), more.end());
   return a;
+}
+// A model of a moment: one step, on 40 rows.
+Arguments tiny(const fs::path& out, const Arguments& more = {}) {
+  Arguments a = {"--data", news(), "--limit", "40", "--out", out.string(), "--epochs", "1", "--batch", "64", "--threads", "2"};
+  a.insert(a.end(), more.begin(), more.end());
+  return a;
+}
+Arguments new_shape(const std::string& vocab = "300") {
+  return {"--layers", "1", "--width", "16", "--heads", "2", "--vocab", vocab, "--positions", "64", "--lm-weight", "0"};
+}
+Arguments joined(Arguments a, const Arguments& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+// All files below a folder with their contents.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> all;
+  if (!fs::exists(folder)) return all;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    all[entry.path().lexically_relative(folder).generic_string()] = entry.is_directory() ? "" : io::read_text(entry.path());
+  return all;
 }
 std::size_t lines_of(const fs::path& file) {
   const std::string text = io::read_text(file);
@@ -142,6 +177,231 @@ TEST_CASE("train_classifier: a resumed run is the run that was not stopped, with
     CAPTURE(o.err);
     CHECK(o.code == 1);
     CHECK(holds(o.err, "made by another run"));
+    // Of the two recipes, what differs.
+    CHECK(holds(o.err, other[0] + ": recorded " + (other[0] == "--seed" ? "1" : "2") + ", given " + other[1]));
+    CHECK_FALSE(holds(o.err, "--batch"));
+    CHECK_FALSE(holds(o.err, "rows with hash"));
+  }
+}
+
+TEST_CASE("train_classifier: what --resume is given and the run was not is refused, all of it and nothing else") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  REQUIRE(run(folder, tiny(out, new_shape())).code == 0);
+  const auto before = contents(out);
+  const auto refused = [&](const Arguments& arguments, const std::string& words) {
+    const Outcome o = run(folder, joined(arguments, {"--resume"}));
+    INFO(o.err);
+    CHECK(o.code == 1);
+    CHECK(holds(o.err, words));
+    CHECK(lines_of(folder / "stderr") <= 4);
+    CHECK(contents(out) == before);
+  };
+  refused(tiny(out, new_shape("500")), "--vocab: recorded 300, given 500");
+  refused(tiny(out, joined(new_shape(), {"--max-tokens", "30"})), "--max-tokens: recorded 160, given 30");
+  refused(tiny(out, joined(new_shape(), {"--class-names", "a,b,c,d"})), "--class-names: recorded [], given [\"a\",");
+  refused(tiny(out, joined(new_shape(), {"--freeze-embeddings"})), "--freeze-embeddings: recorded false, given true");
+  refused(tiny(out, {"--layers", "1", "--width", "16", "--heads", "2", "--vocab", "300", "--positions", "64"}),
+          "--lm-weight: recorded 0.0, not given, which is 0.2\n");
+  refused(joined(tiny(out, new_shape()), {"--test", news()}), "the test rows: recorded \"2 rows");
+  // A checkpoint that no run of this program made.
+  fs::create_directories(folder / "other");
+  io::write_safetensors(folder / "other/checkpoint.safetensors", {}, {{"kind", "mine"}});
+  const Outcome other = run(folder, tiny(folder / "other", joined(new_shape(), {"--resume"})));
+  CHECK(other.code == 1);
+  CHECK(holds(other.err, "expected a checkpoint of this version of train_classifier"));
+  // Its own run needs no --overwrite, and makes the same model.
+  const Outcome own = run(folder, tiny(out, joined(new_shape(), {"--resume", "--profile", "--checkpoint-every", "9"})));
+  INFO(own.err);
+  CHECK(own.code == 0);
+  CHECK(contents(out).at("model.safetensors") == before.at("model.safetensors"));
+  // Another model that was put there meanwhile is not its own.
+  fs::remove(out / "training.json");
+  const Outcome foreign = run(folder, tiny(out, joined(new_shape(), {"--resume"})));
+  CHECK(foreign.code == 1);
+  CHECK(holds(foreign.err, "holds a model already"));
+  CHECK(run(folder, tiny(out, joined(new_shape(), {"--resume", "--overwrite"}))).code == 0);
+}
+
+TEST_CASE("train_classifier: what is in --out already stays unless --overwrite says so") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  REQUIRE(run(folder, tiny(out, joined(new_shape(), {"--qat", "int8"}))).code == 0);
+  const auto whole = contents(out);
+  REQUIRE(whole.contains("int8/model.safetensors"));
+  const auto refused = [&](const fs::path& to, const Arguments& more, const std::string& words) {
+    const auto before = contents(to);
+    const Outcome o = run(folder, tiny(to, more));
+    INFO(o.err);
+    CHECK(o.code == 1);
+    CHECK(holds(o.err, words));
+    CHECK(holds(o.err, "--overwrite"));
+    CHECK(contents(to) == before);
+  };
+  refused(out, new_shape(), "--resume goes on from it");
+  fs::remove(out / "checkpoint.safetensors");
+  fs::remove(out / "history.csv");
+  refused(out, new_shape(), "holds a model already");
+  refused(out / "", new_shape(), "out: holds a model already");
+  refused(out, {"--model", out.string()}, "holds a model already");
+  for (const char* file :
+       {"config.json", "model.safetensors", "vocab.json", "merges.txt", "training.json", "int8/model.safetensors",
+        "model.safetensors.index.json", "model-00001-of-00002.safetensors", "tokenizer.json"}) {
+    CAPTURE(file);
+    const fs::path one = folder / "one";
+    put_file(one / file, "old");
+    refused(one, new_shape(), file);
+    fs::remove_all(one);
+  }
+
+  // With it, the old model goes as a whole, and what is none stays.
+  const std::string model = whole.at("model.safetensors");
+  put_file(out / "notes.md", "mine");
+  put_file(out / "int8/notes.md", "mine too");
+  put_file(out / "tokenizer.json", "of the old vocabulary");
+  const Outcome o = run(folder, tiny(out, joined(new_shape("320"), {"--overwrite"})));
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  std::vector<std::string> names;
+  for (const auto& [name, text] : contents(out)) names.push_back(name);
+  CHECK(names == std::vector<std::string>{"checkpoint.safetensors", "config.json", "history.csv", "int8", "int8/notes.md",
+                                          "merges.txt", "model.safetensors", "notes.md", "training.json", "vocab.json"});
+  CHECK(io::read_text(out / "notes.md") == "mine");
+  CHECK(gpt2::Tokenizer::load(out).vocab_size() == 320);
+  CHECK(gpt2::Model<DenseTensor<float>>::load(out).config.vocab == 320);
+  CHECK(lowbit_test::file_names(folder) == std::vector<std::string>{"out", "stderr", "stdout"});
+
+  // Onto itself: read before it is replaced, and its tokenizer stays.
+  put_file(out / "tokenizer.json", "of this vocabulary");
+  const auto onto = contents(out);
+  const Outcome itself = run(folder, tiny(out, {"--model", out.string() + "/", "--overwrite"}));
+  INFO(itself.err);
+  REQUIRE(itself.code == 0);
+  const auto after = contents(out);
+  for (const char* same : {"vocab.json", "merges.txt", "tokenizer.json", "notes.md"}) CHECK(after.at(same) == onto.at(same));
+  CHECK(after.at("model.safetensors") != onto.at("model.safetensors"));
+  CHECK(run(folder, tiny(out, {"--model", out.string(), "--resume"})).code == 0);
+  // Left by a program that died where the system cannot exchange two folders in one step.
+  fs::rename(out, folder / "out.old0");
+  for (const Arguments& more : {new_shape(), joined(new_shape(), {"--resume"}), joined(new_shape(), {"--overwrite"})}) {
+    const Outcome moved = run(folder, tiny(out, more));
+    CHECK(moved.code == 1);
+    CHECK(holds(moved.err, "out.old0 is there"));
+  }
+}
+
+TEST_CASE("train_classifier: nothing is written before all input has been read") {
+  const Folder folder;
+  const std::string mini = (lowbit::testing::assets_dir() / "gpt2-mini-ag-news").string();
+  fs::create_directories(folder / "mine");
+  for (const auto& [name, text] : contents(mini)) put_file(folder / "mine" / name, text);
+  put_file(folder / "empty.csv", "");
+  put_file(folder / "cut.csv", "1,a,b\n2,\"c,d\n");
+  put_file(folder / "five.csv", "5,a,b\n");
+  put_file(folder / "nine.csv", "9,a,b\n");
+  const auto before = contents(folder / "mine");
+  const auto refused = [&](const Arguments& more, const std::string& words) {
+    for (const char* out : {"mine", "new/below"})
+      for (const bool from_model : {false, true}) {
+        Arguments a = {"--out", (folder / out).string(), "--overwrite"};
+        if (from_model) a = joined(a, {"--model", (folder / "mine").string()});
+        const Outcome o = run(folder, joined(a, more));
+        INFO(o.err);
+        CHECK(o.code == 1);
+        CHECK(holds(o.err, words));
+        CHECK((contents(folder / "mine") == before));
+        CHECK_FALSE(fs::exists(folder / "new"));
+      }
+  };
+  const auto csv = [&](const char* name) { return (folder / name).string(); };
+  refused({"--data", csv("empty.csv")}, "empty.csv");
+  refused({"--data", csv("cut.csv")}, "never closed");
+  refused({"--data", csv("none.csv")}, "none.csv");
+  refused({"--data", news(), "--test", csv("nine.csv"), "--limit", "40"}, "class from 1 to 4");
+  refused({"--data", news(), "--limit", "40", "--max-tokens", "257"}, "--max-tokens: expected at most 256");
+  // A model that could not be written at the end.
+  const Outcome twice =
+      run(folder, {"--data", news(), "--limit", "40", "--out", csv("new"), "--class-names", "a,b,a,c", "--vocab", "300"});
+  CHECK(twice.code == 1);
+  CHECK(holds(twice.err, "two classes are called \"a\""));
+  // The folder that the program runs in has no place beside which another could take its place.
+  const Outcome here = run(folder, {"--data", news(), "--out", "."});
+  CHECK(here.code == 1);
+  CHECK(holds(here.err, "in which the program runs"));
+  CHECK_FALSE(fs::exists(folder / "new"));
+}
+
+TEST_CASE("train_classifier: a tokenizer that does not fit its model, a model that is not finite") {
+  const Folder folder;
+  const fs::path mini = lowbit::testing::assets_dir() / "gpt2-mini-ag-news";
+  const auto refused = [&](const fs::path& model, const Arguments& more, const std::string& words) {
+    const Outcome o = run(folder, tiny(folder / "out", joined({"--model", model.string()}, more)));
+    INFO(o.err);
+    CHECK(o.code == 1);
+    CHECK(holds(o.err, words));
+    CHECK_FALSE(fs::exists(folder / "out/model.safetensors"));
+    CHECK_FALSE(fs::exists(folder / "out/training.json"));
+  };
+  REQUIRE(run(folder, tiny(folder / "small", new_shape())).code == 0);
+  const auto with = [&](const char* name, const fs::path& model, const fs::path& tokenizer) {
+    fs::create_directories(folder / name);
+    for (const char* file : {"config.json", "model.safetensors"}) fs::copy_file(model / file, folder / name / file);
+    for (const char* file : {"vocab.json", "merges.txt"}) fs::copy_file(tokenizer / file, folder / name / file);
+    return folder / name;
+  };
+  refused(with("few", mini, folder / "small"), {}, "does not fit the model: expected at least 7680 tokens");
+  refused(with("many", folder / "small", mini), {}, "does not fit the model: expected token ids below 300");
+
+  const fs::path broken = with("broken", folder / "small", folder / "small");
+  const io::SafeTensors file = io::SafeTensors::open(broken / "model.safetensors");
+  std::vector<float> gain(16, 1);
+  gain[3] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<io::TensorToWrite> tensors;
+  for (const io::TensorView& t : file.tensors())
+    tensors.push_back({t.name, t.dtype, t.shape, t.name == "transformer.ln_f.weight" ? std::as_bytes(std::span(gain)) : t.data});
+  io::write_safetensors(broken / "model.safetensors", tensors, file.metadata());
+  refused(broken, {}, "broken: transformer.ln_f.weight: element (0, 3) is nan");
+
+  // A run that leaves the numbers: its loss, or, if that was its last step, what it makes of the test rows.
+  const Arguments wild = {"--rate", "1e38", "--warmup", "0", "--weight-decay", "0"};
+  refused(folder / "small", wild, "test row ");
+  fs::remove_all(folder / "out");
+  const Outcome o = run(folder, joined({"--data", news(), "--limit", "40", "--out", (folder / "out").string(), "--model",
+                                        (folder / "small").string(), "--batch", "20"},
+                                       wild));
+  INFO(o.err);
+  CHECK(o.code == 1);
+  CHECK(holds(o.err, "epoch 1, step 2: the loss is "));
+  CHECK_FALSE(fs::exists(folder / "out"));
+}
+
+TEST_CASE("train_classifier: a program that is killed at any time leaves the old model or the new one") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  REQUIRE(run(folder, tiny(out, joined(new_shape("300"), {"--qat", "int8"}))).code == 0);
+  const auto length_of = [&](const Arguments& arguments) {
+    const auto start = std::chrono::steady_clock::now();
+    REQUIRE(run(folder, arguments).code == 0);
+    return std::chrono::steady_clock::now() - start;
+  };
+  const auto other = [&](int round) {
+    return tiny(out, joined(new_shape(round % 2 == 0 ? "320" : "300"), {"--qat", "int8", "--overwrite"}));
+  };
+  const auto length = length_of(other(1));
+  constexpr int rounds = 16;
+  for (int round = 0; round < rounds; ++round) {
+    {
+      Process process(TRAIN_CLASSIFIER, folder, other(round));
+      std::this_thread::sleep_for(length * (round + 1) / rounds);  // most of the writing is at the end
+      process.signal(SIGKILL);
+      process.wait();
+    }
+    const auto loaded = gpt2::Model<DenseTensor<float>>::load(out);
+    const auto twin = gpt2::Model<Int8Tensor<>>::load(out / "int8");
+    CHECK(gpt2::Tokenizer::load(out).vocab_size() == loaded.config.vocab);
+    CHECK(twin.config.vocab == loaded.config.vocab);
+    const io::Json summary = io::parse_json(io::read_text(out / "training.json"), "training.json");
+    CHECK(summary.at("shape").at("vocab") == loaded.config.vocab);
   }
 }
 
@@ -162,6 +422,7 @@ TEST_CASE("train_classifier: rows held out, a vocabulary that stays small, NF4 i
   INFO(second.out + second.err);
   CHECK(second.code == 0);
   CHECK_FALSE(holds(second.out, "before: float"));
+  CHECK(lowbit_test::file_names(folder) == std::vector<std::string>{"out", "stderr", "stdout"});
   // More classes in the test rows than the model has.
   put_file(folder / "five.csv", "5,a,b\n");
   const Outcome five = run(folder, {"--data", news(), "--test", (folder / "five.csv").string(), "--out", (folder / "five").string(),
@@ -221,7 +482,11 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   const Folder folder;
   const Outcome help = run(folder, {"--help"});
   CHECK(help.code == 0);
-  for (const char* word : {"--qat", "--resume", "Examples", "Exit codes", "checkpoint"}) CHECK(holds(help.out, word));
+  for (const char* word : {"--qat", "--resume", "Examples", "Exit codes", "checkpoint", "--overwrite"})
+    CHECK(holds(help.out, word));
+  const Outcome version = run(folder, {"--version"});
+  CHECK(version.code == 0);
+  CHECK(version.out == std::string("train_classifier ") + LOWBIT_VERSION + "\n");
   const auto refused = [&](const Arguments& arguments, int code, const std::string& word) {
     const Outcome o = run(folder, arguments);
     CAPTURE(o.err);
@@ -244,4 +509,5 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   refused({"--data", (folder / "few.csv").string(), "--out", out, "--vocab", "257"}, 1, "20 rows");
   put_file(folder / "file", "x");
   refused({"--data", news(), "--out", (folder / "file").string()}, 1, "file");
+  CHECK_FALSE(fs::exists(out));
 }

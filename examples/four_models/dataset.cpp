@@ -28,6 +28,13 @@ double Dataset::mean_tokens() const {
 
 Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::path& tokenizer_folder,
                      const lowbit::gpt2::Config& config, std::size_t max_tokens, std::size_t limit) {
+  const auto tokenizer = lowbit::gpt2::Tokenizer::load(tokenizer_folder);
+  tokenizer.require_fits(config.vocab, tokenizer_folder.string());
+  return read_dataset(csv, tokenizer, config, max_tokens, limit);
+}
+
+Dataset read_dataset(const std::filesystem::path& csv, const lowbit::gpt2::Tokenizer& tokenizer, const lowbit::gpt2::Config& config,
+                     std::size_t max_tokens, std::size_t limit) {
   Dataset data;
   data.path = csv.string();
   data.class_names = config.class_names;
@@ -36,7 +43,6 @@ Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::pa
   const std::vector<lowbit::io::NewsRow> rows =
       is_stream(csv) ? lowbit::io::parse_news(lowbit::io::read_stream(csv), data.path, classes, &data.blank_lines)
                      : lowbit::io::read_news(csv, classes, &data.blank_lines);
-  const auto tokenizer = lowbit::gpt2::Tokenizer::load(tokenizer_folder);
   for (std::size_t r = 0; r < rows.size() && (limit == 0 || data.items.size() < limit); ++r) {
     const lowbit::io::NewsRow& row = rows[r];
     // An empty text would still have the blank between its halves, and one blank is nothing to classify.
@@ -49,10 +55,6 @@ Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::pa
       item.ids.resize(data.max_tokens);
       ++data.cut_texts;
     }
-    for (const std::int32_t id : item.ids)
-      if (static_cast<std::size_t>(id) >= config.vocab)
-        lowbit::raise<lowbit::FormatError>(tokenizer_folder.string() + ": expected token ids below " +
-                                           std::to_string(config.vocab) + ", the model's vocabulary, found " + std::to_string(id));
     data.items.push_back(std::move(item));
   }
   if (data.items.empty())

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "lowbit/gpt2/parameters.hpp"
+#include "lowbit/gpt2/tokenizer.hpp"
 
 namespace four_models {
 
@@ -34,5 +35,8 @@ struct Dataset {
 // Throws IoError, FormatError or InvalidArgument that name the file and line.
 Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::path& tokenizer_folder,
                      const lowbit::gpt2::Config& config, std::size_t max_tokens, std::size_t limit);
+// The same with a tokenizer at hand, which fits the model (Tokenizer::require_fits).
+Dataset read_dataset(const std::filesystem::path& csv, const lowbit::gpt2::Tokenizer& tokenizer, const lowbit::gpt2::Config& config,
+                     std::size_t max_tokens, std::size_t limit);
 
 }  // namespace four_models

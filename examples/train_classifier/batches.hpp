@@ -7,9 +7,12 @@
 #include <cstdint>
 #include <numeric>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "../four_models/dataset.hpp"
+#include "lowbit/base/error.hpp"
+#include "lowbit/format/finite.hpp"
 #include "lowbit/qat/transformer.hpp"
 
 namespace train_classifier {
@@ -61,6 +64,16 @@ inline lowbit::qat::Batch make_batch(std::span<const four_models::Item> items, s
     batch.labels.push_back(static_cast<std::int32_t>(items[r].label));
   }
   return batch;
+}
+
+// logits (rows, classes).  Throws Error that opens with `model` and names the first row that has a logit which is NaN or infinite:
+// no class is the likeliest.
+inline void require_finite(std::span<const float> logits, std::size_t classes, std::span<const four_models::Item> items,
+                           std::span<const std::size_t> rows, const std::string& model) {
+  const std::size_t i = lowbit::first_non_finite(logits.data(), logits.size());
+  if (i == logits.size()) return;
+  lowbit::raise<lowbit::Error>(model + ": test row " + std::to_string(items[rows[i / classes]].row + 1) + ": the logit of class " +
+                               std::to_string(i % classes + 1) + " is " + std::to_string(logits[i]));
 }
 
 // The class of row `row` of logits (rows, classes): the first of the largest.

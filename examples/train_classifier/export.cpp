@@ -2,9 +2,11 @@
 #include "export.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <optional>
 #include <span>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -23,8 +25,10 @@ namespace {
 
 using lowbit::Int8Tensor;
 namespace gpt2 = lowbit::gpt2;
+namespace fs = std::filesystem;
 
-std::vector<std::size_t> predictions_of(const gpt2::Transformer& model, const four_models::Dataset& test, std::size_t threads) {
+std::vector<std::size_t> predictions_of(const gpt2::Transformer& model, const std::string& name, const four_models::Dataset& test,
+                                        std::size_t threads) {
   four_models::Progress progress("running a model", test.items.size());
   lowbit::ThreadPool pool(threads);
   const std::size_t classes = model.config.classes;
@@ -36,6 +40,7 @@ std::vector<std::size_t> predictions_of(const gpt2::Transformer& model, const fo
     const lowbit::qat::Batch batch = make_batch(test.items, rows);
     std::vector<float> logits(rows.size() * classes);
     model.classify(batch.ids, batch.offsets, logits, pool);
+    require_finite(logits, classes, test.items, rows, name);
     for (std::size_t i = 0; i < rows.size(); ++i) predicted.push_back(likeliest(logits, i, classes));
     progress.step(rows.size());
   }
@@ -55,38 +60,108 @@ Discordant discordant(const Measured& a, const Measured& b, const four_models::D
   }
   return d;
 }
+
+bool same_folder(const fs::path& a, const fs::path& b) {
+  std::error_code ignored;
+  return fs::equivalent(a, b, ignored);
+}
+
+// Whether a file is part of a model, or of what says how it was made; relative to the model's folder.
+bool is_of_model(const fs::path& file) {
+  static constexpr std::array names{"config.json",       "model.safetensors", "model.safetensors.index.json",
+                                    "pytorch_model.bin", "training.json",     "vocab.json",
+                                    "merges.txt",        "int8/config.json",  "int8/model.safetensors"};
+  const std::string name = file.generic_string();
+  return std::find(names.begin(), names.end(), name) != names.end() ||
+         (name.starts_with("model-") && name.ends_with(".safetensors"));
+}
+// Whether it says the same as vocab.json and merges.txt, for other programs.
+bool is_of_tokenizer(const fs::path& file) {
+  static constexpr std::array names{"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"};
+  return std::find(names.begin(), names.end(), file.generic_string()) != names.end();
+}
+
+// Whether the model in the folder is what a run of this recipe made.
+bool is_made_by(const fs::path& folder, const lowbit::io::Json& recipe) {
+  const fs::path summary = folder / "training.json";
+  std::error_code ignored;
+  if (!fs::exists(summary, ignored)) return false;
+  const lowbit::io::Json json = lowbit::io::parse_json(lowbit::io::read_text(summary), summary.string());
+  return json.is_object() && json.contains("recipe") && json.at("recipe") == recipe;
+}
+
 }  // namespace
 
-void export_model(const Options& o, lowbit::qat::Transformer& model, const std::filesystem::path& tokenizer) {
+void require_not_moved_aside(const fs::path& out) {
+  std::error_code ignored;
+  const fs::path aside = out.string() + ".old0";
+  if (!fs::exists(out, ignored) && fs::exists(aside, ignored))
+    lowbit::raise<lowbit::IoError>(out.string() + ": is missing, but " + aside.string() +
+                                   " is there: a program ended while it replaced the folder; rename it back, or remove it");
+}
+
+void require_free_output(const Options& o, bool overwrite, const lowbit::io::Json* own) {
+  std::error_code ignored;
+  lowbit::io::require_replaceable_folder(o.out);
+  if (overwrite || !fs::exists(o.out, ignored)) return;
+  if (own == nullptr)
+    for (const char* file : {"checkpoint.safetensors", "history.csv"})
+      if (fs::exists(o.out / file, ignored))
+        lowbit::raise<lowbit::IoError>(
+            (o.out / file).string() +
+            " is there already: --resume goes on from it, --overwrite starts anew, another --out keeps it");
+  std::string found;
+  for (auto entry = fs::recursive_directory_iterator(o.out, fs::directory_options::skip_permission_denied, ignored);
+       !ignored && entry != fs::recursive_directory_iterator(); entry.increment(ignored)) {
+    const fs::path file = entry->path().lexically_relative(o.out);
+    if (is_of_model(file) || is_of_tokenizer(file)) found += (found.empty() ? "" : ", ") + file.generic_string();
+    if (entry.depth() == 1) entry.disable_recursion_pending();
+  }
+  if (!found.empty() && !(own != nullptr && is_made_by(o.out, *own)))
+    lowbit::raise<lowbit::IoError>(o.out.string() + ": holds a model already (" + found +
+                                   "): --overwrite replaces it once the new one is whole, another --out keeps it");
+}
+
+void export_model(const Options& o, lowbit::qat::Transformer& model, const gpt2::TokenizerFiles& tokenizer,
+                  const std::function<void(const fs::path&)>& write) {
+  require_finite_parameters(model, "the trained model");
   std::vector<gpt2::NamedParameter> parameters;
   model.for_each_parameter([&](const lowbit::qat::Parameter& p) {
     const bool vector = p.rows == 1 && !p.decays;
     parameters.push_back({p.name, vector ? std::vector{p.cols} : std::vector{p.rows, p.cols}, p.value.span()});
   });
-  const gpt2::TokenizerFiles files = gpt2::TokenizerFiles::read(tokenizer);
-  gpt2::ModelFolderOptions options;
-  options.tokenizer = &files;
-  gpt2::write_model_folder(o.out, model.config, parameters, options);
-  if (o.quantization != lowbit::qat::Quantization::int8) return;
-  options.tokenizer = nullptr;
-  options.end_of_text = files.end_of_text();
-  options.twin_embeddings = !o.freeze_embeddings;  // else the model before had the same, and the twin goes with it
-  gpt2::write_int8_twin(o.out / "int8", model.config, parameters, options);
+  // What another program takes for the tokenizer stays right where the tokenizer stays.
+  const bool same_tokenizer = !o.model.empty() && same_folder(o.model, o.out);
+  lowbit::io::write_folder_atomically(
+      o.out,
+      [&](const fs::path& made) {
+        gpt2::ModelFolderOptions options;
+        options.tokenizer = &tokenizer;
+        gpt2::write_model_folder(made, model.config, parameters, options);
+        if (o.quantization == lowbit::qat::Quantization::int8) {
+          options.tokenizer = nullptr;
+          options.end_of_text = tokenizer.end_of_text();
+          options.twin_embeddings = !o.freeze_embeddings;  // else the model before had the same, and the twin goes with it
+          gpt2::write_int8_twin(made / "int8", model.config, parameters, options);
+        }
+        write(made);
+      },
+      [&](const fs::path& file) { return !is_of_model(file) && (same_tokenizer || !is_of_tokenizer(file)); });
 }
 
-std::vector<Measured> measure_models(const Options& o, const four_models::Dataset& test) {
+std::vector<Measured> measure_models(const Options& o, const fs::path& made, const four_models::Dataset& test) {
   using lowbit::qat::Quantization;
   std::vector<Measured> all;
-  const auto measure = [&](const std::string& name, const std::filesystem::path& folder, const gpt2::Transformer& model) {
-    Measured m{name, folder, to_string(model.plans().front()), predictions_of(model, test, o.threads)};
+  const auto measure = [&](const std::string& name, const fs::path& folder, const gpt2::Transformer& model) {
+    const fs::path place = folder == made ? o.out : folder == made / "int8" ? o.out / "int8" : folder;
+    Measured m{name, place, to_string(model.plans().front()), predictions_of(model, place.string(), test, o.threads)};
     for (std::size_t i = 0; i < m.predicted.size(); ++i) m.right += m.predicted[i] == test.items[i].label;
     all.push_back(std::move(m));
   };
-  const auto as_float = [&](const std::string& name, const std::filesystem::path& folder) {
+  const auto as_float = [&](const std::string& name, const fs::path& folder) {
     measure(name, folder, gpt2::Model<lowbit::DenseTensor<float>>::load(folder));
   };
-  const auto quantized = [&](const std::string& name, const std::filesystem::path& folder,
-                             const std::optional<std::filesystem::path>& base) {
+  const auto quantized = [&](const std::string& name, const fs::path& folder, const std::optional<fs::path>& base) {
     if (o.quantization == Quantization::nf4) return measure(name, folder, gpt2::Model<lowbit::NF4Tensor<>>::load(folder));
     gpt2::ModelOptions<Int8Tensor<>> options;
     options.linear.compute = lowbit::Compute::int8;
@@ -94,20 +169,20 @@ std::vector<Measured> measure_models(const Options& o, const four_models::Datase
   };
   const std::string format = lowbit::qat::quantization_name(o.quantization);
   if (o.quantization == Quantization::none) {
-    quantized("int8 after training", o.out, std::nullopt);
-    as_float("float", o.out);
+    quantized("int8 after training", made, std::nullopt);
+    as_float("float", made);
     return all;
   }
   // A folder without a class head, or one that was written over, is no model to compare with.
-  if (!o.model.empty() && !std::filesystem::equivalent(o.model, o.out) && gpt2::FolderParameters(o.model).config().classes != 0) {
+  if (!o.model.empty() && !same_folder(o.model, o.out) && gpt2::FolderParameters(o.model).config().classes != 0) {
     as_float("before: float", o.model);
     quantized("before: " + format + " after training", o.model, std::nullopt);
   }
-  as_float("float", o.out);
+  as_float("float", made);
   if (o.quantization == Quantization::int8)
-    quantized("int8 in the loop", o.out / "int8", o.out);
+    quantized("int8 in the loop", made / "int8", made);
   else
-    quantized("nf4 in the loop", o.out, std::nullopt);
+    quantized("nf4 in the loop", made, std::nullopt);
   return all;
 }
 
@@ -130,8 +205,9 @@ void print_models(const std::vector<Measured>& models, const four_models::Datase
   for (const Measured& m : models) fmt::print("{}: {}, {}\n", m.name, m.folder.string(), m.compute);
 }
 
-void write_summary(const Options& o, const gpt2::Config& config, const Trainer& trainer, const four_models::Dataset& train,
-                   const four_models::Dataset& test, const std::vector<Measured>& measured) {
+void write_summary(const Options& o, const fs::path& made, const lowbit::io::Json& recipe, const gpt2::Config& config,
+                   const Trainer& trainer, const four_models::Dataset& train, const four_models::Dataset& test,
+                   const std::vector<Measured>& measured) {
   using lowbit::io::Json;
   Json json;
   json["data"] = {{"train", train.path},
@@ -154,6 +230,7 @@ void write_summary(const Options& o, const gpt2::Config& config, const Trainer& 
                      {"freeze_embeddings", o.freeze_embeddings},
                      {"seed", o.seed},
                      {"threads", o.threads}};
+  json["recipe"] = recipe;
   json["level"] = lowbit::level_name(lowbit::active_level());
   json["training_seconds"] = trainer.seconds();
   json["tokens"] = trainer.tokens();
@@ -181,7 +258,7 @@ void write_summary(const Options& o, const gpt2::Config& config, const Trainer& 
                               {"accuracy", static_cast<double>(m.right) / static_cast<double>(test.items.size())},
                               {"interval_95", {low, high}}});
   }
-  lowbit::io::write_atomically(o.out / "training.json", json.dump(2) + "\n");
+  lowbit::io::write_atomically(made / "training.json", json.dump(2) + "\n");
 }
 
 }  // namespace train_classifier

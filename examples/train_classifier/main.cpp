@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -13,7 +14,10 @@
 #include "export.hpp"
 #include "options.hpp"
 #include "profile.hpp"
+#include "recipe.hpp"
 #include "trainer.hpp"
+#include "lowbit/gpt2/model_writer.hpp"
+#include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/gpt2/tokenizer_training.hpp"
 #include "lowbit/io/csv.hpp"
 
@@ -31,17 +35,18 @@ std::size_t classes_of(const fs::path& csv) {
 }
 
 // The vocabulary of a new model, from the texts it is trained on.
-void train_vocabulary(const Options& o) {
+lowbit::gpt2::TokenizerFiles train_vocabulary(const Options& o) {
   const four_models::Progress progress(fmt::format("training a vocabulary of {} tokens", o.vocab));
   lowbit::gpt2::TokenizerTrainer trainer;
   for (const auto& row : lowbit::io::read_news(o.data, 1000)) trainer.add(row.title + " " + row.description);
-  trainer.train(o.vocab).write(o.out);
+  return trainer.train(o.vocab);
 }
 
 // Every 20th row, where no test set is given.
 four_models::Dataset hold_out(four_models::Dataset& train) {
   four_models::Dataset test = train;
   test.items.clear();
+  test.cut_texts = test.empty_texts = test.blank_lines = 0;  // counted for the whole
   std::vector<four_models::Item> kept;
   for (std::size_t i = 0; i < train.items.size(); ++i) (i % 20 == 19 ? test.items : kept).push_back(std::move(train.items[i]));
   train.items = std::move(kept);
@@ -51,14 +56,14 @@ four_models::Dataset hold_out(four_models::Dataset& train) {
   return test;
 }
 
-lowbit::gpt2::Config new_shape(const Options& o) {
+lowbit::gpt2::Config new_shape(const Options& o, std::size_t tokens) {
   lowbit::gpt2::Config c;
   c.layers = o.layers;
   c.heads = o.heads;
   c.width = o.width;
   c.inner = 4 * o.width;
   c.positions = o.positions;
-  c.vocab = lowbit::gpt2::Tokenizer::load(o.out).vocab_size();  // less than asked for where the texts are few
+  c.vocab = tokens;  // less than asked for where the texts are few
   c.classes = classes_of(o.data);
   if (o.class_names.size() > c.classes) c.classes = o.class_names.size();
   c.class_names = o.class_names;
@@ -68,23 +73,48 @@ lowbit::gpt2::Config new_shape(const Options& o) {
 
 int train(const Options& o) {
   const bool fresh = o.model.empty();
-  const fs::path tokenizer = fresh ? o.out : o.model, checkpoint = o.out / "checkpoint.safetensors";
-  if (o.resume && !fs::exists(checkpoint))
-    lowbit::raise<lowbit::IoError>(checkpoint.string() + ": expected a checkpoint to go on from, found none");
-  if (!o.resume && !o.overwrite && fs::exists(checkpoint))
-    lowbit::raise<lowbit::IoError>(checkpoint.string() + " is there already: --resume goes on from it, --overwrite starts anew");
-  lowbit::io::make_folder(o.out);
-  if (fresh && !o.resume) train_vocabulary(o);
+  const fs::path checkpoint = o.out / "checkpoint.safetensors";
+  lowbit::io::Json recipe = recipe_of(o);
+  Recorded recorded;
+  require_not_moved_aside(o.out);
+  if (o.resume) {
+    if (!fs::exists(checkpoint))
+      lowbit::raise<lowbit::IoError>(checkpoint.string() + ": expected a checkpoint to go on from, found none");
+    recorded = read_recorded(checkpoint);
+    require_same_run(checkpoint, recorded.recipe, recipe, o);
+  }
+  recorded.overwrite = recorded.overwrite || o.overwrite;
+  require_free_output(o, recorded.overwrite, o.resume ? &recorded.recipe : nullptr);
+
+  // Everything is read and checked before anything is written: the first thing that is written is a checkpoint.
+  if (fresh && !o.resume) recorded.tokenizer = train_vocabulary(o);
+  if (fresh && !recorded.tokenizer)
+    lowbit::raise<lowbit::FormatError>(checkpoint.string() + ": expected vocab.json and merges.txt of the run, found neither");
+  const lowbit::gpt2::TokenizerFiles files = fresh ? *recorded.tokenizer : lowbit::gpt2::TokenizerFiles::read(o.model);
+  const std::string from = fresh ? o.out.string() : o.model.string();
+  const auto tokenizer =
+      lowbit::gpt2::Tokenizer::from_text(files.vocab_json, files.merges, from + "/vocab.json", from + "/merges.txt");
   lowbit::qat::Transformer model =
-      fresh ? lowbit::qat::Transformer(new_shape(o), o.seed)
+      fresh ? lowbit::qat::Transformer(new_shape(o, tokenizer.vocab_size()), o.seed)
             : lowbit::qat::Transformer(lowbit::gpt2::FolderParameters(o.model), classes_of(o.data), o.seed);
   const lowbit::gpt2::Config& config = model.config;
+  require_finite_parameters(model, from);
+  tokenizer.require_fits(config.vocab, from);
+  lowbit::gpt2::check_model_folder(o.out, config, {.tokenizer = &files});
+  if (o.given.contains("--max-tokens") && o.max_tokens > config.positions)
+    lowbit::raise<lowbit::InvalidArgument>(
+        fmt::format("--max-tokens: expected at most {}, the positions of the model, found {}", config.positions, o.max_tokens));
   four_models::Dataset rows, test;
   {
     const four_models::Progress progress("reading texts");
     rows = four_models::read_dataset(o.data, tokenizer, config, o.max_tokens, o.limit);
     test = o.test.empty() ? hold_out(rows) : four_models::read_dataset(o.test, tokenizer, config, o.max_tokens, 0);
   }
+  add_inputs(recipe, config, rows, test);
+  if (o.resume)
+    require_same_run(checkpoint, recorded.recipe, recipe, o);
+  else
+    recorded.recipe = recipe;
   fmt::print("{} parameters: {} layers, width {}, {} heads, {} tokens, {} classes\n", model.parameter_count(), config.layers,
              config.width, config.heads, config.vocab, config.classes);
   fmt::print("{} rows, mean {:.1f} tokens; {} test rows; {} threads, {}, {}\n", rows.items.size(), rows.mean_tokens(),
@@ -92,9 +122,13 @@ int train(const Options& o) {
              o.quantization == lowbit::qat::Quantization::none
                  ? std::string("float")
                  : fmt::format("{} in the loop", lowbit::qat::quantization_name(o.quantization)));
+  for (const four_models::Dataset* set : {&rows, &test})
+    if (set->cut_texts + set->empty_texts + set->blank_lines != 0)
+      fmt::print("{}: {} texts cut to {} tokens, {} rows without a text and {} blank lines skipped\n", set->path, set->cut_texts,
+                 set->max_tokens, set->empty_texts, set->blank_lines);
   std::fflush(stdout);
 
-  Trainer trainer(o, model, rows, test);
+  Trainer trainer(o, model, rows, test, recorded);
   if (o.resume) trainer.resume();
   four_models::watch_for_interrupt();
   if (const auto accuracy = !fresh && !o.resume ? trainer.test_accuracy() : std::nullopt)
@@ -102,13 +136,16 @@ int train(const Options& o) {
   std::fflush(stdout);
   if (!trainer.run()) {
     fmt::print(stderr, "train_classifier: interrupted; --resume goes on\n");
-    return four_models::exit_interrupted;
+    return four_models::interrupted_exit_code();
   }
-  export_model(o, model, tokenizer);
-  const auto measured = measure_models(o, test);
+  require_free_output(o, recorded.overwrite, &recorded.recipe);  // who put a model there meanwhile wants to keep it
+  std::vector<Measured> measured;
+  export_model(o, model, files, [&](const fs::path& made) {
+    measured = measure_models(o, made, test);
+    write_summary(o, made, recorded.recipe, config, trainer, rows, test, measured);
+  });
   print_models(measured, test);
   if (o.profile) print_profile(trainer.times(), o.threads);
-  write_summary(o, config, trainer, rows, test, measured);
   return 0;
 }
 

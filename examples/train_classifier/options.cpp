@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <string>
-#include <thread>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+
+#include "lowbit/base/config.hpp"
+#include "lowbit/parallel.hpp"
 
 namespace train_classifier {
 
@@ -23,9 +25,19 @@ constexpr const char* footer =
     "\n"
     "--out receives config.json, model.safetensors, vocab.json and merges.txt, with --qat int8 also int8/ (what four_models takes "
     "as\n"
-    "--qat-model; after --qat nf4, NF4 made of the folder is the model that was trained); history.csv (a line per step) and "
-    "training.json; and checkpoint.safetensors, from which --resume goes on as if\n"
-    "nothing had happened.  Ctrl-C writes one more checkpoint, a second Ctrl-C ends at once.\n"
+    "--qat-model; after --qat nf4, NF4 made of the folder is the model that was trained); history.csv (a line per step) and\n"
+    "training.json; and checkpoint.safetensors, from which --resume goes on as if nothing had happened, with the options of that "
+    "run\n"
+    "(--threads, --checkpoint-every and --profile are free).  Ctrl-C or SIGTERM writes one more checkpoint, a second one ends at "
+    "once.\n"
+    "\n"
+    "A folder that holds a model or a run is refused unless --overwrite (or --resume, for its own run) says so.  Nothing is "
+    "written "
+    "before\n"
+    "all input has been read; the model is made beside --out and takes its place as a whole, once it has been measured: until "
+    "then, "
+    "and\n"
+    "however the run ends, an old model stays as it is, also where --out is --model.  Files in --out that are not a model's stay.\n"
     "\n"
     "Examples:\n"
     "  train_classifier --data train.csv --test test.csv --out mine\n"
@@ -36,14 +48,14 @@ constexpr const char* footer =
     "The gradient is that of mean class cross-entropy (at the last token) + --lm-weight x mean next-token cross-entropy.  The "
     "same\n"
     "seed gives the same losses on the same machine, with any number of threads.\n"
-    "Exit codes: 0 done, 1 a file or the system failed, 2 wrong usage, 130 interrupted.";
+    "Exit codes: 0 done, 1 a file or the system failed, 2 wrong usage, 130 interrupted (SIGTERM: 143).";
 
 }  // namespace
 
 std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   CLI::App app(description, "train_classifier");
   app.footer(footer);
-  o.threads = std::max(1u, std::thread::hardware_concurrency());
+  o.threads = lowbit::available_processors();
   std::string qat;
   bool shape_given = false;
   const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
@@ -55,8 +67,9 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   app.add_option("--model", o.model, "the model to go on from [random weights]")->type_name("DIR");
   app.add_option("--qat", qat, "quantization in the loop: int8 (weights per row, activations per token), or nf4 (weights alone)")
       ->type_name("HOW");
-  auto* resume = app.add_flag("--resume", o.resume, "go on from the checkpoint in --out");
-  app.add_flag("--overwrite", o.overwrite, "start anew although --out has a checkpoint")->excludes(resume);
+  app.add_flag("--resume", o.resume, "go on from the checkpoint in --out");
+  app.add_flag("--overwrite", o.overwrite, "replace the model and the run in --out (with --resume: only the model)");
+  app.set_version_flag("--version", std::string("train_classifier ") + LOWBIT_VERSION);
 
   std::vector<CLI::Option*> shape;
   const auto shape_option = [&](const char* name, std::size_t& value, const char* text) {
@@ -128,16 +141,19 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     for (const CLI::Option* option : shape) shape_given = shape_given || option->count() != 0;
     if (shape_given && !o.model.empty())
       throw CLI::ValidationError("--model", "has its own shape; leave the options of a new one out");
-    for (const CLI::Option* option : app.get_options())  // ranges let NaN through
-      for (const std::string& text : option->results())
-        if (text == "nan" || text == "-nan" || text == "NaN")
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->count() != 0) o.given.insert(option->get_name());
+      for (const std::string& text : option->results())  // ranges let these through
+        if (text == "nan" || text == "-nan" || text == "NaN" || text == "inf" || text == "infinity")
           throw CLI::ValidationError(option->get_name(), "expected a number, found " + text);
+    }
+    if (!o.out.has_filename()) o.out = o.out.parent_path();  // "out/" is "out"
     if (o.width % o.heads != 0) throw CLI::ValidationError("--width", "expected a multiple of --heads");
     if (!o.model.empty()) {
       if (app.get_option("--epochs")->count() == 0) o.epochs = 1;
       if (app.get_option("--lm-weight")->count() == 0) o.language_weight = 0;
     }
-  } catch (const CLI::Success& done) {  // --help
+  } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::Error& error) {
     fmt::print(stderr, "train_classifier: {} (--help explains)\n", error.what());

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,8 @@ struct Options {
   double language_share = 0.5;
   std::size_t checkpoint_seconds = 300;
   std::uint64_t seed = 1;
+
+  std::set<std::string> given;  // the options on the command line, "--seed"
 
   double peak_rate() const { return rate > 0 ? rate : model.empty() ? 1e-3 : 2e-5; }
 };

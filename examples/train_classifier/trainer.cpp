@@ -12,6 +12,7 @@
 #include "../four_models/interrupt.hpp"
 #include "../four_models/progress.hpp"
 #include "batches.hpp"
+#include "lowbit/format/finite.hpp"
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/json.hpp"
 
@@ -22,42 +23,33 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-// FNV-1a.
-std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) {
-  for (int i = 0; i < 8; ++i) hash = (hash ^ ((value >> (8 * i)) & 255)) * 0x100000001B3u;
-  return hash;
+// "NAME: element i is nan", of the first parameter of which `part` has such an element; empty if there is none.
+std::string non_finite(lowbit::qat::Transformer& model, lowbit::AlignedBuffer<float> lowbit::qat::Parameter::*part) {
+  std::string found;
+  model.for_each_parameter([&](const lowbit::qat::Parameter& p) {
+    const lowbit::AlignedBuffer<float>& values = p.*part;
+    const std::size_t i = found.empty() ? lowbit::first_non_finite(values.data(), values.size()) : values.size();
+    if (i != values.size()) found = fmt::format("{}: element ({}, {}) is {}", p.name, i / p.cols, i % p.cols, values[i]);
+  });
+  return found;
 }
 
 }  // namespace
 
+void require_finite_parameters(lowbit::qat::Transformer& model, const std::string& where) {
+  if (const std::string found = non_finite(model, &lowbit::qat::Parameter::value); !found.empty())
+    lowbit::raise<lowbit::Error>(where + ": " + found);
+}
+
 Trainer::Trainer(const Options& options, lowbit::qat::Transformer& model, const four_models::Dataset& train,
-                 const four_models::Dataset& test)
-    : options_(options), model_(model), train_(train), test_(test), pool_(options.threads) {
+                 const four_models::Dataset& test, const Recorded& recorded)
+    : options_(options), model_(model), train_(train), test_(test), recorded_(recorded), pool_(options.threads) {
   optimizer_.weight_decay = options.weight_decay;
   optimizer_.clip = options.clip;
   if (options.freeze_embeddings) {
     model_.token_embedding.freeze();
     model_.position_embedding.freeze();
   }
-}
-
-// What the losses of a run depend on.
-std::string Trainer::fingerprint() const {
-  std::uint64_t rows = 0xCBF29CE484222325u;
-  for (const auto* set : {&train_, &test_})
-    for (const auto& item : set->items) {
-      rows = mixed(rows, item.label);
-      for (const std::int32_t id : item.ids) rows = mixed(rows, static_cast<std::uint64_t>(id));
-    }
-  const lowbit::gpt2::Config& c = model_.config;
-  return fmt::format(
-      "model {} layers {} heads {} width {} inner {} positions {} vocabulary {} classes {} epsilon, "
-      "epochs {} batch {} rate {} warmup {} decay {} dropout {} smoothing {} clip {} lm {} share {} seed {} qat {} frozen {} rows "
-      "{} {:016x}",
-      c.layers, c.heads, c.width, c.inner, c.positions, c.vocab, c.classes, c.epsilon, options_.epochs, options_.batch_rows,
-      options_.peak_rate(), options_.warmup, options_.weight_decay, options_.dropout, options_.label_smoothing, options_.clip,
-      options_.language_weight, options_.language_share, options_.seed, static_cast<int>(options_.quantization),
-      options_.freeze_embeddings, train_.items.size(), rows);
 }
 
 lowbit::io::Metadata Trainer::notes() const {
@@ -75,10 +67,17 @@ lowbit::io::Metadata Trainer::notes() const {
   for (const EpochResult& e : epochs_) state["epochs"].push_back({e.loss, e.train_accuracy, e.test_accuracy, e.seconds});
   state["history"] = Json::array();
   for (const Step& s : history_) state["history"].push_back({s.epoch, s.step, s.loss, s.classes, s.language, s.norm, s.rate});
-  return {{"run", fingerprint()}, {"state", state.dump()}};
+  lowbit::io::Metadata notes{
+      {"recipe", recorded_.recipe.dump()}, {"overwrite", recorded_.overwrite ? "yes" : "no"}, {"state", state.dump()}};
+  if (recorded_.tokenizer) {
+    notes.emplace_back("vocab.json", recorded_.tokenizer->vocab_json);
+    notes.emplace_back("merges.txt", recorded_.tokenizer->merges);
+  }
+  return notes;
 }
 
 void Trainer::save() {
+  lowbit::io::make_folder(options_.out);
   lowbit::qat::save_checkpoint(options_.out / "checkpoint.safetensors", model_, optimizer_, notes());
   write_history();
 }
@@ -94,11 +93,10 @@ void Trainer::write_history() const {
 void Trainer::resume() {
   const std::filesystem::path path = options_.out / "checkpoint.safetensors";
   const lowbit::io::Metadata found = lowbit::qat::load_checkpoint(path, model_, optimizer_);
-  std::string run, text;
-  for (const auto& [key, value] : found) (key == "run" ? run : text) = value;
-  if (run != fingerprint())
-    lowbit::raise<lowbit::FormatError>(path.string() + ": was made by another run; expected \"" + fingerprint() + "\", found \"" +
-                                       run + "\"");
+  require_finite_parameters(model_, path.string());
+  std::string text;
+  for (const auto& [key, value] : found)
+    if (key == "state") text = value;
   try {
     take_up(lowbit::io::parse_json(text, path.string() + ": state"));
   } catch (const lowbit::io::Json::exception& error) {
@@ -136,6 +134,7 @@ std::optional<double> Trainer::test_accuracy() {
     const std::span<const std::size_t> rows = std::span(order).subspan(begin, std::min(rows_together, order.size() - begin));
     std::vector<float> logits(rows.size() * classes);
     model_.classify(make_batch(test_.items, rows), logits, pool_);
+    require_finite(logits, classes, test_.items, rows, "the model in training");
     for (std::size_t i = 0; i < rows.size(); ++i) right += likeliest(logits, i, classes) == test_.items[rows[i]].label;
     progress.step(rows.size());
   }
@@ -165,15 +164,21 @@ bool Trainer::run() {
         model_.clear_gradients();
         const lowbit::qat::Loss loss = model_.backward(batch, loss_options, pool_);
         const double rate = lowbit::qat::scheduled_rate(global, warmup, total, options_.peak_rate());
+        const auto fail = [&](const std::string& what, const std::string& where) {
+          lowbit::raise<lowbit::Error>(fmt::format("epoch {}, step {}: {}{}; a lower --rate may help", epoch_ + 1, step_ + 1, what,
+                                                   where.empty() ? "" : "; " + where));
+        };
+        if (!std::isfinite(loss.total))
+          fail(fmt::format("the loss is {} (classes {}, language {})", loss.total, loss.classes, loss.language),
+               non_finite(model_, &lowbit::qat::Parameter::value));
         double norm = 0;
         {
           const lowbit::qat::detail::Timer timer(loss_options.times, "optimizer");
           norm = optimizer_.step(model_, rate, pool_);
         }
         if (!std::isfinite(norm))
-          lowbit::raise<lowbit::Error>(
-              fmt::format("epoch {}, step {}: the loss is {} and the gradient's norm {}; a lower --rate may help", epoch_ + 1,
-                          step_ + 1, loss.total, norm));
+          fail(fmt::format("the loss is {} and the gradient's norm {}", loss.total, norm),
+               non_finite(model_, &lowbit::qat::Parameter::gradient));
         history_.push_back({epoch_, step_, loss.total, loss.classes, loss.language, norm, rate});
         epoch_loss_ += loss.total;
         epoch_right_ += loss.right;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "options.hpp"
+#include "recipe.hpp"
 
 #include "../four_models/dataset.hpp"
 #include "lowbit/io/json.hpp"
@@ -22,14 +23,19 @@ struct EpochResult {
   double loss = 0, train_accuracy = 0, test_accuracy = 0, seconds = 0;
 };
 
+// Throws Error that opens with `where` and names the parameter and the element, if one is NaN or infinite.
+void require_finite_parameters(lowbit::qat::Transformer& model, const std::string& where);
+
 class Trainer {
  public:
+  // recorded: what the checkpoints say about the run.
   Trainer(const Options& options, lowbit::qat::Transformer& model, const four_models::Dataset& train,
-          const four_models::Dataset& test);
+          const four_models::Dataset& test, const Recorded& recorded);
 
-  // Takes up the checkpoint in the output folder.  Throws IoError, or FormatError where it belongs to another run.
+  // Takes up the checkpoint in the output folder, which is that of this run.  Throws IoError or FormatError.
   void resume();
-  // Trains to the end; false if Ctrl-C came first.  Either way a checkpoint is written.
+  // Trains to the end; false if Ctrl-C came first.  Either way a checkpoint is written.  Throws Error where a loss, a gradient or a
+  // logit is not finite; the last checkpoint is then one from before.
   bool run();
 
   const std::vector<EpochResult>& epochs() const { return epochs_; }
@@ -47,12 +53,12 @@ class Trainer {
   void save();
   void take_up(const lowbit::io::Json& state);
   void write_history() const;
-  std::string fingerprint() const;
   lowbit::io::Metadata notes() const;
 
   const Options& options_;
   lowbit::qat::Transformer& model_;
   const four_models::Dataset &train_, &test_;
+  const Recorded& recorded_;
   lowbit::ThreadPool pool_;
   lowbit::qat::AdamW optimizer_;
   lowbit::qat::OperatorTimes times_;

@@ -90,31 +90,31 @@ inline namespace LOWBIT_ABI {
 // The files of a folder, complete and checked before the first one is written.
 class ModelFolder {
  public:
-  ModelFolder(const std::filesystem::path& folder, const Config& config, std::span<const NamedParameter> parameters,
-              const ModelFolderOptions& options, bool int8)
+  // Takes all but the parameters.
+  ModelFolder(const std::filesystem::path& folder, const Config& config, const ModelFolderOptions& options, bool int8)
       : folder_(folder), tokenizer_(options.tokenizer) {
     std::optional<std::int32_t> end_of_text = options.end_of_text;
     if (tokenizer_ != nullptr) {
       const std::string vocab = (folder / "vocab.json").string(), merges = (folder / "merges.txt").string();
-      const std::size_t tokens = Tokenizer::from_text(tokenizer_->vocab_json, tokenizer_->merges, vocab, merges).vocab_size();
-      require(tokens <= config.vocab, [&] {
-        return vocab + ": expected at most " + std::to_string(config.vocab) +
-               " tokens, as many as the model has embeddings, found " + std::to_string(tokens);
-      });
+      Tokenizer::from_text(tokenizer_->vocab_json, tokenizer_->merges, vocab, merges).require_fits(config.vocab, vocab);
       if (!end_of_text) end_of_text = tokenizer_->end_of_text();
     }
     config_ = config_json(config, end_of_text, int8);
+  }
+  ModelFolder(const std::filesystem::path& folder, const Config& config, std::span<const NamedParameter> parameters,
+              const ModelFolderOptions& options, bool int8)
+      : ModelFolder(folder, config, options, int8) {
     take(config, parameters, int8, options.twin_embeddings);
   }
   ModelFolder(const ModelFolder&) = delete;
   ModelFolder& operator=(const ModelFolder&) = delete;
 
-  // config.json comes last: without it a new folder is no model.
   void write() const {
-    io::make_folder(folder_);
-    io::write_safetensors(folder_ / "model.safetensors", tensors_, metadata_);
-    if (tokenizer_ != nullptr) tokenizer_->write(folder_);
-    io::write_atomically(folder_ / "config.json", std::string_view(config_));
+    io::write_folder_atomically(folder_, [&](const std::filesystem::path& fresh) {
+      io::write_safetensors(fresh / "model.safetensors", tensors_, metadata_);
+      if (tokenizer_ != nullptr) tokenizer_->write_into(fresh);
+      io::write_atomically(fresh / "config.json", std::string_view(config_));
+    });
   }
 
  private:
@@ -260,14 +260,21 @@ inline namespace LOWBIT_ABI {
 // layers as Conv1D holds them, [in, out], and the tokenizer's files if there are any.  The folder is made if it is missing.
 //
 // `parameters`: those of parameter_shapes(config), in any order.  Everything is checked before anything is written: throws
-// InvalidArgument that names the file and the parameter if one is missing, unknown, given twice or of another shape, for class
-// names that are not one per class, different and UTF-8, and for a tokenizer of more tokens than config.vocab; FormatError, as
-// io::parse_config() and Tokenizer::from_text() do, for a config or a tokenizer that could not be read again.  Throws IoError that
-// names the path if the system refuses.  Each file replaces an old one completely or not at all, and config.json is the last one.
-// Memory: a copy of the linear weights.  Threads may write different folders at once.
+// InvalidArgument that names the file and the parameter if one is missing, unknown, given twice or of another shape, and for class
+// names that are not one per class, different and UTF-8; FormatError, as io::parse_config(), Tokenizer::from_text() and
+// Tokenizer::require_fits() do, for a config or a tokenizer that could not be read again.  Throws IoError that names the path if
+// the system refuses.  An old model is replaced as a whole (io::write_folder_atomically): whatever happens, the folder holds the
+// old one or the new one.  Other files of the folder stay, and so do an old tokenizer's if none is given. Memory: a copy of the
+// linear weights.  Threads may write different folders at once.
 inline void write_model_folder(const std::filesystem::path& folder, const Config& config,
                                std::span<const NamedParameter> parameters, const ModelFolderOptions& options = {}) {
   detail::ModelFolder(folder, config, parameters, options, false).write();
+}
+
+// Throws what write_model_folder() would throw for this config and these options, whatever the parameters: for a program to call
+// before it spends hours on them.  Writes nothing.
+inline void check_model_folder(const std::filesystem::path& folder, const Config& config, const ModelFolderOptions& options = {}) {
+  const detail::ModelFolder checked(folder, config, options, false);
 }
 
 // Writes the int8 twin of a model that was trained with quantization in the loop: for each linear layer X of the blocks X.weight I8

@@ -162,6 +162,23 @@ class Tokenizer {
   // One more than the largest id: the rows that an embedding table needs.
   std::size_t vocab_size() const noexcept { return vocab_size_; }
 
+  // Throws FormatError, which starts with `name` (a folder), if this cannot be the tokenizer of a model of `vocab` embeddings: an
+  // id has none, or too many have no token.  Real models have some of those: padding to a multiple of 64 or 128 (51,200 for 50,295
+  // is the most that is common), and special tokens that other files list.  So a sixteenth of them may be unused, or 127 if that is
+  // more.  Call it wherever a model and a tokenizer come together: another model's tokenizer computes nonsense without a word.
+  void require_fits(std::size_t vocab, const std::string& name) const {
+    const auto fail = [&](const std::string& what) {
+      raise<FormatError>(name + ": the tokenizer does not fit the model: " + what);
+    };
+    if (vocab_size_ > vocab)
+      fail("expected token ids below " + std::to_string(vocab) + ", the model's vocabulary, found " +
+           std::to_string(vocab_size_ - 1));
+    const std::size_t unused = vocab - bytes_of_.size(), most = (std::max)(vocab / 16, std::size_t{127});
+    if (unused > most)
+      fail("expected at least " + std::to_string(vocab - most) + " tokens for the model's vocabulary of " + std::to_string(vocab) +
+           ", found " + std::to_string(bytes_of_.size()));
+  }
+
  private:
   static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/file.hpp"
@@ -26,10 +27,13 @@ struct TokenizerFiles {
     return {io::read_text(folder / "vocab.json"), io::read_text(folder / "merges.txt")};
   }
 
-  // Writes both into `folder`, which is made if it is missing.  Each replaces an old file completely or not at all.
-  // Throws IoError that names the path.
+  // Writes both into `folder`, which is made if it is missing; the two are replaced together (io::write_folder_atomically), and the
+  // other files of the folder stay.  Throws IoError that names the path.
   void write(const std::filesystem::path& folder) const {
-    io::make_folder(folder);
+    io::write_folder_atomically(folder, [&](const std::filesystem::path& fresh) { write_into(fresh); });
+  }
+  // The same into a folder that is there, one file after the other: for a folder that nobody reads yet.
+  void write_into(const std::filesystem::path& folder) const {
     io::write_atomically(folder / "vocab.json", std::string_view(vocab_json));
     io::write_atomically(folder / "merges.txt", std::string_view(merges));
   }
