@@ -102,7 +102,7 @@ class ModelWalk {
       a.rows = end - begin;
       a.n = c;
       a.epsilon = net_.config.epsilon;
-      lowbit::detail::kernels().layer_norm(a);
+      lowbit::detail::transformer_kernels().layer_norm(a);
     });
   }
   void attention() {

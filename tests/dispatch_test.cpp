@@ -75,20 +75,25 @@ TEST_CASE("every level of this build has all its kernels", "[dispatch]") {
     }
     CHECK(k->quantize_rows != nullptr);
     CHECK(k->bf16_rows != nullptr);
-    CHECK(k->layer_norm != nullptr);
-    CHECK(k->attention != nullptr);
-    CHECK(k->gelu != nullptr);
-    CHECK(k->exp2 != nullptr);
-    CHECK(k->embed_rows != nullptr);
     CHECK(k->find_outliers != nullptr);
     CHECK(k->transpose != nullptr);
-    CHECK(k->decode_codes != nullptr);
-    CHECK(k->add_rows != nullptr);
-    CHECK(k->layer_norm_backward != nullptr);
-    CHECK(k->attention_backward != nullptr);
-    CHECK(k->gelu_backward != nullptr);
-    CHECK(k->cross_entropy != nullptr);
-    CHECK(k->adamw != nullptr);
+    CHECK(k->finish_row != nullptr);
+    const lowbit::detail::TransformerKernels* const t = lowbit::detail::float_kernels_of<lowbit::detail::TransformerKernels>(level);
+    REQUIRE(t != nullptr);
+    CHECK(t->layer_norm != nullptr);
+    CHECK(t->attention != nullptr);
+    CHECK(t->embed_rows != nullptr);
+    const lowbit::detail::TrainingKernels* const g = lowbit::detail::float_kernels_of<lowbit::detail::TrainingKernels>(level);
+    REQUIRE(g != nullptr);
+    CHECK(g->gelu != nullptr);
+    CHECK(g->exp2 != nullptr);
+    CHECK(g->decode_codes != nullptr);
+    CHECK(g->add_rows != nullptr);
+    CHECK(g->layer_norm_backward != nullptr);
+    CHECK(g->attention_backward != nullptr);
+    CHECK(g->gelu_backward != nullptr);
+    CHECK(g->cross_entropy != nullptr);
+    CHECK(g->adamw != nullptr);
     CHECK(k->native_bf16 == (level == Level::avx512bf16));
   }
 }

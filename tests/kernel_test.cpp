@@ -27,6 +27,8 @@ using lowbit::detail::Kernels;
 using lowbit::detail::kernels;
 using lowbit::detail::QuantizeRowsArgs;
 using lowbit::detail::QuantizeRule;
+using lowbit::detail::training_kernels;
+using lowbit::detail::transformer_kernels;
 using lowbit_test::bits_of;
 using lowbit_test::Bounded;
 using lowbit_test::for_each_level;
@@ -91,15 +93,15 @@ TEST_CASE("exp2 is within 2 ulp on [-126, 128) and keeps NaN", "[math]") {
       for (const float v : {std::nextafter(half, -infinity), half, std::nextafter(half, infinity)})
         if (v >= -126) x[at++] = v;
   for_each_level([&](Level) {
-    kernels().exp2(x.data(), y.data(), n);
+    training_kernels().exp2(x.data(), y.data(), n);
     double worst = 0;
     for (std::size_t i = 0; i < n; ++i) worst = std::max(worst, ulps(y[i], std::exp2(static_cast<double>(x[i]))));
     CHECK(worst <= 2);
-    check_tails(kernels().exp2);
+    check_tails(training_kernels().exp2);
 
     const Floats special{0.0f, -0.0f, nan_value, -nan_value, -infinity, -1e30f, -126.5f, 1.0f, -126.0f};
     Floats out(special.size());
-    kernels().exp2(special.data(), out.data(), special.size());
+    training_kernels().exp2(special.data(), out.data(), special.size());
     CHECK(out[0] == 1.0f);
     CHECK(out[1] == 1.0f);
     CHECK(std::isnan(out[2]));
@@ -131,12 +133,12 @@ TEST_CASE("GELU is within its derived bound on the whole float range", "[math]")
   CHECK(tanh_form < 1e-15);  // the reference is the function it should be
   for_each_level([&](Level) {
     Floats y(x.size());
-    kernels().gelu(x.data(), y.data(), x.size());
+    training_kernels().gelu(x.data(), y.data(), x.size());
     CHECK(outside(y, expected) == "");
-    check_tails(kernels().gelu);
+    check_tails(training_kernels().gelu);
     const Floats special{nan_value, infinity, -infinity, 0.0f};
     Floats out(4);
-    kernels().gelu(special.data(), out.data(), 4);
+    training_kernels().gelu(special.data(), out.data(), 4);
     CHECK(std::isnan(out[0]));
     CHECK(out[1] == infinity);
     CHECK(std::fabs(out[2]) <= 1e-36f);
@@ -193,13 +195,13 @@ TEST_CASE("layer normalization is within its derived bound, for any width", "[ma
         a.rows = rows;
         a.n = n;
         a.epsilon = epsilon;
-        kernels().layer_norm(a);
+        transformer_kernels().layer_norm(a);
         for (std::size_t i = rows * n; i < out.size(); ++i) CHECK(out[i] == sentinel);
         out.resize(rows * n);
         CHECK(outside(out, expected) == "");
         Floats in_place = x;
         a.x = a.out = in_place.data();
-        kernels().layer_norm(a);
+        transformer_kernels().layer_norm(a);
         CHECK(in_place == out);
       });
     }
@@ -231,7 +233,7 @@ Floats run_attention(const Attention& h, std::size_t first_query, std::size_t ou
   a.first_query = first_query;
   a.scale = h.scale;
   a.scratch = scratch.data();
-  kernels().attention(a);
+  transformer_kernels().attention(a);
   return out;
 }
 
@@ -362,7 +364,7 @@ TEST_CASE("embedding rows equal the scalar conversion, for any width, and are ad
             Floats out = start;
             out.resize(5 * n + 4, sentinel);
             a.out = out.data();
-            kernels().embed_rows(a);
+            transformer_kernels().embed_rows(a);
             std::size_t wrong = 0;
             for (std::size_t i = 0; i < 5 * n; ++i) {
               const std::size_t e = (in_order ? i / n : static_cast<std::size_t>(ids[i / n])) * n + i % n;

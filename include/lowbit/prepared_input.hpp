@@ -197,9 +197,13 @@ inline void convert_group(InputBuffer& b, const Kernels& kernel, std::size_t beg
       return;
     case Compute::bf16: {
       if (f.bf16_floats) {
-        for (std::size_t r = 0; r < count; ++r)
-          for (std::size_t c = 0; c < f.k; ++c)
-            reinterpret_cast<float*>(out)[r * f.k + c] = to_float(to_bfloat16(x[r * stride + c]));
+        const std::size_t padded = f.stagger ? f.k : f.k_padded;
+        auto* to = reinterpret_cast<float*>(f.stagger ? natural_rows(count * f.k * 4) : out);
+        for (std::size_t r = 0; r < count; ++r, to += padded) {
+          for (std::size_t c = 0; c < f.k; ++c) to[c] = to_float(to_bfloat16(x[r * stride + c]));
+          for (std::size_t c = f.k; c < padded; ++c) to[c] = 0;
+          if (f.stagger) place_copies(b, begin + r, to);
+        }
         return;
       }
       Bf16RowsArgs a;

@@ -8,20 +8,26 @@
 #define LOWBIT_VERSION_PATCH 0
 #define LOWBIT_VERSION "0.1.0"
 
+// Sanitizers do not look into kernels, unless LOWBIT_SANITIZE_KERNELS is defined, as in our own tests: with their checks in every
+// unrolled step g++ 12 takes more than ten minutes for a file, without them half of one.  What calls kernels is checked.
+#if defined(LOWBIT_SANITIZE_KERNELS) || !(defined(__GNUC__) || defined(__clang__))
+#define LOWBIT_NO_SANITIZE
+#else
+#define LOWBIT_NO_SANITIZE __attribute__((no_sanitize("address", "undefined")))
+#endif
+
 // Always inlined, also at -O0: vector values must never cross a function that is emitted (docs/design.md, "Dispatch").
 #if defined(_MSC_VER) && !defined(__clang__)
 #define LOWBIT_INLINE __forceinline
 #define LOWBIT_NOINLINE __declspec(noinline)
-#define LOWBIT_RESTRICT __restrict
 #else
-#define LOWBIT_INLINE inline __attribute__((always_inline))
-#define LOWBIT_NOINLINE __attribute__((noinline))
-#define LOWBIT_RESTRICT __restrict__
+#define LOWBIT_INLINE inline LOWBIT_NO_SANITIZE __attribute__((always_inline))
+#define LOWBIT_NOINLINE LOWBIT_NO_SANITIZE __attribute__((noinline))
 #endif
 
 // The same for a lambda: [&](...) LOWBIT_INLINE_LAMBDA { ... }.
 #if defined(__GNUC__) || defined(__clang__)
-#define LOWBIT_INLINE_LAMBDA __attribute__((always_inline))
+#define LOWBIT_INLINE_LAMBDA LOWBIT_NO_SANITIZE __attribute__((always_inline))
 #else
 #define LOWBIT_INLINE_LAMBDA
 #endif

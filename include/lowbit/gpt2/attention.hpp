@@ -68,7 +68,7 @@ inline void attention(const float* qkv, std::span<const std::size_t> offsets, st
     a.out = out + p.out;
     scratch->floats.grow(lowbit::detail::attention_scratch_floats(p.positions, p.depth));
     a.scratch = scratch->floats.data();
-    lowbit::detail::kernels().attention(a);
+    lowbit::detail::transformer_kernels().attention(a);
   });
 }
 

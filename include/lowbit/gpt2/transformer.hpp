@@ -212,7 +212,7 @@ class Transformer {
       a.n = table.cols();
       a.out = out;
       a.add = add;
-      return lowbit::detail::kernels().embed_rows(a);
+      return lowbit::detail::transformer_kernels().embed_rows(a);
     }
     const lowbit::detail::PerThread<DecodedRow> decoded;
     decoded->values.grow(table.cols());
@@ -245,7 +245,7 @@ class Transformer {
     a.rows = rows;
     a.n = config.width;
     a.epsilon = config.epsilon;
-    lowbit::detail::kernels().layer_norm(a);
+    lowbit::detail::transformer_kernels().layer_norm(a);
   }
 };
 

@@ -96,6 +96,13 @@ inline CodebookTables make_codebook_tables(const float* values) {
   return t;
 }
 
+// For float kernels that compute as bfloat16 ones do: their codebook is the rounded one.
+inline CodebookTables rounded_codebook(const CodebookTables& codebook) {
+  CodebookTables t = codebook;
+  t.f32 = t.bf16;
+  return t;
+}
+
 // Rows n of the weights that have the same n % phase_count, see Stagger.
 struct PackedPhase {
   std::size_t n = 0, k = 0, lead = 0;  // as in PackedWeights
@@ -378,7 +385,7 @@ struct AdamWArgs {
   float epsilon = 0, decay = 0;  // decay: learning rate * weight decay
 };
 
-// The entry points of one level.
+// The entry points of one level for products.
 struct Kernels {
   Level level = Level::base;
   // By whether the elements are of 4 bits, and by Compute.
@@ -393,16 +400,26 @@ struct Kernels {
   // Lists the columns with |x| >= threshold (> 0), ascending: column must hold k; returns how many there are.
   std::size_t (*find_outliers)(const float* x, std::size_t k, float threshold, std::uint32_t* column) = nullptr;
   void (*bf16_rows)(const Bf16RowsArgs&) = nullptr;
-  void (*embed_rows)(const EmbedRowsArgs&) = nullptr;
-  void (*layer_norm)(const LayerNormArgs&) = nullptr;
-  void (*attention)(const AttentionArgs&) = nullptr;
   // y [n] = activation(sum + bias) + residual, for row number `row` of the epilogue's matrices; y may be sum, or the residual.
   void (*finish_row)(const EpilogueArgs&, std::size_t row, const float* sum, std::size_t n, float* y) = nullptr;
-  void (*gelu)(const float* x, float* out, std::size_t n) = nullptr;
-  void (*exp2)(const float* x, float* out, std::size_t n) = nullptr;
   // to (cols, rows) = from (rows, cols) * factor, transposed.
   void (*transpose)(const float* from, std::size_t rows, std::size_t cols, std::size_t stride, float* to, std::size_t to_stride,
                     float factor) = nullptr;
+  bool native_bf16 = false;  // the level has a bf16 dot instruction
+  bool int8_words = false;   // gemm_packed wants int8 activations as 16-bit words
+};
+
+// What the rest of a transformer needs.  A table of its own: who only multiplies does not compile it.
+struct TransformerKernels {
+  void (*embed_rows)(const EmbedRowsArgs&) = nullptr;
+  void (*layer_norm)(const LayerNormArgs&) = nullptr;
+  void (*attention)(const AttentionArgs&) = nullptr;
+};
+
+// What training adds.
+struct TrainingKernels {
+  void (*gelu)(const float* x, float* out, std::size_t n) = nullptr;
+  void (*exp2)(const float* x, float* out, std::size_t n) = nullptr;
   // out [n] = codes [n] * scale.
   void (*decode_codes)(const std::int8_t* codes, float scale, float* out, std::size_t n) = nullptr;
   // sums [n] += the sum of the rows of x (rows, n).
@@ -415,8 +432,6 @@ struct Kernels {
   // target) * factor, in the logits' place.  smoothing: this much of the target is spread evenly over all n.
   float (*cross_entropy)(float* logits, std::size_t n, std::size_t target, float smoothing, float factor) = nullptr;
   void (*adamw)(const AdamWArgs&) = nullptr;
-  bool native_bf16 = false;  // the level has a bf16 dot instruction
-  bool int8_words = false;   // gemm_packed wants int8 activations as 16-bit words
 };
 
 }  // namespace detail

@@ -8,10 +8,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 inline constexpr std::size_t key_tile = 8;    // scores under way at once: two additions a cycle, each four cycles long
 inline constexpr std::size_t query_tile = 4;  // queries that share a loaded value
@@ -164,7 +161,4 @@ inline void attention(const AttentionArgs& a) {
   }
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

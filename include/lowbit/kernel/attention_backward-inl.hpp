@@ -5,10 +5,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // One tile of c (4, C registers) = a b over depth k: element (r, i) of a is a[r * a_row + i * a_step]; b and c are row-major.
 template <std::size_t C>
@@ -115,7 +112,4 @@ inline void attention_backward(const AttentionBackwardArgs& a) {
   }
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // y[n .. n + count) = activation(sum * scale + extra + bias) + residual in row `row`; extra: null, or outliers' sums.
 inline void finish_columns(const EpilogueArgs& e, float* y, std::size_t row, std::size_t n, std::size_t count, const float* sum,
@@ -35,7 +32,4 @@ inline void finish_row(const EpilogueArgs& e, std::size_t row, const float* sum,
   finish_columns(e, y, row, 0, n, sum, 1.0f, nullptr);
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -10,10 +10,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // Levels that look 16 values up in registers, against those that look the two codes of a byte up in memory.
 template <class S>
@@ -37,8 +34,8 @@ inline std::uint32_t every_second_byte(std::uint64_t v) {
 }
 
 // ---- float sums ------------------------------------------------------------------------------------------------------
-// Values: the codebook in float, or its values rounded to bfloat16; x in float, or bfloat16 bits that are widened.
-template <class S, bool Bf16>
+// In bfloat16 compute without the instruction, codebook and x are floats that were rounded before.
+template <class S>
 struct RowsF32 {
   using acc = typename S::vf;
   using operand = typename S::vf;
@@ -52,12 +49,12 @@ struct RowsF32 {
   };
 
   static void fill_pairs(const CodebookTables& t, void* out) {
-    const float* v = Bf16 ? t.bf16.data() : t.f32.data();
+    const float* v = t.f32.data();
     for (std::size_t i = 0; i < 256; ++i) std::memcpy(static_cast<float*>(out) + 2 * i, &v[i >> 4], 4);
     for (std::size_t i = 0; i < 256; ++i) std::memcpy(static_cast<float*>(out) + 2 * i + 1, &v[i & 15], 4);
   }
   static LOWBIT_INLINE Table table(const CodebookTables& t, const void* p) {
-    return {static_cast<const std::uint64_t*>(p), S::load_floats16(Bf16 ? t.bf16.data() : t.f32.data())};
+    return {static_cast<const std::uint64_t*>(p), S::load_floats16(t.f32.data())};
   }
   static LOWBIT_INLINE operand get(const std::uint8_t* p, std::size_t i, const Table& t) {
     if constexpr (byte_pairs<S>) {
@@ -93,12 +90,7 @@ struct RowsF32 {
   // One row of x; `phase` zeros first.  out is zero.
   static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
     auto* o = reinterpret_cast<float*>(out);
-    const auto value = [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
-      if constexpr (Bf16)
-        return lowbit::to_float(BFloat16{static_cast<const std::uint16_t*>(row)[i]});
-      else
-        return static_cast<const float*>(row)[i];
-    };
+    const auto value = [&](std::size_t i) LOWBIT_INLINE_LAMBDA { return static_cast<const float*>(row)[i]; };
     const auto place = [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
       const std::size_t e = i + phase, in = e % step;
       return pairs ? e : e - in + ((in % 8) ^ 1) * S::lanes + in / 8;
@@ -310,16 +302,9 @@ LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
 
 template <class C, std::size_t R>
 inline void four_bit_tiles(FourBitTile& t, std::size_t rows) {  // changes t: a copy would wait for its stores
-  // totals of R x M live in registers
-  constexpr std::size_t tallest = R == 4 ? 2 : 4;
   while (rows != 0) {
-    const std::size_t m = rows >= tallest ? tallest : rows >= 2 ? 2 : 1;
-    if (m == 1)
-      four_bit_tile<C, R, 1>(t);
-    else if (m == 2)
-      four_bit_tile<C, R, 2>(t);
-    else
-      four_bit_tile<C, R, tallest>(t);
+    const std::size_t m = rows >= 2 ? 2 : 1;  // totals of R x m live in registers
+    m == 1 ? four_bit_tile<C, R, 1>(t) : four_bit_tile<C, R, 2>(t);
     t.x += m * t.x_stride;
     t.out += m * CanonicalPlan::batch;
     rows -= m;
@@ -413,7 +398,4 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
   }
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -8,10 +8,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // Row `n` of the codes as floats, in place or decoded into `out`.  bf16: rounded to bfloat16.
 inline const float* decode_row(const CanonicalWeights& w, std::size_t n, bool bf16, float* out) {
@@ -156,15 +153,9 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
 
 template <bool Int8, std::size_t R>
 inline void row_tiles(RowTile& t, std::size_t rows) {
-  constexpr std::size_t tallest = R == 4 ? 2 : 4;
   while (rows != 0) {
-    const std::size_t m = rows >= tallest ? tallest : rows >= 2 ? 2 : 1;
-    if (m == 1)
-      row_tile<Int8, R, 1>(t);
-    else if (m == 2)
-      row_tile<Int8, R, 2>(t);
-    else
-      row_tile<Int8, R, tallest>(t);
+    const std::size_t m = rows >= 2 ? 2 : 1;
+    m == 1 ? row_tile<Int8, R, 1>(t) : row_tile<Int8, R, 2>(t);
     t.x += m * t.x_stride;
     t.out += m * CanonicalPlan::batch;
     rows -= m;
@@ -230,7 +221,4 @@ inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
   }
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

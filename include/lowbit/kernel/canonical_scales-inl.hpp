@@ -5,10 +5,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // Codes are asked for this many bytes ahead, line after line, whatever the order in which four rows are read.  Scales are few, and
 // asked for earlier.  Cold on Zen 5, 8 KiB ahead are 5 to 20 % slower.
@@ -84,7 +81,4 @@ inline void group_scales(const CanonicalWeights& w, std::size_t first, std::size
   }
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // bfloat16 bits (nearest even) in the low half of every dword.  NaN stays NaN: its payload is cut and the quiet bit set.
 LOWBIT_INLINE simd::vi bf16_bits(simd::vf f) {
@@ -204,7 +201,4 @@ inline void quantize_rows(const QuantizeRowsArgs& a) {
     llm ? quantize_rows_of<true, std::int8_t>(a) : quantize_rows_of<false, std::int8_t>(a);
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

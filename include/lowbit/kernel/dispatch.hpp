@@ -51,6 +51,8 @@ inline const Kernels& kernels() {
   const Kernels* const fresh = default_kernels();
   return active_kernels.compare_exchange_strong(active, fresh, std::memory_order_acq_rel) ? *fresh : *active;
 }
+inline const TransformerKernels& transformer_kernels() { return *float_kernels_of<TransformerKernels>(kernels().level); }
+inline const TrainingKernels& training_kernels() { return *float_kernels_of<TrainingKernels>(kernels().level); }
 
 }  // namespace LOWBIT_ABI
 }  // namespace detail

@@ -3,10 +3,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 LOWBIT_INLINE simd::vf load_element(const float* p, bool) { return simd::load(p); }
 LOWBIT_INLINE simd::vf load_element(const std::uint16_t* p, bool f16) { return f16 ? simd::load_f16(p) : simd::load_bf16(p); }
@@ -37,7 +34,4 @@ inline void embed_rows(const EmbedRowsArgs& a) {
   a.element == Element::f32 ? embed_rows_of<float>(a) : embed_rows_of<std::uint16_t>(a);
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

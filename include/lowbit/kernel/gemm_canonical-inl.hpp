@@ -7,19 +7,16 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // How a level multiplies rows of 4-bit codes.
 template <class S, Compute C>
 struct FourBitRows {
-  using type = RowsF32<S, false>;
+  using type = RowsF32<S>;
 };
 template <class S>
 struct FourBitRows<S, Compute::bf16> {
-  using type = std::conditional_t<S::native_bf16, RowsBf16<S>, RowsF32<S, true>>;
+  using type = RowsBf16<S>;
 };
 template <class S>
 struct FourBitRows<S, Compute::int8> {
@@ -28,14 +25,18 @@ struct FourBitRows<S, Compute::int8> {
 
 template <Compute C>
 void gemm_canonical_four_bit(const CanonicalGemmArgs& a) {
-  gemm_four_bit<typename FourBitRows<simd, C>::type>(a, CanonicalPlan(a.w, a.m));
+  if constexpr (C == Compute::bf16 && !simd::native_bf16) {
+    const CodebookTables codebook = rounded_codebook(*a.w.codebook);
+    CanonicalGemmArgs rounded = a;
+    rounded.w.codebook = &codebook;
+    gemm_canonical_four_bit<Compute::f32>(rounded);
+  } else {
+    gemm_four_bit<typename FourBitRows<simd, C>::type>(a, CanonicalPlan(a.w, a.m));
+  }
 }
 template <Compute C>
 void gemm_canonical(const CanonicalGemmArgs& a) {
   gemm_rows<C>(a, CanonicalPlan(a.w, a.m));
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -8,10 +8,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // What stays the same over a call.
 inline MicroArgs micro_args(const PackedGemmArgs& a, std::size_t chunk) {
@@ -41,8 +38,8 @@ inline float* totals_of(const PackedGemmArgs& a, std::size_t panel, std::size_t 
 // Has a tile of `panels` panels, `apart` from one to the next, and of `rows` rows leave results itself where it can: in whole
 // panels, with nothing but scale, bias and residual.  Returns whether it will.
 template <class C>
-LOWBIT_INLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::size_t panel, std::size_t panels, std::size_t apart,
-                              std::size_t row, std::size_t rows) {
+LOWBIT_NOINLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::size_t panel, std::size_t panels, std::size_t apart,
+                                std::size_t row, std::size_t rows) {
   MicroOutput& o = micro.out;
   o.y = nullptr;
   const EpilogueArgs& e = a.epilogue;
@@ -54,7 +51,6 @@ LOWBIT_INLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::si
   o.y = a.y + row * a.y_stride + column;
   o.y_stride = a.y_stride;
   o.apart = apart * panel_cols;
-  o.scaled_only = !e.bias && !e.residual;
   o.bias = e.bias ? e.bias + column : nothing_to_add.data();
   o.bias_apart = e.bias ? o.apart : 0;
   o.residual = e.residual ? e.residual + row * e.residual_stride + column : nothing_to_add.data();
@@ -63,12 +59,20 @@ LOWBIT_INLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::si
   for (std::size_t r = 0; r < rows; ++r) o.scale[r] = result_scale(a.w, a.x, C::compute, row + r);
   return true;
 }
-// Rows in tiles of nearly equal height: 9 rows are 5 + 4, not 8 + 1.
+// Rows in tiles of the heights that micro_rows() has, 1 to 4 and 8 (1 and 4 at a minimal level): every height
+// of every source is a kernel to compile.  Up to 4, and up to 4 at most, in nearly equal parts: 7 rows are 4 + 3, 9 are 8 + 1.
 template <class Visit>
 LOWBIT_INLINE void for_tiles(std::size_t rows, std::size_t most, const Visit& visit) {
   const std::size_t tiles = (rows + most - 1) / most;
-  for (std::size_t i = 0, r = 0; i < tiles; ++i) {
-    const std::size_t height = rows / tiles + (i < rows % tiles);
+  for (std::size_t i = 0, r = 0; r < rows; ++i) {
+    const std::size_t left = rows - r;
+    std::size_t height;
+    if (simd::minimal)
+      height = left >= most ? most : 1;
+    else if (most > 4)
+      height = left >= most ? most : left > 4 ? (left + 1) / 2 : left;
+    else
+      height = rows / tiles + (i < rows % tiles);
     visit(r, height);
     r += height;
   }
@@ -154,7 +158,7 @@ inline void run_in_place(const PackedGemmArgs& a) {
 // Weights that are decoded into memory first, up to decoded_k of one panel at a time, for up to row_block rows: several short
 // blocks together, a long one in parts.
 template <class C, class Source>
-inline void run_decoded(const PackedGemmArgs& a) {
+LOWBIT_NOINLINE void run_decoded(const PackedGemmArgs& a, bool round_to_bf16 = false) {
   const PackedWeights& w = a.w;
   std::uint8_t* decoded = a.scratch + row_block * panel_cols * 4;
   MicroArgs micro = micro_args(a, w.chunk(C::compute));
@@ -165,7 +169,7 @@ inline void run_decoded(const PackedGemmArgs& a) {
   // Decodes `k` of block b from k0 on; returns where the next ones go.
   const auto decode = [&](const std::uint8_t* panel, std::size_t b, std::size_t k0, std::size_t k, std::uint8_t* out) {
     const std::uint8_t* from = panel + w.record_begin(b) + w.head_bytes() + k0 / group_k * group_bytes(w.element);
-    decode_chunk<C>(w.element, w.codebook, table, from, k, out);
+    decode_chunk<C>(w.element, w.codebook, table, from, k, out, round_to_bf16);
     return out + k / group_k * Source::bytes;
   };
   for (std::size_t row = 0; row < a.m; row += row_block) {
@@ -217,8 +221,15 @@ inline void run_packed(const PackedGemmArgs& a) {
 
 template <Compute T>
 inline void gemm_packed_four_bit(const PackedGemmArgs& a) {
-  using C = std::conditional_t<T == Compute::f32, ComputeF32, std::conditional_t<T == Compute::bf16, ComputeBf16, ComputeInt8>>;
-  run_packed<C, Nibbles<C>, std::conditional_t<T == Compute::int8, DecodedNibbles, Direct<C>>>(a);
+  if constexpr (T == Compute::bf16 && !simd::native_bf16) {
+    const CodebookTables codebook = rounded_codebook(*a.w.codebook);
+    PackedGemmArgs rounded = a;
+    rounded.w.codebook = &codebook;
+    gemm_packed_four_bit<Compute::f32>(rounded);
+  } else {
+    using C = std::conditional_t<T == Compute::f32, ComputeF32, std::conditional_t<T == Compute::bf16, ComputeBf16, ComputeInt8>>;
+    run_packed<C, Nibbles<C>>(a);
+  }
 }
 inline void gemm_packed_f32(const PackedGemmArgs& a) {
   using C = ComputeF32;
@@ -229,16 +240,21 @@ inline void gemm_packed_f32(const PackedGemmArgs& a) {
     default: return run_decoded<C, Direct<C>>(a);
   }
 }
+// Without the instruction: in float, on x and weights that were rounded to bfloat16.
+template <class S>
 inline void gemm_packed_bf16(const PackedGemmArgs& a) {
-  using C = ComputeBf16;
-  a.w.element == Element::bf16 ? run_packed<C, Direct<C>>(a) : run_decoded<C, Direct<C>>(a);
+  if constexpr (S::native_bf16) {
+    using C = ComputeBf16;
+    a.w.element == Element::bf16 ? run_packed<C, Direct<C>>(a) : run_decoded<C, Direct<C>>(a);
+  } else if (a.w.element == Element::bf16) {
+    gemm_packed_f32(a);
+  } else {
+    run_decoded<ComputeF32, Direct<ComputeF32>>(a, true);
+  }
 }
 inline void gemm_packed_int8(const PackedGemmArgs& a) {
   using C = ComputeInt8;
   run_packed<C, std::conditional_t<C::words, Widened, Direct<C>>>(a);
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -3,10 +3,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // out = (x - mean) / sqrt(variance + epsilon) * gain + shift; out may be x.  The variance is that about the mean, in a second pass:
 // no cancellation.  Sums run in four registers, which hides the latency of an addition.
@@ -62,7 +59,4 @@ inline void layer_norm(const LayerNormArgs& a) {
   for (std::size_t r = 0; r < a.rows; ++r) normalize_row(a.x + r * a.n, a.n, a.gain, a.shift, a.epsilon, a.out + r * a.n);
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // 2^t for t < 128, within 2 ulp: 2^n times a polynomial on [-1/2, 1/2], minimax for the relative error (2e-9) with 2^0 = 1.  Below
 // -126 the result stays at 2^-126.  NaN stays NaN: of a number and a NaN, max gives the second operand (x86) or NaN (arm64).
@@ -50,7 +47,4 @@ inline void gelu_array(const float* x, float* out, std::size_t n) {
   if (i < n) S::store_n(out + i, gelu(S::load_n(x + i, n - i)), n - i);
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

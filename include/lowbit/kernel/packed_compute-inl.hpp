@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // steps: dot instructions per group.  x_bytes: activations of a group.
 struct ComputeF32 {
@@ -31,7 +28,10 @@ struct ComputeBf16 {
   static constexpr std::size_t steps = 4, x_bytes = 16;
   static LOWBIT_INLINE operand load(const std::uint8_t* p) { return S::iload(p); }
   static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return S::iset1(*reinterpret_cast<const std::int32_t*>(p)); }
-  static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::dot_bf16(a, w, x); }
+  template <class V = S>  // only the level that has the instruction compiles it
+  static LOWBIT_INLINE acc dot(acc a, operand w, operand x) {
+    return V::dot_bf16(a, w, x);
+  }
   static LOWBIT_INLINE acc start(std::int32_t) { return S::zero(); }
   static LOWBIT_INLINE typename S::vf to_float(acc a) { return a; }
 };
@@ -52,7 +52,4 @@ struct ComputeInt8 {
   static LOWBIT_INLINE typename S::vf to_float(acc a) { return S::to_float(a); }
 };
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

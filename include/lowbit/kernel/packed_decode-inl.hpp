@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // What a byte of two 4-bit codes, low nibble first, stands for, where the level has no look-ups in registers: floats, or the codes
 // of int8 compute as two words.  Made once a call.
@@ -32,7 +29,7 @@ struct ByteTable {
 // `k` weights of a panel, from the packed layout to what Direct<C> reads.
 template <class C>
 LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codebook, [[maybe_unused]] const ByteTable<C>& table,
-                                  const std::uint8_t* w, std::size_t k, std::uint8_t* out) {
+                                  const std::uint8_t* w, std::size_t k, std::uint8_t* out, [[maybe_unused]] bool round_to_bf16) {
   using S = typename C::S;
   using V = typename S::vf;
   using I = typename S::vi;
@@ -135,6 +132,8 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
             break;
         }
         if constexpr (C::compute == Compute::f32) {
+          if (round_to_bf16)
+            for (std::size_t i = 0; i < group_k; ++i) value[i] = S::as_float(S::template shift_left<16>(bf16_bits(value[i])));
           for (std::size_t i = 0; i < group_k; ++i) put(i, S::as_int(value[i]));
         } else if (element == Element::int8) {  // integers up to 128 are bfloat16 as they are
           for (std::size_t i = 0; i < group_k / 2; ++i) put(i, pair(value[2 * i], value[2 * i + 1]));
@@ -146,7 +145,4 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
     }
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // What is taken out of the int8 codes of up to R rows and multiplied in float, where they take out the same columns: sum over the
 // outliers of x * code.  Codes are decoded once for all rows; rows that are not there repeat the last.  use(r, c, sum): the sum of
@@ -153,7 +150,7 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
     float* y = a.y ? a.y + (row + r) * a.y_stride + column : nullptr;
     std::uint16_t* bits = a.epilogue.bf16 ? a.epilogue.bf16 + (row + r) * a.epilogue.bf16_stride + column : nullptr;
     if (whole) {
-      LOWBIT_UNROLL for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
+      LOWBIT_NO_UNROLL for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
         const V f = value(c, S::load(residual + c));
         if (y) S::store(y + c, f);
         if (bits) store_bf16(bits + c, f);
@@ -182,7 +179,4 @@ inline void finish_rows(const PackedGemmArgs& a, const std::uint8_t* panel, std:
     finish_tile<Int8, Activation::none>(a, panel, index, row, rows, total);
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

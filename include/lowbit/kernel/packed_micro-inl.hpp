@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // Registers of columns of a tile with R rows: enough sums in flight hide the latency of the dot instruction, so one or two rows
 // take several panels at a time.  No more than needed, as memory is faster the fewer streams there are.  An output's own sum is the
@@ -40,7 +37,6 @@ constexpr std::size_t tile_rows() {
 struct MicroOutput {
   float* y = nullptr;  // null: the tile leaves totals
   std::size_t y_stride = 0, apart = 0;
-  bool scaled_only = false;  // neither bias nor residual
   const float* bias = nullptr;
   std::size_t bias_apart = 0;
   const float* residual = nullptr;
@@ -112,24 +108,21 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       }
     }
   }
-  const auto finish = [&](std::size_t r, std::size_t v, const typename S::vf& t, bool scaled_only) LOWBIT_INLINE_LAMBDA {
+  const auto finish = [&](std::size_t r, std::size_t v, const typename S::vf& t) LOWBIT_INLINE_LAMBDA {
     const MicroOutput& o = a.out;
     const std::size_t panel = v / panel_registers, c = v % panel_registers * S::lanes;
     const typename S::vf scale = S::set1(o.scale[r]);
     S::store(o.y + r * o.y_stride + panel * o.apart + c,
-             scaled_only ? S::mul(t, scale)
-                         : finished(t, scale, S::load(o.bias + panel * o.bias_apart + c),
-                                    S::load(o.residual + r * o.residual_stride + panel * o.residual_apart + c)));
+             finished(t, scale, S::load(o.bias + panel * o.bias_apart + c),
+                      S::load(o.residual + r * o.residual_stride + panel * o.residual_apart + c)));
   };
   // Has totals(use) call use(r, v, total) for every sum of the tile: to leave results, or the totals.
   const auto leave = [&](bool results, const auto& totals) LOWBIT_INLINE_LAMBDA {
     if (!results)
       totals([&](std::size_t r, std::size_t v, typename S::vf t)
                  LOWBIT_INLINE_LAMBDA { S::store(a.total + at(v) + r * panel_cols, t); });
-    else if (a.out.scaled_only)
-      totals([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, true); });
     else
-      totals([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t, false); });
+      totals([&](std::size_t r, std::size_t v, typename S::vf t) LOWBIT_INLINE_LAMBDA { finish(r, v, t); });
   };
   const std::uint8_t* scales = a.scale;
   const std::uint8_t* weights_of_block = a.w;
@@ -256,22 +249,14 @@ template <class C, class Source>
 inline void micro_rows(std::size_t rows, const MicroArgs& a) {
   constexpr std::size_t most = tile_rows<C, Source>();
   if (rows == 1) return micro_panel<C, Source, 1>(a);
-  if (most == 2 || rows == 2) return micro_panel<C, Source, 2>(a);
+  if (most == 2 || (!simd::minimal && rows == 2)) return micro_panel<C, Source, 2>(a);
   if constexpr (most > 2) {
-    if (most == 3 || rows == 3) return micro_panel<C, Source, 3>(a);
+    if (most == 3 || (!simd::minimal && rows == 3)) return micro_panel<C, Source, 3>(a);
   }
   if constexpr (most > 3) {
     if (most == 4 || rows == 4) return micro_panel<C, Source, 4>(a);
   }
-  if constexpr (most > 4) switch (rows) {
-      case 5: return micro_panel<C, Source, 5>(a);
-      case 6: return micro_panel<C, Source, 6>(a);
-      case 7: return micro_panel<C, Source, 7>(a);
-      default: return micro_panel<C, Source, 8>(a);
-    }
+  if constexpr (most > 4) return micro_panel<C, Source, 8>(a);
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // A source has: bytes, of a group of 8 k of one panel; column_bytes, from one column to the next; get(), the operand of a step for
 // the columns from `column` on; short_sums, whether int8 sums run over at most short_sum_k; decodes, whether get() needs registers
@@ -27,11 +24,6 @@ struct Direct : NoTable {
   static LOWBIT_INLINE typename C::operand get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return C::load(w + (step * panel_cols + column) * 4);
   }
-};
-
-// 4-bit codes that were decoded to bytes before.
-struct DecodedNibbles : Direct<ComputeInt8> {
-  static constexpr bool short_sums = true;
 };
 
 // 4-bit codes, looked up in registers.  The word is read again for every step: the shift takes it from memory, no register is held.
@@ -100,7 +92,7 @@ struct Nibbles<ComputeInt8> {
 // int8 codes, widened in registers: for a few rows, where decoding them into memory first would cost more.
 struct Widened : NoTable {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 8, column_bytes = 4, rows = 4;
+  static constexpr std::size_t bytes = panel_cols * 8, column_bytes = 4, rows = S::minimal ? 0 : 4;
   static constexpr bool short_sums = false, decodes = true;
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return byte_to_word(S::iload(w + (step % 2 * panel_cols + column) * 4), step);
@@ -120,7 +112,7 @@ struct Halves : NoTable {
 // bfloat16 in float compute: the halves of a dword, in place.
 struct WidenedBf16 : NoTable {
   using S = simd;
-  static constexpr std::size_t bytes = panel_cols * 16, column_bytes = 4, rows = S::lanes >= 8 ? any_rows : 8;
+  static constexpr std::size_t bytes = panel_cols * 16, column_bytes = 4, rows = S::minimal ? 0 : S::lanes >= 8 ? any_rows : 8;
   static constexpr bool short_sums = false, decodes = true;
   static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     const typename S::vi pair = S::iload(w + (step / 2 * panel_cols + column) * 4);
@@ -129,7 +121,4 @@ struct WidenedBf16 : NoTable {
   }
 };
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

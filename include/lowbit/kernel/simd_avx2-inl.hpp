@@ -4,10 +4,7 @@
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
 #include "lowbit/kernel/simd_strip256-inl.hpp"
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 struct simd {
   using vf = __m256;
@@ -23,6 +20,7 @@ struct simd {
   static constexpr std::size_t vector_registers = 16, rows = 4, sums = 12;
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr bool pins_sums = false;  // see LOWBIT_PIN
+  static constexpr bool minimal = false;
   static constexpr bool looks_up = true;
   static constexpr std::size_t lookup_rows = 2, lookup_pairs_rows = 2, lookup_bytes_rows = 2;
 
@@ -106,18 +104,8 @@ struct simd {
   static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
     return as_float(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
   }
-  static LOWBIT_INLINE vi load_nibbles(const std::uint8_t* p) {
-    std::int32_t word;
-    std::memcpy(&word, p, 4);
-    const __m128i b = _mm_cvtsi32_si128(word);
-    return _mm256_cvtepu8_epi32(_mm_unpacklo_epi8(_mm_srli_epi16(_mm_and_si128(b, _mm_set1_epi8(-16)), 4), b));
-  }
   static LOWBIT_INLINE vf load_i8(const std::int8_t* p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
-  }
-  static LOWBIT_INLINE void store_i8(std::int8_t* p, vi a) {
-    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(words, words));
   }
   static LOWBIT_INLINE void store_codes(std::int8_t* p, const vi* q, bool permute) {
     vi b = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
@@ -168,11 +156,6 @@ struct simd {
   static LOWBIT_INLINE vi dot_s8(vi acc, const std::int8_t* a, const std::int8_t* b) {
     return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a))),
                                                    _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(b)))));
-  }
-  static LOWBIT_INLINE vf dot_bf16(vf acc, vi w, vi x) {
-    const vi high = _mm256_set1_epi32(static_cast<int>(0xFFFF0000u));
-    acc = _mm256_fmadd_ps(as_float(_mm256_slli_epi32(w, 16)), as_float(_mm256_slli_epi32(x, 16)), acc);
-    return _mm256_fmadd_ps(as_float(_mm256_and_si256(w, high)), as_float(_mm256_and_si256(x, high)), acc);
   }
 
   // ---- what the rest of a transformer needs ----
@@ -228,7 +211,4 @@ struct simd {
   }
 };
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

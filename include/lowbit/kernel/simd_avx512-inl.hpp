@@ -4,10 +4,7 @@
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
 #include "lowbit/kernel/simd_strip256-inl.hpp"
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 struct simd {
   using vf = __m512;
@@ -21,7 +18,8 @@ struct simd {
   static constexpr std::size_t vector_registers = 32, rows = 8, sums = 12;
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr bool pins_sums = false;  // see LOWBIT_PIN
-  static constexpr bool looks_up = true;    // see simd_base
+  static constexpr bool minimal = false;
+  static constexpr bool looks_up = true;  // see simd_base
   // Up to this many rows 4-bit codes are looked up in registers, as floats, pairs of bfloat16 or bytes; above, decoded into memory.
   static constexpr std::size_t lookup_rows = any_rows, lookup_pairs_rows = lookup_rows;
   static constexpr std::size_t lookup_bytes_rows = 8;  // as words, which take most of the look-up
@@ -99,17 +97,8 @@ struct simd {
   static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
     return as_float(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
   }
-  // lanes codes of 4 bits, high nibble first, into the low bits of dwords.
-  static LOWBIT_INLINE vi load_nibbles(const std::uint8_t* p) {
-    const __m128i b = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-    return _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(_mm_srli_epi16(_mm_and_si128(b, _mm_set1_epi8(-16)), 4), b));
-  }
   static LOWBIT_INLINE vf load_i8(const std::int8_t* p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-  }
-  // Values must be in [-127, 127].
-  static LOWBIT_INLINE void store_i8(std::int8_t* p, vi a) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a));
   }
   // 4 * lanes codes from 4 registers, in order or in the order int8_k inside eights.
   static LOWBIT_INLINE void store_codes(std::int8_t* p, const vi* q, bool permute) {
@@ -158,12 +147,6 @@ struct simd {
   static LOWBIT_INLINE vi dot_s8(vi acc, const std::int8_t* a, const std::int8_t* b) {
     return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a))),
                                                    _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(b)))));
-  }
-  // acc + low * low + high * high of the two bfloat16 of every dword.
-  static LOWBIT_INLINE vf dot_bf16(vf acc, vi w, vi x) {
-    const vi high = _mm512_set1_epi32(static_cast<int>(0xFFFF0000u));
-    acc = _mm512_fmadd_ps(as_float(_mm512_slli_epi32(w, 16)), as_float(_mm512_slli_epi32(x, 16)), acc);
-    return _mm512_fmadd_ps(as_float(_mm512_and_si512(w, high)), as_float(_mm512_and_si512(x, high)), acc);
   }
 
   // ---- what the rest of a transformer needs ----
@@ -237,7 +220,4 @@ struct simd {
   }
 };
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

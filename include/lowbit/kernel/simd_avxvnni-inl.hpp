@@ -3,10 +3,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 struct simd : avx2::simd {
   static constexpr bool dots_bytes = true;
@@ -23,7 +20,4 @@ struct simd : avx2::simd {
   static LOWBIT_INLINE vi dot_codes(vi acc, vi w, vi x) { return dot_u8s8(acc, w, x); }
 };
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

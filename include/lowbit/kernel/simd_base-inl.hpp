@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 using base_arch = xsimd::sse2;  // by name: default_arch follows flags that make no level of ours (-mavx alone, say)
@@ -30,6 +27,11 @@ struct simd {
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr bool pins_sums = true;  // see LOWBIT_PIN
   static constexpr std::size_t lookup_rows = 0, lookup_pairs_rows = 0, lookup_bytes_rows = 0;
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+  static constexpr bool minimal = true;  // few processors end here: the fewest kernels, not the fastest
+#else
+  static constexpr bool minimal = false;
+#endif
   static constexpr bool looks_up = false;  // whether there are look-ups in registers at all
 
   static LOWBIT_INLINE void prefetch([[maybe_unused]] const void* p) {
@@ -187,11 +189,6 @@ struct simd {
     return load(t);
 #endif
   }
-  static LOWBIT_INLINE vi load_nibbles(const std::uint8_t* p) {
-    std::int32_t t[lanes];
-    for (std::size_t i = 0; i < lanes; ++i) t[i] = i % 2 == 0 ? p[i / 2] >> 4 : p[i / 2] & 15;
-    return iload(t);
-  }
   static LOWBIT_INLINE vf load_i8(const std::int8_t* p) {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
     std::int32_t four;
@@ -203,11 +200,6 @@ struct simd {
     for (std::size_t i = 0; i < lanes; ++i) t[i] = static_cast<float>(p[i]);
     return load(t);
 #endif
-  }
-  static LOWBIT_INLINE void store_i8(std::int8_t* p, const vi& a) {
-    std::int32_t t[lanes];
-    istore(t, a);
-    for (std::size_t i = 0; i < lanes; ++i) p[i] = static_cast<std::int8_t>(t[i]);
   }
   static LOWBIT_INLINE void store_codes(std::int8_t* p, const vi* q, bool permute) {
     std::int32_t t[4 * lanes];
@@ -303,10 +295,6 @@ struct simd {
     return acc + (va >> 24) * (vb >> 24);
   }
 #endif
-  static LOWBIT_INLINE vf dot_bf16(const vf& acc, const vi& w, const vi& x) {
-    const vi high(static_cast<std::int32_t>(0xFFFF0000u));
-    return xsimd::fma(as_float(w & high), as_float(x & high), xsimd::fma(as_float(w << 16), as_float(x << 16), acc));
-  }
 
   // ---- what the rest of a transformer needs ----
   static LOWBIT_INLINE vf times_pow2(const vf& p, const vf& n) { return as_float(as_int(p) + shift_left<23>(to_int(n))); }
@@ -387,7 +375,4 @@ struct simd {
   }
 };
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

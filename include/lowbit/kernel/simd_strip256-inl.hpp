@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // to (4, 8) = from (8, 4) * factor, transposed; strides in floats.
 LOWBIT_INLINE void transpose_8x4(const float* from, std::size_t stride, float* to, std::size_t to_stride, float factor) {
@@ -29,7 +26,4 @@ LOWBIT_INLINE void transpose_8x4(const float* from, std::size_t stride, float* t
   leave(3, _mm256_unpackhi_pd(high0, high1));
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

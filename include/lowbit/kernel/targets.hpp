@@ -2,7 +2,7 @@
 // The only file that opens target regions: every level's vocabulary and kernels are included here, each in its own namespace.
 // Levels that stand below the one that the compiler's flags guarantee (kernel/level.hpp) are left out; that one needs no region.
 //
-// LOWBIT_KERNELS_EXTERN (a program's own choice, to compile the kernels once instead of in every file) declares kernels_of() only;
+// LOWBIT_KERNELS_EXTERN (a program's own choice, to compile the kernels once instead of in every file) declares the tables only;
 // exactly one file of the program then includes this one with LOWBIT_KERNELS_DEFINE.
 #pragma once
 #include <bit>
@@ -20,13 +20,11 @@
 
 #if defined(LOWBIT_KERNELS_EXTERN) && !defined(LOWBIT_KERNELS_DEFINE)
 
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::detail::inline LOWBIT_ABI {
 const Kernels* kernels_of(Level level);
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+template <class Table>
+const Table* float_kernels_of(Level level);
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
 #else
 
@@ -84,164 +82,138 @@ const Kernels* kernels_of(Level level);
 #define LOWBIT_ISA_AVX512VNNI LOWBIT_ISA_AVX512 ",avx512vnni"
 #define LOWBIT_ISA_AVX512BF16 LOWBIT_ISA_AVX512VNNI ",avx512bf16,avx512vbmi"
 
-// ---- base ----
+// ---- the levels ----
 #if LOWBIT_BASELINE == 0
-LOWBIT_QUIET_BEGIN
 #define LOWBIT_ISA base
-#include "lowbit/kernel/simd_base-inl.hpp"
-#include "lowbit/kernel/kernels-inl.hpp"
-#undef LOWBIT_ISA
-LOWBIT_QUIET_END
+#define LOWBIT_ISA_RANK 0
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd_base-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/region-inl.hpp"
 #endif
 
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
-// ---- avx2 ---- (above a level that extends it, only the vocabulary is needed)
 #if LOWBIT_BASELINE <= 2
-#if LOWBIT_BASELINE < 1
-LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX2)
-#else
-LOWBIT_QUIET_BEGIN
-#endif
 #define LOWBIT_ISA avx2
-#include "lowbit/kernel/simd_avx2-inl.hpp"
-#if LOWBIT_BASELINE <= 1
-#include "lowbit/kernel/kernels-inl.hpp"
-#endif
-#undef LOWBIT_ISA
-#if LOWBIT_BASELINE < 1
-LOWBIT_TARGET_END
-#else
-LOWBIT_QUIET_END
-#endif
-#endif
+#define LOWBIT_ISA_RANK 1
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX2
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd_avx2-inl.hpp"
+#define LOWBIT_ISA_EMITTED LOWBIT_BASELINE <= 1
+#include "lowbit/kernel/region-inl.hpp"
 
-// ---- avxvnni ----
-#if LOWBIT_BASELINE <= 2
-#if LOWBIT_BASELINE < 2
-LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVXVNNI)
-#else
-LOWBIT_QUIET_BEGIN
-#endif
 #define LOWBIT_ISA avxvnni
-#include "lowbit/kernel/simd_avxvnni-inl.hpp"
-#include "lowbit/kernel/kernels-inl.hpp"
-#undef LOWBIT_ISA
-#if LOWBIT_BASELINE < 2
-LOWBIT_TARGET_END
-#else
-LOWBIT_QUIET_END
-#endif
+#define LOWBIT_ISA_RANK 2
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVXVNNI
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd_avxvnni-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/region-inl.hpp"
 #endif
 
-// ---- avx512 ----
-#if LOWBIT_BASELINE < 3
-LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512)
-#else
-LOWBIT_QUIET_BEGIN
-#endif
 #define LOWBIT_ISA avx512
-#include "lowbit/kernel/simd_avx512-inl.hpp"
-#if LOWBIT_BASELINE <= 3
-#include "lowbit/kernel/kernels-inl.hpp"
-#endif
-#undef LOWBIT_ISA
-#if LOWBIT_BASELINE < 3
-LOWBIT_TARGET_END
-#else
-LOWBIT_QUIET_END
-#endif
+#define LOWBIT_ISA_RANK 3
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX512
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd_avx512-inl.hpp"
+#define LOWBIT_ISA_EMITTED LOWBIT_BASELINE <= 3
+#include "lowbit/kernel/region-inl.hpp"
 
-// ---- avx512vnni ----
-#if LOWBIT_BASELINE < 4
-LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512VNNI)
-#else
-LOWBIT_QUIET_BEGIN
-#endif
 #define LOWBIT_ISA avx512vnni
-#include "lowbit/kernel/simd_avx512vnni-inl.hpp"
-#if LOWBIT_BASELINE <= 4
-#include "lowbit/kernel/kernels-inl.hpp"
-#endif
-#undef LOWBIT_ISA
-#if LOWBIT_BASELINE < 4
-LOWBIT_TARGET_END
-#else
-LOWBIT_QUIET_END
-#endif
+#define LOWBIT_ISA_RANK 4
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX512VNNI
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd_avx512vnni-inl.hpp"
+#define LOWBIT_ISA_EMITTED LOWBIT_BASELINE <= 4
+#include "lowbit/kernel/region-inl.hpp"
 
-// ---- avx512bf16 ----
-#if LOWBIT_BASELINE < 5
-LOWBIT_TARGET_BEGIN(LOWBIT_ISA_AVX512BF16)
-#else
-LOWBIT_QUIET_BEGIN
-#endif
 #define LOWBIT_ISA avx512bf16
-#include "lowbit/kernel/simd_avx512bf16-inl.hpp"
-#include "lowbit/kernel/kernels-inl.hpp"
-#undef LOWBIT_ISA
-#if LOWBIT_BASELINE < 5
-LOWBIT_TARGET_END
-#else
-LOWBIT_QUIET_END
+#define LOWBIT_ISA_RANK 5
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX512BF16
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd_avx512bf16-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/region-inl.hpp"
 #endif
-#endif  // x86
 
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE) && LOWBIT_BASELINE <= 4
-constexpr Kernels avx512vnni_kernels() {
-#if LOWBIT_BASELINE <= 3
-  Kernels t = avx512::all_kernels<Level::avx512>();
-  t.level = Level::avx512vnni;
-  avx512vnni::add_int8_kernels<Level::avx512vnni>(t);
+// ---- the tables ----
+// A level that adds instructions takes the other kernels of the one that it extends, where that is emitted.
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if LOWBIT_BASELINE <= 2
+constexpr Kernels avxvnni_kernels() {
+#if LOWBIT_BASELINE <= 1
+  Kernels t = avx2::all_kernels(Level::avxvnni);
+  avxvnni::add_int8_kernels(t);
   return t;
 #else
-  return avx512vnni::all_kernels<Level::avx512vnni>();
+  return avxvnni::all_kernels(Level::avxvnni);
+#endif
+}
+#endif
+#if LOWBIT_BASELINE <= 3
+constexpr Kernels avx512_kernels() {
+#if LOWBIT_BASELINE <= 1
+  return avx512::kernels_with_int8_of(avx2::all_kernels(Level::avx2), Level::avx512);
+#else
+  return avx512::all_kernels(Level::avx512);
+#endif
+}
+#endif
+#if LOWBIT_BASELINE <= 4
+constexpr Kernels avx512vnni_kernels() {
+#if LOWBIT_BASELINE <= 3
+  Kernels t = avx512_kernels();
+  t.level = Level::avx512vnni;
+  avx512vnni::add_int8_kernels(t);
+  return t;
+#else
+  return avx512vnni::all_kernels(Level::avx512vnni);
+#endif
+}
+#endif
+constexpr Kernels avx512bf16_kernels() {
+#if LOWBIT_BASELINE <= 4
+  Kernels t = avx512vnni_kernels();
+  t.level = Level::avx512bf16;
+  avx512bf16::add_bf16_kernels(t);
+  avx512bf16::add_four_bit_kernels<Compute::int8>(t);
+  return t;
+#else
+  return avx512bf16::all_kernels(Level::avx512bf16);
 #endif
 }
 #endif
 
-// The entry points of a level, or null where this build leaves it out (it says nothing about the processor).  Thread safe.
 #if defined(LOWBIT_KERNELS_DEFINE)
+#define LOWBIT_TABLE_FUNCTION
 const Kernels* kernels_of(Level level);
-const Kernels* kernels_of(Level level) {
+template <class Table>
+const Table* float_kernels_of(Level level);
 #else
-inline const Kernels* kernels_of(Level level) {
+#define LOWBIT_TABLE_FUNCTION inline
 #endif
+
+// The entry points of a level, or null where this build leaves it out (it says nothing about the processor).  Thread safe.
+LOWBIT_TABLE_FUNCTION const Kernels* kernels_of(Level level) {
   switch (level) {
 #if LOWBIT_BASELINE == 0
     case Level::base: {
-      static constexpr Kernels k = base::all_kernels<Level::base>();
+      static constexpr Kernels k = base::all_kernels(Level::base);
       return &k;
     }
 #endif
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 #if LOWBIT_BASELINE <= 1
     case Level::avx2: {
-      static constexpr Kernels k = avx2::all_kernels<Level::avx2>();
+      static constexpr Kernels k = avx2::all_kernels(Level::avx2);
       return &k;
     }
 #endif
 #if LOWBIT_BASELINE <= 2
     case Level::avxvnni: {
-      static constexpr Kernels k = [] {
-#if LOWBIT_BASELINE <= 1
-        Kernels t = avx2::all_kernels<Level::avx2>();
-        t.level = Level::avxvnni;
-        avxvnni::add_int8_kernels<Level::avxvnni>(t);
-        return t;
-#else
-        return avxvnni::all_kernels<Level::avxvnni>();
-#endif
-      }();
+      static constexpr Kernels k = avxvnni_kernels();
       return &k;
     }
 #endif
 #if LOWBIT_BASELINE <= 3
     case Level::avx512: {
-      static constexpr Kernels k = avx512::all_kernels<Level::avx512>();
+      static constexpr Kernels k = avx512_kernels();
       return &k;
     }
 #endif
@@ -252,17 +224,7 @@ inline const Kernels* kernels_of(Level level) {
     }
 #endif
     case Level::avx512bf16: {
-      static constexpr Kernels k = [] {
-#if LOWBIT_BASELINE <= 4
-        Kernels t = avx512vnni_kernels();
-        t.level = Level::avx512bf16;
-        avx512bf16::add_bf16_kernels<Level::avx512bf16>(t);
-        avx512bf16::add_four_bit_kernels<Compute::int8>(t);
-        return t;
-#else
-        return avx512bf16::all_kernels<Level::avx512bf16>();
-#endif
-      }();
+      static constexpr Kernels k = avx512bf16_kernels();
       return &k;
     }
 #endif
@@ -270,8 +232,41 @@ inline const Kernels* kernels_of(Level level) {
   }
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+// The float kernels of a level that kernels_of() has; they use no instruction beyond AVX2's and AVX-512's first ones.
+template <class Table>
+const Table* float_kernels_of([[maybe_unused]] Level level) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if LOWBIT_BASELINE <= 3
+  namespace wide = avx512;
+#elif LOWBIT_BASELINE == 4
+  namespace wide = avx512vnni;
+#else
+  namespace wide = avx512bf16;
+#endif
+  static constexpr Table of_512_bits = wide::float_kernels<Table>();
+  if (level >= Level::avx512) return &of_512_bits;
+#if LOWBIT_BASELINE <= 2
+#if LOWBIT_BASELINE <= 1
+  namespace half = avx2;
+#else
+  namespace half = avxvnni;
+#endif
+  static constexpr Table of_256_bits = half::float_kernels<Table>();
+  if (level >= Level::avx2) return &of_256_bits;
+#endif
+#endif
+#if LOWBIT_BASELINE == 0
+  static constexpr Table of_base = base::float_kernels<Table>();
+  return &of_base;
+#else
+  return nullptr;
+#endif
+}
+#if defined(LOWBIT_KERNELS_DEFINE)
+template const TransformerKernels* float_kernels_of(Level level);
+template const TrainingKernels* float_kernels_of(Level level);
+#endif
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
 #endif

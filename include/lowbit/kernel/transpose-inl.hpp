@@ -4,10 +4,7 @@
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/targets.hpp only"
 #endif
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
-namespace LOWBIT_ISA {
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // to (cols, rows) = from (rows, cols) * factor, transposed; strides in floats.  Strips side by side fill whole lines of `to`; of
 // many rows a few are taken at a time, so that lines of `from` are still in L1 when their next columns are read.
@@ -29,7 +26,4 @@ inline void transpose(const float* from, std::size_t rows, std::size_t cols, std
   if (full_rows != rows) one_by_one(full_rows, rows, 0);
 }
 
-}  // namespace LOWBIT_ISA
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -66,7 +66,7 @@ struct AdamW {
         part.m = p->first_moment.data() + begin;
         part.v = p->second_moment.data() + begin;
         part.n = end - begin;
-        lowbit::detail::kernels().adamw(part);
+        lowbit::detail::training_kernels().adamw(part);
       });
     }
     return norm;

@@ -37,6 +37,7 @@ struct FakeQuantizeScratch {
 inline void fake_quantize_rows(const float* x, std::size_t rows, std::size_t n, float* out, Executor& executor) {
   lowbit::detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
     const lowbit::detail::Kernels& kernel = lowbit::detail::kernels();
+    const lowbit::detail::TrainingKernels& training = lowbit::detail::training_kernels();
     const lowbit::detail::PerThread<FakeQuantizeScratch> scratch;
     scratch->codes.grow(n);
     std::int8_t* const codes = scratch->codes.data();
@@ -49,7 +50,7 @@ inline void fake_quantize_rows(const float* x, std::size_t rows, std::size_t n, 
       q.codes = codes;
       q.scale = &scale;
       kernel.quantize_rows(q);
-      kernel.decode_codes(codes, scale, out + r * n, n);
+      training.decode_codes(codes, scale, out + r * n, n);
     }
   });
 }

@@ -20,7 +20,7 @@ inline void add_row_sums(const float* x, std::size_t rows, std::size_t n, float*
   constexpr std::size_t part = 192;
   executor.run(ceil_div(n, part), [&](std::size_t i) {
     const std::size_t first = i * part;
-    lowbit::detail::kernels().add_rows(x + first, rows, std::min(part, n - first), n, sums + first);
+    lowbit::detail::training_kernels().add_rows(x + first, rows, std::min(part, n - first), n, sums + first);
   });
 }
 

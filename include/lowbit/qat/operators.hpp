@@ -45,7 +45,7 @@ struct LayerNorm {
       a.shift = shift.value.data();
       a.rows = end - begin;
       a.epsilon = epsilon;
-      lowbit::detail::kernels().layer_norm(a);
+      lowbit::detail::transformer_kernels().layer_norm(a);
     });
   }
   // dx (T, C) += (or =) the gradient that dy (T, C) sends to x; adds to those of gain and shift.
@@ -66,9 +66,9 @@ struct LayerNorm {
       a.rows = end - begin;
       a.epsilon = epsilon;
       a.add = add;
-      lowbit::detail::kernels().layer_norm_backward(a);
+      lowbit::detail::training_kernels().layer_norm_backward(a);
     });
-    const lowbit::detail::Kernels& kernel = lowbit::detail::kernels();
+    const lowbit::detail::TrainingKernels& kernel = lowbit::detail::training_kernels();
     if (!gain.frozen) kernel.add_rows(sums_.data(), parts, n, 2 * n, gain.gradient.data());
     if (!shift.frozen) kernel.add_rows(sums_.data() + n, parts, n, 2 * n, shift.gradient.data());
   }
@@ -79,13 +79,14 @@ struct LayerNorm {
 
 // y [n] = gelu_new(x).
 inline void gelu(const float* x, std::size_t n, float* y, Executor& executor) {
-  detail::for_runs(n, detail::float_grain, executor,
-                   [&](std::size_t begin, std::size_t end) { lowbit::detail::kernels().gelu(x + begin, y + begin, end - begin); });
+  detail::for_runs(n, detail::float_grain, executor, [&](std::size_t begin, std::size_t end) {
+    lowbit::detail::training_kernels().gelu(x + begin, y + begin, end - begin);
+  });
 }
 // dx [n] = dy * gelu_new'(x); dx may be dy.
 inline void gelu_backward(const float* x, const float* dy, std::size_t n, float* dx, Executor& executor) {
   detail::for_runs(n, detail::float_grain, executor, [&](std::size_t begin, std::size_t end) {
-    lowbit::detail::kernels().gelu_backward(x + begin, dy + begin, dx + begin, end - begin);
+    lowbit::detail::training_kernels().gelu_backward(x + begin, dy + begin, dx + begin, end - begin);
   });
 }
 
@@ -103,7 +104,7 @@ inline void attention_backward(const float* qkv, const float* dout, std::span<co
     a.dout = dout + p.out;
     scratch->floats.grow(lowbit::detail::attention_backward_scratch_floats(p.positions, p.depth));
     a.scratch = scratch->floats.data();
-    lowbit::detail::kernels().attention_backward(a);
+    lowbit::detail::training_kernels().attention_backward(a);
   });
 }
 

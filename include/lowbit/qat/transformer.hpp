@@ -340,8 +340,8 @@ class Transformer {
       const auto label = static_cast<std::size_t>(batch.labels[r]);
       if (static_cast<std::size_t>(std::max_element(logits, logits + classes) - logits) == label) ++loss.right;
       const float factor = options.scale / static_cast<float>(rows);
-      loss.classes +=
-          static_cast<double>(lowbit::detail::kernels().cross_entropy(logits, classes, label, options.label_smoothing, factor));
+      loss.classes += static_cast<double>(
+          lowbit::detail::training_kernels().cross_entropy(logits, classes, label, options.label_smoothing, factor));
     }
     loss.classes /= static_cast<double>(rows);
     score_columns_.lay_columns(score.value.data(), classes, c, c, executor);
@@ -369,8 +369,8 @@ class Transformer {
       product(MatrixView<const float>(x, n, c), language_rows_, MatrixView<float>(logits, n, v, stride), executor);
       executor.run(n, [&](std::size_t i) {
         std::fill_n(logits + i * stride + v, stride - v, 0.0f);
-        losses_[begin + i] = lowbit::detail::kernels().cross_entropy(logits + i * stride, v,
-                                                                     static_cast<std::size_t>(targets_[begin + i]), 0.0f, factor);
+        losses_[begin + i] = lowbit::detail::training_kernels().cross_entropy(
+            logits + i * stride, v, static_cast<std::size_t>(targets_[begin + i]), 0.0f, factor);
       });
       const MatrixView<const float> dlogits(logits, n, v, stride);
       product(dlogits, language_columns_, MatrixView<float>(dnormed_.data() + (first + begin) * c, n, c), executor, {}, false,
