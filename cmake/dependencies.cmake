@@ -31,6 +31,16 @@ set(lowbit_needs_eigen eigen)
 set(lowbit_needs_io json)
 set(lowbit_needs_gpt2 json utf8proc)
 
+# lowbit_set_up_kernels(TARGET LOWBIT): makes a library of kernels.cpp what lowbit::kernels promises; LOWBIT is the headers' target.
+function(lowbit_set_up_kernels target lowbit)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON)
+  target_link_libraries(${target} PUBLIC ${lowbit})
+  target_compile_definitions(${target} INTERFACE LOWBIT_KERNELS_EXTERN)
+  if(NOT MSVC)  # a debug build of its user is no reason to wait for every product
+    target_compile_options(${target} PRIVATE $<$<CONFIG:Debug>:-O2>)
+  endif()
+endfunction()
+
 # xsimd's own target is not used: as Debian packages it, it links a library called xtl that need not exist.
 function(_lowbit_find_xsimd)
   if(NOT TARGET xsimd)

@@ -22,10 +22,7 @@ else()
   endif()
 endif()
 
-# The kernels, compiled once: a file that is built with LOWBIT_KERNELS_EXTERN takes them from here instead of compiling its own.
-add_library(lowbit_kernels OBJECT "${PROJECT_SOURCE_DIR}/cmake/kernels.cpp")
-target_link_libraries(lowbit_kernels PUBLIC lowbit::lowbit PRIVATE lowbit_flags)
-target_compile_definitions(lowbit_kernels INTERFACE LOWBIT_KERNELS_EXTERN)
+target_link_libraries(lowbit_kernels PRIVATE lowbit_flags)
 
 # lowbit_require(NAME...): dependencies without which the project's own programs cannot be built.
 function(lowbit_require)

@@ -21,9 +21,15 @@
 #if defined(LOWBIT_KERNELS_EXTERN) && !defined(LOWBIT_KERNELS_DEFINE)
 
 namespace lowbit::detail::inline LOWBIT_ABI {
-const Kernels* kernels_of(Level level);
+// Named for whom the linker tells that it is missing: the namespace says which flags.
+const Kernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
 template <class Table>
-const Table* float_kernels_of(Level level);
+const Table* link_lowbit_kernels_compiled_with_these_flags(Level level);
+inline const Kernels* kernels_of(Level level) { return link_lowbit_kernels_compiled_with_these_flags(level); }
+template <class Table>
+const Table* float_kernels_of(Level level) {
+  return link_lowbit_kernels_compiled_with_these_flags<Table>(level);
+}
 }  // namespace lowbit::detail::inline LOWBIT_ABI
 
 #else
@@ -180,17 +186,8 @@ constexpr Kernels avx512bf16_kernels() {
 }
 #endif
 
-#if defined(LOWBIT_KERNELS_DEFINE)
-#define LOWBIT_TABLE_FUNCTION
-const Kernels* kernels_of(Level level);
-template <class Table>
-const Table* float_kernels_of(Level level);
-#else
-#define LOWBIT_TABLE_FUNCTION inline
-#endif
-
 // The entry points of a level, or null where this build leaves it out (it says nothing about the processor).  Thread safe.
-LOWBIT_TABLE_FUNCTION const Kernels* kernels_of(Level level) {
+inline const Kernels* kernels_of(Level level) {
   switch (level) {
 #if LOWBIT_BASELINE == 0
     case Level::base: {
@@ -262,9 +259,16 @@ const Table* float_kernels_of([[maybe_unused]] Level level) {
   return nullptr;
 #endif
 }
+
 #if defined(LOWBIT_KERNELS_DEFINE)
-template const TransformerKernels* float_kernels_of(Level level);
-template const TrainingKernels* float_kernels_of(Level level);
+const Kernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
+const Kernels* link_lowbit_kernels_compiled_with_these_flags(Level level) { return kernels_of(level); }
+template <class Table>
+const Table* link_lowbit_kernels_compiled_with_these_flags(Level level) {
+  return float_kernels_of<Table>(level);
+}
+template const TransformerKernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
+template const TrainingKernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
 #endif
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI
