@@ -285,8 +285,8 @@ inline MatmulPlan run(const Product& p) {
   InputBuffer* next = o.next ? &o.next->buffer() : nullptr;
   // bfloat16 comes straight from the epilogue; int8 needs a row's largest value, so rows are quantized when they are complete.
   const bool staggered = plan.packed && p.packed->stagger, one_copy = next && next->form.stagger.copies() == 1;
-  const bool bf16_next = plan.packed && !staggered && one_copy && next->form.packed && next->form.compute == Compute::bf16 &&
-                         !next->form.bf16_floats;
+  const bool bf16_next =
+      plan.packed && !staggered && one_copy && next->form.packed && next->form.compute == Compute::bf16 && !next->form.bf16_floats;
   if (bf16_next) {
     start_rows<std::uint16_t>(*next, m);
     epilogue.bf16 = reinterpret_cast<std::uint16_t*>(next->data.data());
