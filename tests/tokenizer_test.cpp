@@ -20,6 +20,7 @@
 
 #include "lowbit/io/csv.hpp"
 #include "support/catch.hpp"
+#include "support/sizes.hpp"
 #include "support/golden.hpp"
 #include "support/paths.hpp"
 
@@ -428,7 +429,7 @@ TEST_CASE("Tokenizer: whether it fits a model", "[tokenizer]") {
     }
   };
   // As many as the model has, padded to 128, to 1024, and to a sixteenth.
-  for (const std::size_t vocab : {8192, 8192 + 64, 8192 + 128, 8192 + 512, 8738}) CHECK(wrong(vocab) == "");
+  for (const std::size_t vocab : lowbit_test::Sizes{8192, 8192 + 64, 8192 + 128, 8192 + 512, 8738}) CHECK(wrong(vocab) == "");
   const std::string start = "folder: the tokenizer does not fit the model: ";
   CHECK(wrong(8191) == start + "expected token ids below 8191, the model's vocabulary, found 8191");
   CHECK(wrong(8740) == start + "expected at least 8194 tokens for the model's vocabulary of 8740, found 8192");
