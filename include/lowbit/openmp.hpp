@@ -59,10 +59,9 @@ class OpenMpExecutor final : public Executor {
 
  private:
   bool in_place() const {
-    return omp_in_parallel() != 0 || detail::inside_task() || birth_ != detail::forks.load(std::memory_order_relaxed);
+    return omp_in_parallel() != 0 || detail::inside_task() || detail::forks.load(std::memory_order_relaxed) != 0;
   }
   std::size_t threads_;
-  unsigned birth_ = detail::forks.load(std::memory_order_relaxed);
 };
 
 }  // namespace LOWBIT_ABI

@@ -49,7 +49,8 @@ class ThreadPool final : public Executor {
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool() override {
     detail::Crew* const crew = crew_.load(std::memory_order_acquire);
-    crew != nullptr && crew->is_here() ? delete crew : forget(crew);
+    // exit() inside a task: its round would wait for this thread.
+    crew != nullptr && crew->is_here() && !detail::inside_task() ? delete crew : forget(crew);
   }
   std::size_t concurrency() const override { return crew().size(); }
 

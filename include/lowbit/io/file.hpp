@@ -239,7 +239,9 @@ inline namespace LOWBIT_ABI {
 // Where the folder really is: links are followed, and "out/" is "out".
 inline std::filesystem::path resolved_folder(const std::filesystem::path& path) {
   std::error_code failure;
-  std::filesystem::path result = std::filesystem::weakly_canonical(path, failure);
+  // Absolute first: of a relative path whose first part does not exist, libstdc++ leaves a relative one, without a parent.
+  std::filesystem::path result = std::filesystem::absolute(path, failure);
+  if (!failure) result = std::filesystem::weakly_canonical(result, failure);
   if (failure) raise_io(path, "find", failure.default_error_condition().value());
   if (!result.has_filename()) result = result.parent_path();
   return result;

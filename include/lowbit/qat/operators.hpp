@@ -68,6 +68,7 @@ struct LayerNorm {
       a.add = add;
       lowbit::detail::training_kernels().layer_norm_backward(a);
     });
+    const lowbit::detail::DefaultFloatEnvironment environment;
     const lowbit::detail::TrainingKernels& kernel = lowbit::detail::training_kernels();
     if (!gain.frozen) kernel.add_rows(sums_.data(), parts, n, 2 * n, gain.gradient.data());
     if (!shift.frozen) kernel.add_rows(sums_.data() + n, parts, n, 2 * n, shift.gradient.data());
@@ -150,6 +151,7 @@ struct Dropout {
 
   // y [n] = dropped x (+ residual where there is one); y may be x or residual.
   void apply(const float* x, const float* residual, std::size_t n, float* y, Executor& executor) const {
+    const lowbit::detail::DefaultFloatEnvironment environment;
     const auto limit = static_cast<std::uint32_t>(static_cast<double>(probability) * 4294967296.0);
     const float factor = 1.0f / (1.0f - probability);
     detail::for_runs(n, detail::float_grain, executor, [&](std::size_t begin, std::size_t end) {
