@@ -50,7 +50,8 @@ constexpr const char* footer =
     "(--data /dev/stdin).  In predictions.csv rows and classes count from 0.  A folder that holds NF4, FP4 or LLM.int8() weights "
     "is\n"
     "taken as it is by the ids of that format, and by no other.\n"
-    "The files in --out belong together: those of an earlier run are replaced all at once, or not at all; others stay.\n"
+    "The files in --out belong together: an error or a full disk leaves those of an earlier run as they were;\n"
+    "killed while they are moved, the program leaves them in .four_models.partN beside the new ones.  Other files stay.\n"
     "Ctrl-C, SIGTERM and SIGHUP keep the rows done so far, a second one ends at once.  LOWBIT_ISA=avx2 and the like choose the\n"
     "instruction set.\n"
     "Exit codes: 0 done, 1 a file, a model or the system failed, 2 wrong usage, 130 (SIGTERM 143, SIGHUP 129) interrupted.";

@@ -116,7 +116,8 @@ inline constinit DefaultPool default_pool;
 inline namespace LOWBIT_ABI {
 
 // The pool that is used where the caller gives no executor: one thread per available processor, made on first use.  It may be used
-// until the process ends, in destructors of static objects too; there it runs in place once its threads have ended.
+// until the process ends, in destructors of static objects too; there it runs in place once its threads have ended
+// (threads that are first made there end with the process).
 inline Executor& default_executor() { return detail::default_pool.pool; }
 
 }  // namespace LOWBIT_ABI
