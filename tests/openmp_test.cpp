@@ -4,10 +4,16 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdlib>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
@@ -140,3 +146,21 @@ TEST_CASE("products on OpenMP's threads, and inside a parallel region, have the 
   for (int i = 0; i < 3; ++i) wrong += bits_of(product(openmp)) != bits_of(expected) || bits_of(product(pool)) != bits_of(expected);
   CHECK(wrong == 0);
 }
+
+#if defined(__unix__) || defined(__APPLE__)
+TEST_CASE("a forked child runs in place, on an executor of its parent's or its own", "[openmp]") {
+  OpenMpExecutor before(3);
+  CHECK(run_and_count(before, 100) == "");  // GNU's OpenMP has its threads now, which the child lacks
+  const pid_t pid = fork();
+  if (pid == 0) {
+    alarm(60);  // ends a child that hangs
+    OpenMpExecutor after(3);
+    for (Executor* executor : {static_cast<Executor*>(&before), static_cast<Executor*>(&after)})
+      if (executor->concurrency() != 1 || !runs_in_place(*executor, 100)) std::_Exit(1);
+    std::_Exit(0);
+  }
+  int status = -1;
+  REQUIRE(waitpid(pid, &status, 0) == pid);
+  CHECK(status == 0);
+}
+#endif

@@ -148,8 +148,10 @@ TEST_CASE("a task that forks: the child may end there, but not return into the r
           std::atomic<bool> forked{false};
           try {
             pool.run(64, [&](std::size_t) {
-              if (std::this_thread::get_id() != caller || forked.exchange(true)) return;
-              made = fork();
+              if (std::this_thread::get_id() != caller)
+                while (!forked) std::this_thread::yield();  // leaves a task to the caller
+              else if (!forked)
+                made = fork(), forked = true;
               if (made == 0) alarm(60);
             });
           } catch (const lowbit::Error&) {
@@ -175,6 +177,17 @@ TEST_CASE("exit() inside a task, and beside a running round, ends the process") 
           }).detach();
           std::this_thread::sleep_for(std::chrono::milliseconds(5));
           return 7;
+        }) == "exit 7");
+}
+
+TEST_CASE("exit() inside a task of a pool with static storage ends the process") {
+  CHECK(child([]() -> int {
+          static ThreadPool pool(3);
+          pool.run(8, [](std::size_t i) {
+            if (i == 5) std::exit(7);
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          });
+          return 1;
         }) == "exit 7");
 }
 

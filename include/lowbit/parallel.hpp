@@ -52,10 +52,10 @@ class ThreadPool final : public Executor {
     // exit() inside a task: its round would wait for this thread.
     crew != nullptr && crew->is_here() && !detail::inside_task() ? delete crew : forget(crew);
   }
-  std::size_t concurrency() const override { return crew().size(); }
+  std::size_t concurrency() const override { return ended_.load(std::memory_order_relaxed) ? 1 : crew().size(); }
 
   void run(std::size_t count, TaskRef task) override {
-    if (count > 1 && !detail::inside_task() && !detail::inside_openmp_region())
+    if (count > 1 && !detail::inside_task() && !detail::inside_openmp_region() && !ended_.load(std::memory_order_relaxed))
       if (detail::Crew& crew = this->crew(); crew.size() > 1) return crew.run(count, task);
     for (std::size_t i = 0; i < count; ++i) task(i);
   }
@@ -85,14 +85,17 @@ class ThreadPool final : public Executor {
     while (!forgotten.compare_exchange_weak(crew->forgotten_before, crew, std::memory_order_acq_rel)) {
     }
   }
-  // Ends the threads; what runs later runs in place.
-  void stop() {
+  // Ends the threads, and makes no more: what runs later runs in place.
+  void end() {
+    ended_.store(true, std::memory_order_relaxed);
+    if (detail::inside_task()) return;  // exit() inside a task: its round would wait for this thread
     detail::Crew* const crew = crew_.load(std::memory_order_acquire);
     if (crew != nullptr && crew->is_here()) crew->stop();
   }
 
   std::size_t threads_;
   mutable std::atomic<detail::Crew*> crew_{nullptr};
+  std::atomic<bool> ended_{false};
 };
 
 namespace detail {
@@ -103,9 +106,7 @@ struct DefaultPool {
     ThreadPool pool;
   };
   constexpr DefaultPool() : pool(ThreadPool::Later()) {}
-  ~DefaultPool() {
-    if (!inside_task()) pool.stop();  // exit() inside a task: its round would wait for this thread
-  }
+  ~DefaultPool() { pool.end(); }
 };
 
 inline namespace LOWBIT_ABI {
@@ -116,8 +117,7 @@ inline constinit DefaultPool default_pool;
 inline namespace LOWBIT_ABI {
 
 // The pool that is used where the caller gives no executor: one thread per available processor, made on first use.  It may be used
-// until the process ends, in destructors of static objects too; there it runs in place once its threads have ended
-// (threads that are first made there end with the process).
+// until the process ends, in destructors of static objects too; there it runs in place once its threads have ended.
 inline Executor& default_executor() { return detail::default_pool.pool; }
 
 }  // namespace LOWBIT_ABI

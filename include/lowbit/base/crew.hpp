@@ -209,9 +209,10 @@ class Crew {
   }
   void work(std::size_t own) {
     std::uint64_t seen = 0;
+    // Where threads share processors: a thread that looked at the other ranges before they began was the only one woken.
     const auto called = [&] {
       const std::uint64_t word = workers_[own].range.word.load(std::memory_order_acquire);
-      return stop_.load(std::memory_order_relaxed) || Range::number(word) != seen || !at_end(word);
+      return stop_.load(std::memory_order_relaxed) || Range::number(word) != seen || !at_end(word) || (crowded_ && tasks_left());
     };
     for (;;) {
       if (!spin(called)) {
