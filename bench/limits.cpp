@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "executors.hpp"
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 #include <immintrin.h>

@@ -5,7 +5,7 @@
 #include <map>
 #include <thread>
 
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "peers.hpp"
 
 #if defined(__linux__)

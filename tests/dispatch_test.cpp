@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/matmul.hpp"
 #include "lowbit/tensor/dense_tensor.hpp"
 #include "support/catch.hpp"

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "lowbit/format/int8.hpp"
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "support/catch.hpp"
 #include "support/for_each_level.hpp"
 #include "support/golden.hpp"

@@ -16,8 +16,8 @@
 #include "lowbit/format/format.hpp"
 
 // kernel: the same text for every instruction set, chosen at run time
-#include "lowbit/kernel/cpu.hpp"
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/cpu.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 
 // tensor: owning matrices over formats
 #include "lowbit/tensor/tensor.hpp"

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "lowbit/base/float_environment.hpp"
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/prepared_input.hpp"
 #include "lowbit/tensor/packed_tensor.hpp"

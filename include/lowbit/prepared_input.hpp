@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "lowbit/base/per_thread.hpp"
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/tensor/packed_tensor.hpp"
 

@@ -5,7 +5,7 @@
 #include <iostream>
 #include <vector>
 
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "support/catch.hpp"
 
 namespace lowbit_test {

@@ -7,7 +7,7 @@
 
 #include "lowbit/base/aligned_buffer.hpp"
 #include "lowbit/base/per_thread.hpp"
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 
 namespace lowbit::gpt2 {

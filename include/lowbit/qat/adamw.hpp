@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "lowbit/base/float_environment.hpp"
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/qat/operators.hpp"
 #include "lowbit/qat/parameter.hpp"

@@ -15,7 +15,7 @@
 
 #include "lowbit/base/per_thread.hpp"
 #include "lowbit/format/int8.hpp"
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/prepared_input.hpp"
 #include "lowbit/tensor/nf4_tensor.hpp"

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "lowbit/gpt2/attention.hpp"
-#include "lowbit/kernel/dispatch.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 #include "lowbit/qat/parameter.hpp"
 

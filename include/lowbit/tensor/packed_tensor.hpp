@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// PackedTensor: the same weights re-laid in panels for the kernels (the layout is described in kernel/args.hpp).  Made once per
+// PackedTensor: the same weights re-laid in panels for the kernels (the layout is described in layout/packed.hpp).  Made once per
 // model; nothing is lost, unpack() gives the canonical bytes back.
 #pragma once
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lowbit/base/float_environment.hpp"
+#include "lowbit/layout/packed.hpp"
 #include "lowbit/tensor/tensor.hpp"
 
 namespace lowbit {

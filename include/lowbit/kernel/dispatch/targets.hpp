@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+// The only file that opens target regions: every level's vocabulary and kernels are included here, each in its own namespace.
+// Levels that stand below the one that the compiler's flags guarantee (kernel/level.hpp) are left out; that one needs no region.
+//
+// LOWBIT_KERNELS_EXTERN (a program's own choice, to compile the kernels once instead of in every file) declares the tables only;
+// exactly one file of the program then includes this one with LOWBIT_KERNELS_DEFINE.
+#pragma once
+#include <bit>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "lowbit/base/half.hpp"
+#include "lowbit/base/rounding.hpp"
+#include "lowbit/kernel/dispatch/tables.hpp"
+#include "lowbit/kernel/dispatch/cpu.hpp"
+
+#if defined(LOWBIT_KERNELS_EXTERN) && !defined(LOWBIT_KERNELS_DEFINE)
+
+namespace lowbit::detail::inline LOWBIT_ABI {
+// Named for whom the linker tells that it is missing: the namespace says which flags.
+const Kernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
+template <class Table>
+const Table* link_lowbit_kernels_compiled_with_these_flags(Level level);
+inline const Kernels* kernels_of(Level level) { return link_lowbit_kernels_compiled_with_these_flags(level); }
+template <class Table>
+const Table* float_kernels_of(Level level) {
+  return link_lowbit_kernels_compiled_with_these_flags<Table>(level);
+}
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+#else
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#include <immintrin.h>
+#endif
+#if LOWBIT_BASELINE == 0
+#include <xsimd/xsimd.hpp>
+#endif
+
+// A region compiles its functions for an instruction set that the file as a whole was not compiled for.  MSVC needs none.
+#define LOWBIT_PRAGMA(x) _Pragma(#x)
+#if defined(__clang__)
+#define LOWBIT_QUIET_BEGIN
+#define LOWBIT_QUIET_END
+#define LOWBIT_TARGET_BEGIN(isa) LOWBIT_PRAGMA(clang attribute push(__attribute__((target(isa))), apply_to = function))
+#define LOWBIT_TARGET_END LOWBIT_PRAGMA(clang attribute pop)
+#elif defined(__GNUC__)
+// GCC 12 reports values in its own avx512fintrin.h as uninitialized.
+#define LOWBIT_QUIET_BEGIN           \
+  LOWBIT_PRAGMA(GCC diagnostic push) \
+  LOWBIT_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized") LOWBIT_PRAGMA(GCC diagnostic ignored "-Wuninitialized")
+#define LOWBIT_QUIET_END LOWBIT_PRAGMA(GCC diagnostic pop)
+#define LOWBIT_TARGET_BEGIN(isa) LOWBIT_PRAGMA(GCC push_options) LOWBIT_PRAGMA(GCC target(isa)) LOWBIT_QUIET_BEGIN
+#define LOWBIT_TARGET_END LOWBIT_QUIET_END LOWBIT_PRAGMA(GCC pop_options)
+#else
+#define LOWBIT_QUIET_BEGIN
+#define LOWBIT_QUIET_END
+#define LOWBIT_TARGET_BEGIN(isa)
+#define LOWBIT_TARGET_END
+#endif
+// Loops over registers must be unrolled, or their arrays go to memory; the loops around them must not be.
+#if defined(__clang__)
+#define LOWBIT_UNROLL LOWBIT_PRAGMA(clang loop unroll(full))
+#define LOWBIT_NO_UNROLL LOWBIT_PRAGMA(clang loop unroll(disable))
+#elif defined(__GNUC__)
+#define LOWBIT_UNROLL LOWBIT_PRAGMA(GCC unroll 32)
+#define LOWBIT_NO_UNROLL LOWBIT_PRAGMA(GCC unroll 1)
+#else
+#define LOWBIT_UNROLL
+#define LOWBIT_NO_UNROLL
+#endif
+// Holds a register's value here, so that what makes it is not put off: compilers that load everything first and multiply later run
+// out of registers.
+#if (defined(__GNUC__) || defined(__clang__)) && LOWBIT_X86
+#define LOWBIT_PIN(a) __asm__ volatile("" : "+x"(a))
+#elif (defined(__GNUC__) || defined(__clang__)) && defined(__aarch64__)
+#define LOWBIT_PIN(a) __asm__ volatile("" : "+w"(a))
+#else
+#define LOWBIT_PIN(a)
+#endif
+#define LOWBIT_ISA_AVX2 "avx2,fma,f16c"
+#define LOWBIT_ISA_AVXVNNI LOWBIT_ISA_AVX2 ",avxvnni"
+#define LOWBIT_ISA_AVX512 "avx2,fma,f16c,avx512f,avx512cd,avx512bw,avx512dq,avx512vl"
+#define LOWBIT_ISA_AVX512VNNI LOWBIT_ISA_AVX512 ",avx512vnni"
+#define LOWBIT_ISA_AVX512BF16 LOWBIT_ISA_AVX512VNNI ",avx512bf16,avx512vbmi"
+
+// ---- the levels ----
+#if LOWBIT_BASELINE == 0
+#define LOWBIT_ISA base
+#define LOWBIT_ISA_RANK 0
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/base-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+#endif
+
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if LOWBIT_BASELINE <= 2
+#define LOWBIT_ISA avx2
+#define LOWBIT_ISA_RANK 1
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX2
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avx2-inl.hpp"
+#define LOWBIT_ISA_EMITTED LOWBIT_BASELINE <= 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+
+#define LOWBIT_ISA avxvnni
+#define LOWBIT_ISA_RANK 2
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVXVNNI
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avxvnni-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+#endif
+
+#define LOWBIT_ISA avx512
+#define LOWBIT_ISA_RANK 3
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX512
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avx512-inl.hpp"
+#define LOWBIT_ISA_EMITTED LOWBIT_BASELINE <= 3
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+
+#define LOWBIT_ISA avx512vnni
+#define LOWBIT_ISA_RANK 4
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX512VNNI
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avx512vnni-inl.hpp"
+#define LOWBIT_ISA_EMITTED LOWBIT_BASELINE <= 4
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+
+#define LOWBIT_ISA avx512bf16
+#define LOWBIT_ISA_RANK 5
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX512BF16
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avx512bf16-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+#endif
+
+namespace lowbit::detail::inline LOWBIT_ABI {
+
+// ---- the tables ----
+// A level that adds instructions takes the other kernels of the one that it extends, where that is emitted.
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if LOWBIT_BASELINE <= 2
+constexpr Kernels avxvnni_kernels() {
+#if LOWBIT_BASELINE <= 1
+  Kernels t = avx2::all_kernels(Level::avxvnni);
+  avxvnni::add_int8_kernels(t);
+  return t;
+#else
+  return avxvnni::all_kernels(Level::avxvnni);
+#endif
+}
+#endif
+#if LOWBIT_BASELINE <= 3
+constexpr Kernels avx512_kernels() {
+#if LOWBIT_BASELINE <= 1
+  return avx512::kernels_with_int8_of(avx2::all_kernels(Level::avx2), Level::avx512);
+#else
+  return avx512::all_kernels(Level::avx512);
+#endif
+}
+#endif
+#if LOWBIT_BASELINE <= 4
+constexpr Kernels avx512vnni_kernels() {
+#if LOWBIT_BASELINE <= 3
+  Kernels t = avx512_kernels();
+  t.level = Level::avx512vnni;
+  avx512vnni::add_int8_kernels(t);
+  return t;
+#else
+  return avx512vnni::all_kernels(Level::avx512vnni);
+#endif
+}
+#endif
+constexpr Kernels avx512bf16_kernels() {
+#if LOWBIT_BASELINE <= 4
+  Kernels t = avx512vnni_kernels();
+  t.level = Level::avx512bf16;
+  avx512bf16::add_bf16_kernels(t);
+  avx512bf16::add_four_bit_kernels<Compute::int8>(t);
+  return t;
+#else
+  return avx512bf16::all_kernels(Level::avx512bf16);
+#endif
+}
+#endif
+
+// The entry points of a level, or null where this build leaves it out (it says nothing about the processor).  Thread safe.
+inline const Kernels* kernels_of(Level level) {
+  switch (level) {
+#if LOWBIT_BASELINE == 0
+    case Level::base: {
+      static constexpr Kernels k = base::all_kernels(Level::base);
+      return &k;
+    }
+#endif
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if LOWBIT_BASELINE <= 1
+    case Level::avx2: {
+      static constexpr Kernels k = avx2::all_kernels(Level::avx2);
+      return &k;
+    }
+#endif
+#if LOWBIT_BASELINE <= 2
+    case Level::avxvnni: {
+      static constexpr Kernels k = avxvnni_kernels();
+      return &k;
+    }
+#endif
+#if LOWBIT_BASELINE <= 3
+    case Level::avx512: {
+      static constexpr Kernels k = avx512_kernels();
+      return &k;
+    }
+#endif
+#if LOWBIT_BASELINE <= 4
+    case Level::avx512vnni: {
+      static constexpr Kernels k = avx512vnni_kernels();
+      return &k;
+    }
+#endif
+    case Level::avx512bf16: {
+      static constexpr Kernels k = avx512bf16_kernels();
+      return &k;
+    }
+#endif
+    default: return nullptr;
+  }
+}
+
+// The float kernels of a level that kernels_of() has; they use no instruction beyond AVX2's and AVX-512's first ones.
+template <class Table>
+const Table* float_kernels_of([[maybe_unused]] Level level) {
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if LOWBIT_BASELINE <= 3
+  namespace wide = avx512;
+#elif LOWBIT_BASELINE == 4
+  namespace wide = avx512vnni;
+#else
+  namespace wide = avx512bf16;
+#endif
+  static constexpr Table of_512_bits = wide::float_kernels<Table>();
+  if (level >= Level::avx512) return &of_512_bits;
+#if LOWBIT_BASELINE <= 2
+#if LOWBIT_BASELINE <= 1
+  namespace half = avx2;
+#else
+  namespace half = avxvnni;
+#endif
+  static constexpr Table of_256_bits = half::float_kernels<Table>();
+  if (level >= Level::avx2) return &of_256_bits;
+#endif
+#endif
+#if LOWBIT_BASELINE == 0
+  static constexpr Table of_base = base::float_kernels<Table>();
+  return &of_base;
+#else
+  return nullptr;
+#endif
+}
+
+#if defined(LOWBIT_KERNELS_DEFINE)
+const Kernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
+const Kernels* link_lowbit_kernels_compiled_with_these_flags(Level level) { return kernels_of(level); }
+template <class Table>
+const Table* link_lowbit_kernels_compiled_with_these_flags(Level level) {
+  return float_kernels_of<Table>(level);
+}
+template const TransformerKernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
+template const TrainingKernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
+#endif
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+#endif

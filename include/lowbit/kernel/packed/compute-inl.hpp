@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// The compute types of packed products: how a group of 8 k is multiplied, in steps of one operand per column.
+// Included once per instruction set, by targets.hpp only.
+#ifndef LOWBIT_ISA
+#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#endif
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
+
+// steps: dot instructions per group.  x_bytes: activations of a group.
+struct ComputeF32 {
+  using S = simd;
+  using acc = typename S::rf;
+  using operand = typename S::rf;
+  static constexpr Compute compute = Compute::f32;
+  static constexpr std::size_t steps = 8, x_bytes = 32;
+  static LOWBIT_INLINE operand load(const std::uint8_t* p) { return S::load(reinterpret_cast<const float*>(p)); }
+  static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return S::set1(*reinterpret_cast<const float*>(p)); }
+  static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::fma(w, x, a); }
+  static LOWBIT_INLINE acc start(std::int32_t) { return S::zero(); }
+  static LOWBIT_INLINE typename S::vf to_float(acc a) { return a; }
+};
+
+struct ComputeBf16 {
+  using S = simd;
+  using acc = typename S::rf;
+  using operand = typename S::ri;
+  static constexpr Compute compute = Compute::bf16;
+  static constexpr std::size_t steps = 4, x_bytes = 16;
+  static LOWBIT_INLINE operand load(const std::uint8_t* p) { return S::iload(p); }
+  static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return S::iset1(*reinterpret_cast<const std::int32_t*>(p)); }
+  template <class V = S>  // only the level that has the instruction compiles it
+  static LOWBIT_INLINE acc dot(acc a, operand w, operand x) {
+    return V::dot_bf16(a, w, x);
+  }
+  static LOWBIT_INLINE acc start(std::int32_t) { return S::zero(); }
+  static LOWBIT_INLINE typename S::vf to_float(acc a) { return a; }
+};
+
+// With a byte dot instruction: four codes a step.  Without: codes widened to 16 bits, two a step, k in order (pmaddubsw saturates).
+// An int32 sum is exact either way.
+struct ComputeInt8 {
+  using S = simd;
+  using acc = typename S::ri;
+  using operand = typename S::ri;
+  static constexpr Compute compute = Compute::int8;
+  static constexpr bool words = !S::dots_bytes;
+  static constexpr std::size_t steps = words ? 4 : 2, x_bytes = words ? 16 : 8;
+  static LOWBIT_INLINE operand load(const std::uint8_t* p) { return S::iload(p); }
+  static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return S::iset1(*reinterpret_cast<const std::int32_t*>(p)); }
+  static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::dot_codes(a, w, x); }
+  static LOWBIT_INLINE acc start(std::int32_t offset) { return S::iset1(offset); }
+  static LOWBIT_INLINE typename S::vf to_float(acc a) { return S::to_float(a); }
+};
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA
