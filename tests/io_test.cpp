@@ -289,6 +289,28 @@ TEST_CASE("a folder is written whole, and replaced as a whole") {
 #endif
 }
 
+TEST_CASE("a folder with a relative name is written below the current one") {
+  struct Here {
+    fs::path before = fs::current_path();
+    explicit Here(const fs::path& folder) { fs::current_path(folder); }
+    ~Here() { fs::current_path(before); }
+  };
+  for (const fs::path name : {"new", "a/b", "new/", "./new", "a/../new"}) {
+    CAPTURE(name.string());
+    const Folder folder;
+    const fs::path target = fs::absolute(folder / name.lexically_normal().string());
+    {
+      const Here here(folder.path());
+      for (const char* text : {"one", "two"}) {
+        CHECK_NOTHROW(io::require_replaceable_folder(name));
+        REQUIRE_NOTHROW(io::write_folder_atomically(name, [&](const fs::path& fresh) { put_pair(fresh, text); }));
+        CHECK(pair_in(target) == text);
+      }
+    }
+    CHECK(file_names(folder) == std::vector<std::string>{name == "a/b" ? "a" : "new"});
+  }
+}
+
 TEST_CASE("a write that fails leaves the old file and nothing else") {
   const Folder folder;
   const fs::path path = folder / "a";

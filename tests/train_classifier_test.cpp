@@ -44,6 +44,12 @@ Outcome run(const Folder& folder, const Arguments& arguments) {
     if (!line.starts_with("progress: ")) o.err += line + '\n';
   return o;
 }
+// A shell script in which "$0" "$@" is the program with its arguments.
+Outcome run_in_shell(const Folder& folder, const std::string& script, const Arguments& arguments) {
+  Arguments a = {"-c", script, TRAIN_CLASSIFIER};
+  a.insert(a.end(), arguments.begin(), arguments.end());
+  return Process("/bin/sh", folder, a).wait();
+}
 bool holds(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 std::string news() { return (lowbit::testing::assets_dir() / "news_items.csv").string(); }
 
@@ -510,4 +516,27 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   put_file(folder / "file", "x");
   refused({"--data", news(), "--out", (folder / "file").string()}, 1, "file");
   CHECK_FALSE(fs::exists(out));
+}
+
+TEST_CASE("train_classifier: --out is relative to the folder in which the program runs") {
+  for (const char* out : {"new", "a/b", "new/", "./new"}) {
+    CAPTURE(out);
+    const Folder folder;
+    const auto run_there = [&](const Arguments& more) {
+      const Outcome o = run_in_shell(folder, "cd " + folder.path().string() + " && exec \"$0\" \"$@\"",
+                                     joined(tiny(out, joined(new_shape(), {"--qat", "int8"})), more));
+      INFO(o.err);
+      CHECK(o.code == 0);
+      const fs::path made = folder / out;
+      REQUIRE(fs::exists(made / "training.json"));
+      CHECK(gpt2::Tokenizer::load(made).vocab_size() == gpt2::Model<DenseTensor<float>>::load(made).config.vocab);
+      CHECK(gpt2::Model<Int8Tensor<>>::load(made / "int8").config.classes == 4);
+      const std::string first = fs::path(out) == "a/b" ? "a" : "new";
+      CHECK(lowbit_test::file_names(folder) == std::vector<std::string>{first, "stderr", "stdout"});
+      return io::read_text(made / "model.safetensors");
+    };
+    const std::string model = run_there({});
+    CHECK((run_there({"--resume"}) == model));
+    CHECK((run_there({"--overwrite"}) == model));
+  }
 }
