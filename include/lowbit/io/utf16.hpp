@@ -15,8 +15,12 @@ inline namespace LOWBIT_ABI {
 inline void refuse_utf16(std::string_view text, const std::string& what) {
   const auto zero = [&](std::size_t i) { return text[i] == '\0'; };
   const bool zeros = text.size() >= 4 && zero(0) != zero(1) && zero(2) == zero(0) && zero(3) == zero(1);
-  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF") || zeros)
-    raise<FormatError>(what + ": expected UTF-8, found UTF-16; iconv -f UTF-16 -t UTF-8 converts it");
+  const bool little = text.starts_with("\xFF\xFE") || (zeros && zero(1)), big = text.starts_with("\xFE\xFF") || (zeros && zero(0));
+  if (!little && !big) return;
+  const std::string order = little ? "little" : "big", suffix = little ? "LE" : "BE";
+  // By a byte order mark iconv finds the order itself, and drops the mark.
+  raise<FormatError>(what + ": expected UTF-8, found " + order + "-endian UTF-16; iconv -f UTF-16" + (zeros ? suffix : "") +
+                     " -t UTF-8 converts it");
 }
 
 }  // namespace LOWBIT_ABI
