@@ -327,9 +327,9 @@ TEST_CASE("train_classifier: nothing is written before all input has been read")
   refused({"--data", news(), "--limit", "40", "--max-tokens", "257"}, "--max-tokens: expected at most 256");
   // A model that could not be written at the end.
   const Outcome twice =
-      run(folder, {"--data", news(), "--limit", "40", "--out", csv("new"), "--class-names", "a,b,a,c", "--vocab", "300"});
+      run(folder, {"--data", news(), "--limit", "40", "--out", csv("new"), "--class-names", "LABEL_3", "--vocab", "300"});
   CHECK(twice.code == 1);
-  CHECK(holds(twice.err, "two classes are called \"a\""));
+  CHECK(holds(twice.err, "two classes are called \"LABEL_3\""));
   // The folder that the program runs in has no place beside which another could take its place.
   const Outcome here = run(folder, {"--data", news(), "--out", "."});
   CHECK(here.code == 1);
@@ -505,6 +505,14 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   refused({"--data", news(), "--out", out, "--qat", "int4"}, 2, "expected int8 or nf4");
   refused({"--data", news(), "--out", out, "--width", "30", "--heads", "4"}, 2, "multiple of --heads");
   refused({"--data", news(), "--out", out, "--model", "x", "--layers", "3"}, 2, "its own shape");
+  const std::string twice = "--class-names: two classes are called \"b\"",
+                    empty = "--class-names: expected names, found an empty one";
+  refused({"--data", news(), "--out", out, "--class-names", "a,b,c,b"}, 2, twice);
+  refused({"--data", news(), "--out", out, "--class-names", "a,b", "--class-names", "b"}, 2, twice);
+  for (const char* names : {"a,,b", ",a", "a,", ",", "", " ", "a, ,b"}) {
+    CAPTURE(names);
+    refused({"--data", news(), "--out", out, "--class-names", names}, 2, empty);
+  }
   refused({"--data", (folder / "none.csv").string(), "--out", out}, 1, "none.csv");
   refused({"--data", news(), "--out", out, "--model", (folder / "none").string()}, 1, "none");
   refused({"--data", news(), "--out", out, "--vocab", "100"}, 1, "257");

@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "lowbit/base/config.hpp"
+#include "lowbit/io/csv.hpp"
 #include "lowbit/parallel.hpp"
 
 namespace train_classifier {
@@ -50,6 +53,21 @@ constexpr const char* footer =
     "seed gives the same losses on the same machine, with any number of threads.\n"
     "Exit codes: 0 done, 1 a file or the system failed, 2 wrong usage, 130 interrupted (SIGTERM: 143).";
 
+// The class names between the commas; CLI11's own delimiter drops empty ones.
+std::vector<std::string> names_in(const std::vector<std::string>& lists) {
+  const auto refuse = [](const std::string& what) { throw CLI::ValidationError("--class-names", what); };
+  std::vector<std::string> names;
+  for (const std::string& list : lists)
+    for (std::size_t begin = 0, end = 0; end != list.npos; begin = end + 1) {
+      end = list.find(',', begin);
+      std::string name = list.substr(begin, end - begin);
+      if (lowbit::io::is_blank(name)) refuse("expected names, found an empty one");
+      if (std::find(names.begin(), names.end(), name) != names.end()) refuse("two classes are called \"" + name + "\"");
+      names.push_back(std::move(name));
+    }
+  return names;
+}
+
 }  // namespace
 
 std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
@@ -57,6 +75,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   app.footer(footer);
   o.threads = lowbit::available_processors();
   std::string qat;
+  std::vector<std::string> class_names;
   bool shape_given = false;
   const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
   const auto share = CLI::Range(0.0, 1.0);
@@ -81,8 +100,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   shape_option("--vocab", o.vocab, "tokens; the vocabulary is trained on --data [8192]");
   shape_option("--positions", o.positions, "longest text in tokens [256]");
 
-  shape.push_back(app.add_option("--class-names", o.class_names, "in the order of the numbers [LABEL_0, LABEL_1, ...]")
-                      ->delimiter(',')
+  shape.push_back(app.add_option("--class-names", class_names, "in the order of the numbers [LABEL_0, LABEL_1, ...]")
                       ->type_name("NAME,...")
                       ->group("Shape of a new model"));
 
@@ -147,6 +165,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
         if (text == "nan" || text == "-nan" || text == "NaN" || text == "inf" || text == "infinity")
           throw CLI::ValidationError(option->get_name(), "expected a number, found " + text);
     }
+    o.class_names = names_in(class_names);
     if (!o.out.has_filename()) o.out = o.out.parent_path();  // "out/" is "out"
     if (o.width % o.heads != 0) throw CLI::ValidationError("--width", "expected a multiple of --heads");
     if (!o.model.empty()) {
