@@ -526,6 +526,35 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   CHECK_FALSE(fs::exists(out));
 }
 
+TEST_CASE("train_classifier: rows from a pipe are those of the file") {
+  const Folder folder;
+  const auto model_in = [&](const char* out) { return io::read_text(folder / out / "model.safetensors"); };
+  const auto piped = [&](const fs::path& out, const Arguments& more) {
+    Arguments a = joined(tiny(out, new_shape()), more);
+    a[1] = "/dev/stdin";
+    return run_in_shell(folder, "cat " + news() + " | \"$0\" \"$@\"", a);
+  };
+  REQUIRE(run(folder, tiny(folder / "file", new_shape())).code == 0);
+  const Outcome o = piped(folder / "piped", {});
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  for (const char* file : {"vocab.json", "merges.txt", "config.json", "history.csv", "model.safetensors"})
+    CHECK((io::read_text(folder / "piped" / file) == io::read_text(folder / "file" / file)));
+  CHECK(piped(folder / "piped", {"--resume"}).code == 0);
+  CHECK((model_in("piped") == model_in("file")));
+  // Trained on and measured on, but read once.
+  REQUIRE(run(folder, tiny(folder / "file", joined(new_shape(), {"--test", news(), "--overwrite"}))).code == 0);
+  const Outcome both = piped(folder / "piped", {"--test", "/dev/stdin", "--overwrite"});
+  INFO(both.err);
+  CHECK(both.code == 0);
+  CHECK(holds(both.out, "; 400 test rows"));
+  CHECK((model_in("piped") == model_in("file")));
+  const Outcome none = run_in_shell(folder, ": | \"$0\" \"$@\"", {"--data", "/dev/stdin", "--out", (folder / "none").string()});
+  CHECK(none.code == 1);
+  CHECK(holds(none.err, "/dev/stdin: expected "));
+  CHECK_FALSE(fs::exists(folder / "none"));
+}
+
 TEST_CASE("train_classifier: --out is relative to the folder in which the program runs") {
   for (const char* out : {"new", "a/b", "new/", "./new"}) {
     CAPTURE(out);

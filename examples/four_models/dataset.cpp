@@ -7,6 +7,7 @@
 
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/csv.hpp"
+#include "lowbit/io/file.hpp"
 
 namespace four_models {
 
@@ -35,14 +36,20 @@ Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::pa
 
 Dataset read_dataset(const std::filesystem::path& csv, const lowbit::gpt2::Tokenizer& tokenizer, const lowbit::gpt2::Config& config,
                      std::size_t max_tokens, std::size_t limit) {
+  if (is_stream(csv)) return parse_dataset(lowbit::io::read_stream(csv), csv.string(), tokenizer, config, max_tokens, limit);
+  const lowbit::io::MappedFile file(csv);
+  const std::string_view text(reinterpret_cast<const char*>(file.data()), file.size());
+  return parse_dataset(text, csv.string(), tokenizer, config, max_tokens, limit);
+}
+
+Dataset parse_dataset(std::string_view text, const std::string& name, const lowbit::gpt2::Tokenizer& tokenizer,
+                      const lowbit::gpt2::Config& config, std::size_t max_tokens, std::size_t limit) {
   Dataset data;
-  data.path = csv.string();
+  data.path = name;
   data.class_names = config.class_names;
   data.max_tokens = std::min(max_tokens, config.positions);
   const int classes = static_cast<int>(config.classes);
-  const std::vector<lowbit::io::NewsRow> rows =
-      is_stream(csv) ? lowbit::io::parse_news(lowbit::io::read_stream(csv), data.path, classes, &data.blank_lines)
-                     : lowbit::io::read_news(csv, classes, &data.blank_lines);
+  const std::vector<lowbit::io::NewsRow> rows = lowbit::io::parse_news(text, name, classes, &data.blank_lines);
   for (std::size_t r = 0; r < rows.size() && (limit == 0 || data.items.size() < limit); ++r) {
     const lowbit::io::NewsRow& row = rows[r];
     // An empty text would still have the blank between its halves, and one blank is nothing to classify.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lowbit/gpt2/parameters.hpp"
@@ -38,5 +39,8 @@ Dataset read_dataset(const std::filesystem::path& csv, const std::filesystem::pa
 // The same with a tokenizer at hand, which fits the model (Tokenizer::require_fits).
 Dataset read_dataset(const std::filesystem::path& csv, const lowbit::gpt2::Tokenizer& tokenizer, const lowbit::gpt2::Config& config,
                      std::size_t max_tokens, std::size_t limit);
+// The same of the text of a CSV; `name` stands for it in messages.
+Dataset parse_dataset(std::string_view text, const std::string& name, const lowbit::gpt2::Tokenizer& tokenizer,
+                      const lowbit::gpt2::Config& config, std::size_t max_tokens, std::size_t limit);
 
 }  // namespace four_models

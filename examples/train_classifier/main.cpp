@@ -20,6 +20,7 @@
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/gpt2/tokenizer_training.hpp"
 #include "lowbit/io/csv.hpp"
+#include "lowbit/io/file.hpp"
 
 namespace train_classifier {
 
@@ -27,18 +28,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The classes of a CSV, by its largest number.
-std::size_t classes_of(const fs::path& csv) {
+// Of any number of classes; those of a model are checked once there is one.
+std::vector<lowbit::io::NewsRow> news_in(const std::string& csv, const Options& o) {
+  return lowbit::io::parse_news(csv, o.data.string(), 1000);
+}
+
+// The classes of the CSV, by its largest number.
+std::size_t classes_of(const std::string& csv, const Options& o) {
   int most = 0;
-  for (const auto& row : lowbit::io::read_news(csv, 1000)) most = std::max(most, row.label + 1);
+  for (const auto& row : news_in(csv, o)) most = std::max(most, row.label + 1);
   return static_cast<std::size_t>(std::max(most, 2));
 }
 
 // The vocabulary of a new model, from the texts it is trained on.
-lowbit::gpt2::TokenizerFiles train_vocabulary(const Options& o) {
+lowbit::gpt2::TokenizerFiles train_vocabulary(const std::string& csv, const Options& o) {
   const four_models::Progress progress(fmt::format("training a vocabulary of {} tokens", o.vocab));
   lowbit::gpt2::TokenizerTrainer trainer;
-  for (const auto& row : lowbit::io::read_news(o.data, 1000)) trainer.add(row.title + " " + row.description);
+  for (const auto& row : news_in(csv, o)) trainer.add(row.title + " " + row.description);
   return trainer.train(o.vocab);
 }
 
@@ -56,7 +62,7 @@ four_models::Dataset hold_out(four_models::Dataset& train) {
   return test;
 }
 
-lowbit::gpt2::Config new_shape(const Options& o, std::size_t tokens) {
+lowbit::gpt2::Config new_shape(const std::string& csv, const Options& o, std::size_t tokens) {
   lowbit::gpt2::Config c;
   c.layers = o.layers;
   c.heads = o.heads;
@@ -64,7 +70,7 @@ lowbit::gpt2::Config new_shape(const Options& o, std::size_t tokens) {
   c.inner = 4 * o.width;
   c.positions = o.positions;
   c.vocab = tokens;  // less than asked for where the texts are few
-  c.classes = classes_of(o.data);
+  c.classes = classes_of(csv, o);
   if (o.class_names.size() > c.classes) c.classes = o.class_names.size();
   c.class_names = o.class_names;
   for (std::size_t i = c.class_names.size(); i < c.classes; ++i) c.class_names.push_back("LABEL_" + std::to_string(i));
@@ -87,7 +93,8 @@ int train(const Options& o) {
   require_free_output(o, recorded.overwrite, o.resume ? &recorded.recipe : nullptr);
 
   // Everything is read and checked before anything is written: the first thing that is written is a checkpoint.
-  if (fresh && !o.resume) recorded.tokenizer = train_vocabulary(o);
+  const std::string csv = lowbit::io::read_stream(o.data);  // once: it may be a pipe
+  if (fresh && !o.resume) recorded.tokenizer = train_vocabulary(csv, o);
   if (fresh && !recorded.tokenizer)
     lowbit::raise<lowbit::FormatError>(checkpoint.string() + ": expected vocab.json and merges.txt of the run, found neither");
   const lowbit::gpt2::TokenizerFiles files = fresh ? *recorded.tokenizer : lowbit::gpt2::TokenizerFiles::read(o.model);
@@ -95,8 +102,8 @@ int train(const Options& o) {
   const auto tokenizer =
       lowbit::gpt2::Tokenizer::from_text(files.vocab_json, files.merges, from + "/vocab.json", from + "/merges.txt");
   lowbit::qat::Transformer model =
-      fresh ? lowbit::qat::Transformer(new_shape(o, tokenizer.vocab_size()), o.seed)
-            : lowbit::qat::Transformer(lowbit::gpt2::FolderParameters(o.model), classes_of(o.data), o.seed);
+      fresh ? lowbit::qat::Transformer(new_shape(csv, o, tokenizer.vocab_size()), o.seed)
+            : lowbit::qat::Transformer(lowbit::gpt2::FolderParameters(o.model), classes_of(csv, o), o.seed);
   const lowbit::gpt2::Config& config = model.config;
   require_finite_parameters(model, from);
   tokenizer.require_fits(config.vocab, from);
@@ -107,8 +114,13 @@ int train(const Options& o) {
   four_models::Dataset rows, test;
   {
     const four_models::Progress progress("reading texts");
-    rows = four_models::read_dataset(o.data, tokenizer, config, o.max_tokens, o.limit);
-    test = o.test.empty() ? hold_out(rows) : four_models::read_dataset(o.test, tokenizer, config, o.max_tokens, 0);
+    rows = four_models::parse_dataset(csv, o.data.string(), tokenizer, config, o.max_tokens, o.limit);
+    if (o.test.empty())
+      test = hold_out(rows);
+    else if (o.test == o.data)
+      test = four_models::parse_dataset(csv, o.test.string(), tokenizer, config, o.max_tokens, 0);
+    else
+      test = four_models::read_dataset(o.test, tokenizer, config, o.max_tokens, 0);
   }
   add_inputs(recipe, config, rows, test);
   if (o.resume)

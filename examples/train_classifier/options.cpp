@@ -25,6 +25,7 @@ constexpr const char* description =
 
 constexpr const char* footer =
     "The CSV has three fields: class from 1, title, description.  Texts are title + \" \" + description, cut after --max-tokens.\n"
+    "It may be a pipe (--data /dev/stdin).\n"
     "\n"
     "--out receives config.json, model.safetensors, vocab.json and merges.txt, with --qat int8 also int8/ (what four_models takes "
     "as\n"
