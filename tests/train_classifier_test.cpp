@@ -526,6 +526,55 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   CHECK_FALSE(fs::exists(out));
 }
 
+TEST_CASE("train_classifier: an output that cannot be written is told, and does not cost the model") {
+  const Folder folder;
+  const fs::path out = folder / "out", pipe = folder / "pipe";
+  REQUIRE(run(folder, tiny(out, new_shape())).code == 0);
+  const std::string model = io::read_text(out / "model.safetensors");
+  const auto check = [&](const std::string& script, const std::string& reason) {
+    CAPTURE(script);
+    fs::remove_all(out);
+    const Outcome o = run_in_shell(folder, script, tiny(out, new_shape()));
+    INFO(o.err);
+    CHECK(o.code == 1);
+    if (reason != "unseen") CHECK(holds(o.err, "train_classifier: standard output: cannot write: " + reason));
+    if (reason != "unseen") CHECK(holds(o.err, "the model in " + out.string() + " is whole"));
+    REQUIRE(fs::exists(out / "training.json"));
+    CHECK(gpt2::Tokenizer::load(out).vocab_size() == gpt2::Model<DenseTensor<float>>::load(out).config.vocab);
+    CHECK((io::read_text(out / "model.safetensors") == model));
+  };
+  check("exec \"$0\" \"$@\" >&-", "Bad file descriptor");
+  check("exec \"$0\" \"$@\" >&- 2>&-", "unseen");
+  // A pipe that nobody reads any more.
+  check("mkfifo " + pipe.string() + " && exec 4<>" + pipe.string() + " >" + pipe.string() + " 4>&- && exec \"$0\" \"$@\"",
+        "Broken pipe");
+#if defined(__linux__)
+  check("exec \"$0\" \"$@\" > /dev/full", "No space left on device");
+  check("exec \"$0\" \"$@\" > /dev/full 2>&1", "unseen");
+  for (const char* option : {"--help", "--version"}) {
+    const Outcome o = run_in_shell(folder, "exec \"$0\" \"$@\" > /dev/full", {option});
+    CHECK(o.code == 1);
+    CHECK(o.err == "train_classifier: standard output: cannot write: No space left on device\n");
+  }
+  CHECK(run_in_shell(folder, "exec \"$0\" \"$@\" > /dev/full 2>&1", {"--out", out.string()}).code == 2);
+#endif
+}
+
+TEST_CASE("train_classifier: a limit on the size of files is an error like a full disk") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  REQUIRE(run(folder, tiny(out, new_shape())).code == 0);
+  const auto before = contents(out);
+  for (const fs::path& to : {out, folder / "new"}) {
+    const Outcome o = run_in_shell(folder, "ulimit -f 8 && exec \"$0\" \"$@\"", tiny(to, joined(new_shape(), {"--overwrite"})));
+    INFO(o.err);
+    CHECK(o.code == 1);
+    CHECK(holds(o.err, "checkpoint.safetensors: cannot write: File too large"));
+  }
+  CHECK((contents(out) == before));
+  CHECK(contents(folder / "new").empty());
+}
+
 TEST_CASE("train_classifier: rows from a pipe are those of the file") {
   const Folder folder;
   const auto model_in = [&](const char* out) { return io::read_text(folder / out / "model.safetensors"); };

@@ -14,6 +14,7 @@
 #include "../four_models/metrics.hpp"
 #include "../four_models/progress.hpp"
 #include "batches.hpp"
+#include "say.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/gpt2/model_writer.hpp"
 #include "lowbit/io/file.hpp"
@@ -189,7 +190,7 @@ std::vector<Measured> measure_models(const Options& o, const fs::path& made, con
 void print_models(const std::vector<Measured>& models, const four_models::Dataset& test) {
   const std::size_t rows = test.items.size();
   const Measured& last = models.back();
-  fmt::print("\n{:28} {:>9} {:>16}   {}\n", "model", "accuracy", "95 % interval", "\"" + last.name + "\" less this one, points");
+  say("\n{:28} {:>9} {:>16}   {}\n", "model", "accuracy", "95 % interval", "\"" + last.name + "\" less this one, points");
   for (const Measured& m : models) {
     const auto [low, high] = four_models::wilson_interval(m.right, rows);
     std::string against;
@@ -199,10 +200,10 @@ void print_models(const std::vector<Measured>& models, const four_models::Datase
       against = fmt::format("{:+.2f} +- {:.2f}, only it right {}, only this {}, McNemar p {:.2g}", 100 * gain, 100 * reach, d.first,
                             d.second, four_models::mcnemar_p(d.first, d.second));
     }
-    fmt::print("{:28} {:8.2f}% {:7.2f} to {:5.2f}   {}\n", m.name, 100 * static_cast<double>(m.right) / static_cast<double>(rows),
-               100 * low, 100 * high, against);
+    say("{:28} {:8.2f}% {:7.2f} to {:5.2f}   {}\n", m.name, 100 * static_cast<double>(m.right) / static_cast<double>(rows),
+        100 * low, 100 * high, against);
   }
-  for (const Measured& m : models) fmt::print("{}: {}, {}\n", m.name, m.folder.string(), m.compute);
+  for (const Measured& m : models) say("{}: {}, {}\n", m.name, m.folder.string(), m.compute);
 }
 
 void write_summary(const Options& o, const fs::path& made, const lowbit::io::Json& recipe, const gpt2::Config& config,

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <fmt/format.h>
@@ -15,6 +16,7 @@
 #include "options.hpp"
 #include "profile.hpp"
 #include "recipe.hpp"
+#include "say.hpp"
 #include "trainer.hpp"
 #include "lowbit/gpt2/model_writer.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
@@ -127,27 +129,25 @@ int train(const Options& o) {
     require_same_run(checkpoint, recorded.recipe, recipe, o);
   else
     recorded.recipe = recipe;
-  fmt::print("{} parameters: {} layers, width {}, {} heads, {} tokens, {} classes\n", model.parameter_count(), config.layers,
-             config.width, config.heads, config.vocab, config.classes);
-  fmt::print("{} rows, mean {:.1f} tokens; {} test rows; {} threads, {}, {}\n", rows.items.size(), rows.mean_tokens(),
-             test.items.size(), o.threads, lowbit::level_name(lowbit::active_level()),
-             o.quantization == lowbit::qat::Quantization::none
-                 ? std::string("float")
-                 : fmt::format("{} in the loop", lowbit::qat::quantization_name(o.quantization)));
+  say("{} parameters: {} layers, width {}, {} heads, {} tokens, {} classes\n", model.parameter_count(), config.layers, config.width,
+      config.heads, config.vocab, config.classes);
+  say("{} rows, mean {:.1f} tokens; {} test rows; {} threads, {}, {}\n", rows.items.size(), rows.mean_tokens(), test.items.size(),
+      o.threads, lowbit::level_name(lowbit::active_level()),
+      o.quantization == lowbit::qat::Quantization::none
+          ? std::string("float")
+          : fmt::format("{} in the loop", lowbit::qat::quantization_name(o.quantization)));
   for (const four_models::Dataset* set : {&rows, &test})
     if (set->cut_texts + set->empty_texts + set->blank_lines != 0)
-      fmt::print("{}: {} texts cut to {} tokens, {} rows without a text and {} blank lines skipped\n", set->path, set->cut_texts,
-                 set->max_tokens, set->empty_texts, set->blank_lines);
-  std::fflush(stdout);
+      say("{}: {} texts cut to {} tokens, {} rows without a text and {} blank lines skipped\n", set->path, set->cut_texts,
+          set->max_tokens, set->empty_texts, set->blank_lines);
 
   Trainer trainer(o, model, rows, test, recorded);
   if (o.resume) trainer.resume();
   four_models::watch_for_interrupt();
   if (const auto accuracy = !fresh && !o.resume ? trainer.test_accuracy() : std::nullopt)
-    fmt::print("before training: {:.2f} % of the test rows right\n", 100 * *accuracy);
-  std::fflush(stdout);
+    say("before training: {:.2f} % of the test rows right\n", 100 * *accuracy);
   if (!trainer.run()) {
-    fmt::print(stderr, "train_classifier: interrupted; --resume goes on\n");
+    complain("interrupted; --resume goes on");
     return four_models::interrupted_exit_code();
   }
   require_free_output(o, recorded.overwrite, &recorded.recipe);  // who put a model there meanwhile wants to keep it
@@ -161,6 +161,13 @@ int train(const Options& o) {
   return 0;
 }
 
+// That of a program which ends with `code`, unless it could not say what it had to; that is told, with `remark`.
+int exit_code(int code, const std::string& remark) {
+  if (say_failure == 0) return code;
+  complain("standard output: cannot write: {}{}", std::generic_category().message(say_failure), remark);
+  return code == 0 ? exit_failed : code;
+}
+
 }  // namespace
 
 }  // namespace train_classifier
@@ -168,11 +175,13 @@ int train(const Options& o) {
 int main(int argc, char** argv) {
   using namespace train_classifier;
   try {
+    outlive_failed_writes();
     Options options;
-    if (const auto done = read_options(argc, argv, options)) return *done;
-    return train(options);
+    if (const auto done = read_options(argc, argv, options)) return exit_code(*done, "");
+    const int code = train(options);
+    return exit_code(code, code == 0 ? "; the model in " + options.out.string() + " is whole" : "");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "train_classifier: {}\n", error.what());
+    complain("{}", error.what());
     return exit_failed;
   }
 }

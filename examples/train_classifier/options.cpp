@@ -2,13 +2,14 @@
 #include "options.hpp"
 
 #include <algorithm>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
-#include <fmt/format.h>
 
+#include "say.hpp"
 #include "lowbit/base/config.hpp"
 #include "lowbit/io/csv.hpp"
 #include "lowbit/parallel.hpp"
@@ -174,9 +175,12 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       if (app.get_option("--lm-weight")->count() == 0) o.language_weight = 0;
     }
   } catch (const CLI::Success& done) {  // --help, --version
-    return app.exit(done);
+    std::ostringstream text;
+    const int code = app.exit(done, text, text);
+    say("{}", text.str());
+    return code;
   } catch (const CLI::Error& error) {
-    fmt::print(stderr, "train_classifier: {} (--help explains)\n", error.what());
+    complain("{} (--help explains)", error.what());
     return exit_usage;
   }
   return std::nullopt;

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "say.hpp"
 #include "lowbit/qat/panels.hpp"
 
 namespace train_classifier {
@@ -29,22 +30,22 @@ double product_limit(std::size_t threads) {
 
 void print_profile(const lowbit::qat::OperatorTimes& times, std::size_t threads) {
   if (times.empty()) {
-    fmt::print("\nno step was taken, so there is nothing to profile\n");
+    say("\nno step was taken, so there is nothing to profile\n");
     return;
   }
   const double limit = product_limit(threads);
   double total = 0, flops = 0;
   for (const auto& [name, time] : times) total += time.seconds, flops += time.flops;
-  fmt::print("\n{:32} {:>10} {:>8} {:>10} {:>10}\n", "operator", "seconds", "share", "GFLOP/s", "of limit");
+  say("\n{:32} {:>10} {:>8} {:>10} {:>10}\n", "operator", "seconds", "share", "GFLOP/s", "of limit");
   const auto line = [&](const std::string& name, double seconds, double work) {
-    fmt::print("{:32} {:10.1f} {:7.1f}% {:>10} {:>10}\n", name, seconds, 100 * seconds / total,
-               work > 0 ? fmt::format("{:.1f}", work / seconds * 1e-9) : "",
-               work > 0 ? fmt::format("{:.0f}%", 100 * work / seconds / limit) : "");
+    say("{:32} {:10.1f} {:7.1f}% {:>10} {:>10}\n", name, seconds, 100 * seconds / total,
+        work > 0 ? fmt::format("{:.1f}", work / seconds * 1e-9) : "",
+        work > 0 ? fmt::format("{:.0f}%", 100 * work / seconds / limit) : "");
   };
   for (const auto& [name, time] : times) line(name, time.seconds, time.flops);
   line("all", total, flops);
-  fmt::print("limit: {:.1f} GFLOP/s, this library's float product of 1024 x 1536 x 768 on {} threads, measured just now\n",
-             limit * 1e-9, threads);
+  say("limit: {:.1f} GFLOP/s, this library's float product of 1024 x 1536 x 768 on {} threads, measured just now\n", limit * 1e-9,
+      threads);
 }
 
 }  // namespace train_classifier

@@ -12,6 +12,7 @@
 #include "../four_models/interrupt.hpp"
 #include "../four_models/progress.hpp"
 #include "batches.hpp"
+#include "say.hpp"
 #include "lowbit/format/finite.hpp"
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/json.hpp"
@@ -208,9 +209,8 @@ bool Trainer::run() {
     e.seconds = epoch_seconds_;
     e.test_accuracy = *accuracy;
     epochs_.push_back(e);
-    fmt::print("epoch {} of {}: loss {:.4f}, right in training {:.2f} %, on the test rows {:.2f} %, {:.0f} s\n", e.epoch,
-               options_.epochs, e.loss, 100 * e.train_accuracy, 100 * e.test_accuracy, e.seconds);
-    std::fflush(stdout);
+    say("epoch {} of {}: loss {:.4f}, right in training {:.2f} %, on the test rows {:.2f} %, {:.0f} s\n", e.epoch, options_.epochs,
+        e.loss, 100 * e.train_accuracy, 100 * e.test_accuracy, e.seconds);
     ++epoch_;
     step_ = epoch_right_ = epoch_rows_ = 0;
     epoch_loss_ = epoch_seconds_ = 0;
