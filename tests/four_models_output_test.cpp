@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The files of four_models: all of one run or none, whatever fills the disk, removes the folder or stops the program.
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <thread>
@@ -11,6 +12,8 @@
 #include <map>
 
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "../examples/four_models/output_folder.hpp"
 #include "support/four_models.hpp"
@@ -122,6 +125,17 @@ TEST_CASE("four_models: Ctrl-C keeps the rows that are done") {
 TEST_CASE("four_models: SIGTERM and SIGHUP do too, also where the folder was removed meanwhile") {
   check_stopped(SIGTERM, [](const fs::path& out) { fs::remove_all(out); });
   check_stopped(SIGHUP, [](const fs::path&) {});
+}
+
+TEST_CASE("four_models: signals that the program was started to ignore stay ignored") {
+  const Folder folder;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    Process process("/bin/sh", folder,
+                    {"-c", "trap '' INT TERM HUP; exec \"$0\" \"$@\"", FOUR_MODELS, "--no-synthetic", "--models", "fp32"});
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    process.signal(signal);
+    CHECK(wait_for(process).code == 0);
+  }
 }
 
 TEST_CASE("four_models: a full disk leaves the files of the run before, whole") {

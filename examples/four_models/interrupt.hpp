@@ -19,12 +19,16 @@ extern "C" inline void four_models_on_interrupt(int signal) {
 }
 }  // namespace detail
 
+// A signal that the program was started to ignore stays ignored: nohup does that with SIGHUP, a shell with SIGINT of what it runs
+// in the background.
 inline void watch_for_interrupt() {
-  std::signal(SIGINT, detail::four_models_on_interrupt);
-  std::signal(SIGTERM, detail::four_models_on_interrupt);
+  const auto watch = [](int signal) {
+    if (std::signal(signal, detail::four_models_on_interrupt) == SIG_IGN) std::signal(signal, SIG_IGN);
+  };
+  watch(SIGINT);
+  watch(SIGTERM);
 #if defined(SIGHUP)
-  // Who started the program with nohup does not want to hear of it.
-  if (std::signal(SIGHUP, detail::four_models_on_interrupt) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
+  watch(SIGHUP);
 #endif
 }
 // Thread safe.

@@ -36,9 +36,18 @@ class Process {
     ::posix_spawn_file_actions_init(&actions);
     ::posix_spawn_file_actions_addopen(&actions, 1, out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     ::posix_spawn_file_actions_addopen(&actions, 2, err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    if (::posix_spawn(&id_, program.c_str(), &actions, nullptr, argv.data(), environ) != 0)
+    // Whoever ran the tests in the background ignores signals that the program is to hear of.
+    ::sigset_t signals;
+    ::sigemptyset(&signals);
+    for (const int s : {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGXFSZ}) ::sigaddset(&signals, s);
+    ::posix_spawnattr_t attributes;
+    ::posix_spawnattr_init(&attributes);
+    ::posix_spawnattr_setsigdefault(&attributes, &signals);
+    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
+    if (::posix_spawn(&id_, program.c_str(), &actions, &attributes, argv.data(), environ) != 0)
       throw std::runtime_error("cannot start " + program);
     ::posix_spawn_file_actions_destroy(&actions);
+    ::posix_spawnattr_destroy(&attributes);
   }
   void interrupt() { signal(SIGINT); }
   void signal(int number) { ::kill(id_, number); }
