@@ -43,6 +43,19 @@ TEST_CASE("text: lines break at blanks, and inside a word only where it must be"
   CHECK(wrapped("", 5) == Lines{""});
 }
 
+TEST_CASE("text: a full-width character takes two columns, a mark on another one none, and a byte that is no text one") {
+  const std::string wide = "\xE4\xB8\x96\xE7\x95\x8C\xE6\x96\xB0\xE8\x81\x9E";  // four Chinese characters
+  CHECK(width_of(wide) == 8);
+  CHECK(width_of("e\xCC\x81") == 1);
+  CHECK(width_of("\xE4\xB8") == 2);
+  CHECK(prefix_bytes(wide, 5) == 6);
+  CHECK(prefix_bytes(wide, 1) == 3);
+  CHECK(prefix_bytes("e\xCC\x81x", 1) == 3);
+  CHECK(wrapped(wide, 4) == Lines{wide.substr(0, 6), wide.substr(6)});
+  const Table t{"T", {"Model", "n"}, {{wide, "1"}, {"b", "2"}}};
+  CHECK(as_text(t).find("\nb         2\n") != std::string::npos);
+}
+
 TEST_CASE("text: what has a meaning in XML or Markdown is shown, not obeyed") {
   CHECK(xml_escaped("<a href=\"x\">&\x1b") == "&lt;a href=&quot;x&quot;&gt;&amp; ");
   CHECK(markdown_escaped("a|b *c* `d` [e](f) int8_bnb _g_ \\") == "a\\|b \\*c\\* \\`d\\` \\[e\\](f) int8_bnb \\_g\\_ \\\\");
@@ -63,6 +76,14 @@ TEST_CASE("text: no label of a heat map is longer than its place, and the whole 
   const std::string picture = svg::picture(std::vector<svg::HeatMap>{{"map", {name, "b"}, {{1, 2}, {3, 4}}}});
   CHECK(picture.find("<title>" + name + "</title>") != picture.npos);
   CHECK(picture.find(std::string(14, 'W')) == picture.find(name));  // only in the titles
+  // The columns' labels have 78 units, the rows' 88, of 12 * 0.56 a column: five and six full-width characters.
+  std::string wide;
+  for (int i = 0; i < 30; ++i) wide += "\xE4\xB8\x96";
+  const std::string chinese = svg::picture(std::vector<svg::HeatMap>{{"map", {wide, "b"}, {{1, 2}, {3, 4}}}});
+  CHECK(chinese.find("<title>" + wide + "</title>") != chinese.npos);
+  CHECK(chinese.find("\">" + wide.substr(0, 15) + "</text>") != chinese.npos);
+  CHECK(chinese.find("\">" + wide.substr(0, 18) + "</text>") != chinese.npos);
+  CHECK(chinese.find("\">" + wide.substr(0, 21)) == chinese.npos);
 }
 
 TEST_CASE("progress: where there is no terminal, a line every so often, and none of a quick step") {

@@ -34,12 +34,12 @@ struct Fit {
 };
 std::string label(double x, double y, std::string_view name, const Fit& fit) {
   const double character = 0.56 * fit.size, height = 1.1 * fit.size;  // of Helvetica, on the wide side
-  const auto characters = std::max<std::size_t>(4, static_cast<std::size_t>(fit.width / character));
-  std::vector<std::string> parts = wrapped(printable(std::string(name)), characters);
+  const auto columns = std::max<std::size_t>(4, static_cast<std::size_t>(fit.width / character));
+  std::vector<std::string> parts = wrapped(printable(std::string(name)), columns);
   if (parts.size() > fit.lines) {
     parts.resize(fit.lines);
     std::string& last = parts.back();
-    last = last.substr(0, prefix_bytes(last, characters - 1)) + "\xE2\x80\xA6";  // an ellipsis
+    last = last.substr(0, prefix_bytes(last, columns - 1)) + "\xE2\x80\xA6";  // an ellipsis
   }
   if (!fit.hangs) y -= height * static_cast<double>(parts.size() - 1);
   std::string out = "<g><title>" + xml_escaped(name) + "</title>\n";
@@ -131,7 +131,7 @@ constexpr double cell_width = 84, cell_height = 46, map_left = 124, map_top = 92
 std::string drawn(const HeatMap& map, double left, double top) {
   const double n = static_cast<double>(map.classes.size());
   std::string out = label(left + map_left + cell_width * n / 2, top + 30, map.title,
-                          {.width = map_left + cell_width * n, .lines = 2, .size = map.title.size() > 24 ? 13 : 17});
+                          {.width = map_left + cell_width * n, .lines = 2, .size = width_of(map.title) > 24 ? 13 : 17});
   out += text(left + map_left + cell_width * n / 2, top + 52, "predicted", "middle", 13);
   const double middle = top + map_top + cell_height * n / 2;
   out += text(left + 14, middle, "true", "middle", 13, ink,

@@ -8,23 +8,49 @@
 #include <string_view>
 #include <vector>
 
+#include <utf8proc.h>
+
 namespace four_models {
 
-// Characters, not bytes.
+namespace detail {
+// The bytes of the first character and the columns that it takes.  text must not be empty; what is no UTF-8 is a byte of a column.
+struct Character {
+  std::size_t bytes = 1, columns = 1;
+};
+inline Character first_character(std::string_view text) {
+  utf8proc_int32_t code = 0;
+  const auto* bytes = reinterpret_cast<const utf8proc_uint8_t*>(text.data());
+  const auto size = utf8proc_iterate(bytes, static_cast<utf8proc_ssize_t>(std::min<std::size_t>(text.size(), 4)), &code);
+  if (size <= 0) return {};
+  return {static_cast<std::size_t>(size), static_cast<std::size_t>(utf8proc_charwidth(code))};
+}
+}  // namespace detail
+
+// Columns that a text takes: two of a full-width character (Chinese, Japanese, Korean, emoji), none of a mark on the one before.
 inline std::size_t width_of(std::string_view text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  std::size_t columns = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const detail::Character c = detail::first_character(text.substr(at));
+    at += c.bytes;
+    columns += c.columns;
+  }
+  return columns;
 }
 
-// Bytes of the first `characters` characters.
-inline std::size_t prefix_bytes(std::string_view text, std::size_t characters) {
-  std::size_t at = 0;
-  for (; at < text.size(); ++at)
-    if ((text[at] & 0xC0) != 0x80 && characters-- == 0) break;
+// Bytes of the first characters that take at most `columns`, of one at least, if there is one.
+inline std::size_t prefix_bytes(std::string_view text, std::size_t columns) {
+  std::size_t at = 0, used = 0;
+  while (at < text.size()) {
+    const detail::Character c = detail::first_character(text.substr(at));
+    if (at != 0 && used + c.columns > columns) break;
+    at += c.bytes;
+    used += c.columns;
+  }
   return at;
 }
 
-// The lines of a text, broken where it breaks them, and at blanks where a line has more than `width` characters; a word that is
-// longer is cut if cut_words.  width > 0.
+// The lines of a text, broken where it breaks them, and at blanks where a line takes more than `width` columns; a word that is
+// longer is cut if cut_words.  width > 0; a full-width character may stand out of a width of 1.
 inline std::vector<std::string> wrapped(std::string_view text, std::size_t width, bool cut_words = true) {
   std::vector<std::string> lines(1);
   std::string word;
