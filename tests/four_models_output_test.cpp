@@ -80,8 +80,22 @@ TEST_CASE("four_models: a report that nobody can read does not cost the files") 
                         .wait();
   CHECK(not_refused(o, 1, {"standard output"}) == "");
   CHECK(json_of(folder / "out/results.json").at("dataset").at("rows_done") == 2);
+  for (const char* option : {"--help", "--version"}) {
+    Process process(FOUR_MODELS, folder, {option}, "/dev/full");
+    CHECK(not_refused(wait_for(process), 1, {"standard output"}) == "");
+  }
 }
 #endif
+
+TEST_CASE("four_models: who stops reading the report gets the files, and a message") {
+  const Folder folder;
+  Process process("/bin/sh", folder,
+                  {"-c", "{ \"$@\"; echo $? > \"$0\"; } | :", (folder / "code").string(), FOUR_MODELS, "--no-synthetic", "--limit",
+                   "2", "--models", "fp32", "--out", (folder / "out").string()});
+  const Outcome o = wait_for(process);
+  CHECK(not_refused({std::stoi(lowbit::io::read_text(folder / "code")), o.out, o.err}, 1, {"standard output"}) == "");
+  CHECK(json_of(folder / "out/results.json").at("dataset").at("rows_done") == 2);
+}
 
 namespace {
 

@@ -120,6 +120,12 @@ void require_alike(const std::vector<LoadedModel>& models) {
       lowbit::raise<lowbit::FormatError>(m.folder + ": its classes differ from those of " + models[0].folder);
 }
 
+// Throws if something that was printed is lost: the disk is full, or who read it is gone.
+void require_printed() {
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    lowbit::raise<lowbit::IoError>("standard output: cannot write what the program has to say");
+}
+
 class Program {
  public:
   Program(Options options, std::vector<std::string> command_line)
@@ -179,8 +185,7 @@ class Program {
       files.push_back({"report.md", markdown_});
       out->replace(files);
     }
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-      lowbit::raise<lowbit::IoError>("standard output: cannot write the report");
+    require_printed();
     if (!four_models::interrupted()) return 0;
     fmt::print(stderr, "four_models: interrupted after {} of {} rows{}\n", results.rows_done, results.rows,
                options_.out.empty() ? "" : ", which are in " + options_.out.string());
@@ -263,17 +268,20 @@ class Program {
 }  // namespace
 
 int main(int argc, char** argv) {
+#if defined(SIGPIPE)
+  std::signal(SIGPIPE, SIG_IGN);  // who stops reading the report must not cost the files
+#endif
+#if defined(SIGXFSZ)
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk
+#endif
   try {
     Options options;
-    if (const auto code = four_models::read_options(argc, argv, options)) return *code;
+    if (const auto code = four_models::read_options(argc, argv, options)) {
+      require_printed();  // --help, --version
+      return *code;
+    }
     if (!options.measure_resident.empty()) return measure_resident(options);
-#if defined(SIGPIPE)
-    std::signal(SIGPIPE, SIG_IGN);  // who stops reading the report must not cost the files
-#endif
     four_models::watch_for_interrupt();
-#if defined(SIGXFSZ)
-    std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk
-#endif
     if (options.threads > lowbit::available_processors())
       fmt::print(stderr,
                  "four_models: warning: --threads {}, but there are {} processors to run on; it will be slower than with {}\n",
