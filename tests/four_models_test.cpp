@@ -19,9 +19,10 @@ TEST_CASE("four_models: eight rows, all files, and numbers that agree with each 
   const Outcome o = run(folder, {"--limit", "8", "--threads", "2", "--out", (folder / "a/b").string()});
   REQUIRE(o.code == 0);
   CHECK(o.err.empty());
-  for (const char* words : {"Table 1", "Table 2", "Table 3", "true class (rows) by predicted", "486.71", "127.86", "94.70", "95.78",
-                            "2 threads", "level"})
+  for (const char* words :
+       {"Table 1", "Table 2", "Table 3", "true class (rows) by predicted", "486.71", "127.86", "2 threads", "level"})
     CHECK(holds(o.out, words));
+  for (const char* papers : {"94.70", "95.78"}) CHECK_FALSE(holds(o.out, papers));  // these are other rows
   CHECK(too_wide(o.out) == "");
 
   const fs::path out = folder / "a/b";
@@ -81,7 +82,8 @@ TEST_CASE("four_models: eight rows, all files, and numbers that agree with each 
           Approx(1000 / model.at("latency").at("mean_ms").get<double>()));
     CHECK(model.at("latency").at("median_ms") <= model.at("latency").at("p95_ms"));
     CHECK(model.at("linear_layers").at(0).at("layers") == 16);
-    CHECK(model.at("paper").at("class_f1").size() == 4);
+    CHECK(model.at("paper").contains("latency_ms"));
+    CHECK_FALSE(model.at("paper").contains("accuracy"));
   }
   CHECK(holds(lowbit::io::read_text(out / "report.md"), "| Model |"));
   for (const char* name : {"memory.svg", "latency.svg", "accuracy.svg", "confusion.svg"}) {
@@ -156,6 +158,36 @@ TEST_CASE("four_models: every id, and the options that change models") {
   CHECK(logits[2] != logits[3]);
 }
 
+TEST_CASE("four_models: the paper's accuracy stands beside that of its rows only") {
+  const Folder folder;
+  const char* const words[] = {"treaty", "football", "shares", "software"};
+  std::string rows;
+  for (int i = 0; i < 7600; ++i) rows += std::to_string(1 + i % 4) + "," + words[i % 4] + ",\n";
+  put_file(folder / "rows.csv", rows);
+  const auto check = [&](bool stands, const std::vector<std::string>& more) {
+    CAPTURE(more);
+    std::vector<std::string> arguments = {"--data", (folder / "rows.csv").string(), "--out", (folder / "out").string(), "--models",
+                                          "fp32"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome o = run(folder, arguments);
+    REQUIRE(o.code == 0);
+    CHECK(too_wide(o.out) == "");
+    const Json results = json_of(folder / "out/results.json");
+    CHECK(results.at("rows_are_the_paper_s") == stands);
+    CHECK(model_of(results, "fp32").at("paper").contains("accuracy") == stands);
+    CHECK(model_of(results, "fp32").at("paper").contains("class_f1") == stands);
+    for (const char* papers : {"94.62", "95.78", "92.50"}) CHECK(holds(o.out, papers) == stands);
+    CHECK(holds(lowbit::io::read_text(folder / "out/figures/accuracy.svg"), "94.62") == stands);
+    CHECK(holds(o.out, "The paper's stand beside") == !stands);
+    CHECK(holds(o.out, "486.71"));  // memory has nothing to do with rows
+  };
+  check(true, {});
+  check(false, {"--max-tokens", "20"});
+  check(false, {"--limit", "7599"});
+  replace_in(folder / "rows.csv", "2,football", "1,football");
+  check(false, {});
+}
+
 TEST_CASE("four_models: threads change no bit of the logits") {
   const Folder folder;
   std::vector<std::string> csv;
@@ -206,7 +238,8 @@ TEST_CASE("four_models: wrong usage is exit code 2 and one line") {
         "");
   const Outcome help = run(folder, {"--help"});
   CHECK(help.code == 0);
-  for (const char* words : {"--qat-model DIR", "Examples:", "nf4_bnb", "Ctrl-C"}) CHECK(holds(help.out, words));
+  for (const char* words : {"--qat-model DIR", "Examples:", "nf4_bnb", "Ctrl-C"})
+    CHECK(holds(help.out, words));
 }
 
 TEST_CASE("four_models: the default run, with GPT-2 small in synthetic weights", "[.full]") {

@@ -23,7 +23,7 @@ Json or_null(const std::optional<T>& value) {
   return value ? Json(*value) : Json(nullptr);
 }
 
-Json model_json(const ModelResult& m) {
+Json model_json(const ModelResult& m, bool paper_rows) {
   const paper::Row* p = m.paper_row();
   Json j;
   j["id"] = m.kind->id;
@@ -66,18 +66,19 @@ Json model_json(const ModelResult& m) {
     j["paper"] = {{"memory_mib", p->table1.memory_mb},
                   {"compression", p->table1.compression},
                   {"latency_ms", p->table1.latency_ms},
-                  {"rows_per_second", or_null(p->table1.per_second)},
-                  {"accuracy", p->table2.accuracy},
-                  {"precision", p->table2.precision},
-                  {"recall", p->table2.recall},
-                  {"f1", p->table2.f1},
-                  {"class_f1", p->table3}};
+                  {"rows_per_second", or_null(p->table1.per_second)}};
+  if (p && paper_rows)
+    j["paper"].update({{"accuracy", p->table2.accuracy},
+                       {"precision", p->table2.precision},
+                       {"recall", p->table2.recall},
+                       {"f1", p->table2.f1},
+                       {"class_f1", p->table3}});
   return j;
 }
 
 Json models_json(const Results& r) {
   Json models = Json::array();
-  for (const ModelResult& m : r.models) models.push_back(model_json(m));
+  for (const ModelResult& m : r.models) models.push_back(model_json(m, r.paper_rows()));
   return models;
 }
 
@@ -124,7 +125,7 @@ void add_efficiency_figures(std::vector<OutputFile>& files, const Results& r, co
 
 svg::BarChart accuracy_chart(const Results& r) {
   svg::BarChart chart = chart_of(
-      r, "Accuracy, with its 95 % interval", "%", true, 2, [](const ModelResult& m) { return 100 * m.scores.accuracy; },
+      r, "Accuracy, with its 95 % interval", "%", r.paper_rows(), 2, [](const ModelResult& m) { return 100 * m.scores.accuracy; },
       [](const paper::Row& p) { return std::optional(p.table2.accuracy); });
   chart.to = 100;
   double lowest = 100;
@@ -166,6 +167,7 @@ std::string results_json(const Results& r, const Results* synthetic) {
                   {"texts_cut_at_max_tokens", r.cut_texts}};
   j["paper_figures_are_of"] = "GPT-2 small on the 7,600 rows of the AG News test set";
   j["models_have_the_paper_s_shape"] = r.paper_shape();
+  j["rows_are_the_paper_s"] = r.paper_rows();
   j["notes"] = r.notes;
   j["models"] = models_json(r);
   if (synthetic != nullptr)
