@@ -152,6 +152,97 @@ TEST_CASE("four_models: signals that the program was started to ignore stay igno
   }
 }
 
+namespace {
+
+// Replaces the files of `folder` without end in a process of its own, from that of run 1 on, and kills that after `life`.
+void replace_until_killed(const fs::path& folder, std::chrono::microseconds life, bool in_folder) {
+  const ::pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    try {
+      if (in_folder) fs::current_path(folder);
+      OutputFolder target(in_folder ? fs::path(".") : folder);
+      for (int run = 1;; ++run) {
+        std::vector<four_models::OutputFile> files;
+        for (const char* name : four_models::output_names)
+          if (run % 2 == 0 || std::string(name).find("synthetic") == std::string::npos)
+            files.push_back({name, files.empty() ? "{\"program\": \"four_models\", \"run\": " + std::to_string(run) + "}"
+                                                 : std::to_string(run)});
+        target.replace(files);
+      }
+    } catch (...) {
+    }
+    std::_Exit(1);
+  }
+  std::this_thread::sleep_for(life);
+  ::kill(child, SIGKILL);
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFSIGNALED(status));  // else the folder that a killed run left was refused
+}
+
+// What is wrong with the files of a folder, which should be of one run, beside mine.txt; empty if nothing.
+std::string not_whole(const fs::path& folder) {
+  auto files = contents(folder);
+  std::erase_if(files, [](const auto& file) { return file.first.starts_with(".four_models.part"); });  // the next run's to clear
+  if (files.erase("mine.txt") != 1) return "mine.txt is gone";
+  if (files.empty()) return "";
+  if (files.count("results.json") == 0) return "no results.json, but " + files.begin()->first;
+  const Json results = json_of(folder / "results.json");
+  const int run = results.at("run").get<int>();
+  files.erase("results.json");
+  if (files.size() != (run % 2 == 0 ? 8u : 6u)) return std::to_string(files.size()) + " files of run " + std::to_string(run);
+  for (const auto& [name, content] : files)
+    if (content != std::to_string(run)) return name + " is of run " + content + ", not " + std::to_string(run);
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("output folder: whoever is killed at any time leaves the files of one run") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  put_file(out / "mine.txt", "mine");
+  for (int round = 0; round < 60; ++round) {
+    CAPTURE(round);
+    replace_until_killed(out, std::chrono::microseconds(10000 + 1370 * round), false);
+    REQUIRE(not_whole(out) == "");
+  }
+  const auto left = OutputFolder(out).left_by_killed();
+  for (const auto& entry : fs::directory_iterator(folder.path()))
+    if (entry.path().filename().string().starts_with("out.")) CHECK(holds(entry.path().filename().string(), "out.part"));
+  fs::remove_all(out);
+  const Outcome o = run(folder, {"--limit", "2", "--models", "fp32", "--out", out.string()});
+  CHECK(o.code == 0);
+  for (const fs::path& path : left) CHECK(holds(o.err, path.filename().string() + ": left by a run that was killed"));
+  CHECK(csv_of(out / "predictions.csv").size() == 3);
+}
+
+TEST_CASE("output folder: where the folder cannot be exchanged, the next run finds the files of one run") {
+  const Folder folder;
+  const fs::path out = folder / "out";
+  put_file(out / "mine.txt", "mine");
+  for (int round = 0; round < 60; ++round) {
+    CAPTURE(round);
+    replace_until_killed(out, std::chrono::microseconds(10000 + 1370 * round), true);
+    { const OutputFolder mended(out); }
+    REQUIRE(not_whole(out) == "");
+    for (const auto& entry : fs::directory_iterator(out)) CHECK_FALSE(entry.path().filename().string().starts_with("."));
+  }
+}
+
+TEST_CASE("output folder: an earlier run that was moved aside is put back") {
+  const Folder folder;
+  { OutputFolder(folder / "out").replace({{"results.json", ours}}); }
+  fs::rename(folder / "out", folder / "out.old0");  // as a system leaves it that cannot exchange folders
+  fs::create_directory(folder / "out.part0");
+  const OutputFolder target(folder / "out");
+  CHECK(lowbit::io::read_text(folder / "out/results.json") == ours);
+  CHECK_FALSE(fs::exists(folder / "out.old0"));
+  REQUIRE(target.left_by_killed().size() == 1);
+  CHECK(target.left_by_killed()[0].filename() == "out.part0");
+}
+
 TEST_CASE("four_models: a full disk leaves the files of the run before, whole") {
   const Folder folder;
   const std::vector<std::string> first = {"--limit", "4", "--models", "fp32", "--out", (folder / "out").string()};

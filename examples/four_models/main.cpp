@@ -136,7 +136,12 @@ class Program {
 
   int run() {
     std::optional<four_models::OutputFolder> out;
-    if (!options_.out.empty()) out.emplace(options_.out);
+    if (!options_.out.empty()) {
+      out.emplace(options_.out);
+      for (const auto& left : out->left_by_killed())
+        fmt::print(stderr, "four_models: note: {}: left by a run that was killed; remove it, unless a run is writing just now\n",
+                   left.string());
+    }
     for (const auto& folder : {options_.model, options_.qat_model}) require_folder(folder);
     const auto config = lowbit::gpt2::FolderParameters(options_.model).config();
     if (config.classes == 0)

@@ -52,8 +52,10 @@ constexpr const char* footer =
     "(--data /dev/stdin).  In predictions.csv rows and classes count from 0.  A folder that holds NF4, FP4 or LLM.int8() weights "
     "is\n"
     "taken as it is by the ids of that format, and by no other.\n"
-    "The files in --out belong together: an error or a full disk leaves those of an earlier run as they were;\n"
-    "killed while they are moved, the program leaves them in .four_models.partN beside the new ones.  Other files stay.\n"
+    "The files in --out are all of one run or none, also where the disk is full or the program is killed; other files stay.\n"
+    "Where the folder cannot be replaced as a whole (the program runs in it, something is mounted there), a run that is killed\n"
+    "while it moves files leaves the earlier run in DIR/.four_models.old, and the next run puts that back first.  A killed run\n"
+    "may leave a DIR.part0, which the next one names.\n"
     "Ctrl-C, SIGTERM and SIGHUP keep the rows done so far, a second one ends at once.  LOWBIT_ISA=avx2 and the like choose the\n"
     "instruction set.\n"
     "Exit codes: 0 done, 1 a file, a model or the system failed, 2 wrong usage, 130 (SIGTERM 143, SIGHUP 129) interrupted.";

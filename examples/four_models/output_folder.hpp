@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The folder of --out: the files of a run appear in it all at once or not at all, and take the place of an earlier run's as a
-// whole.
+// whole, also where the program is killed.  Where the folder itself cannot be exchanged (the program runs in it, something is
+// mounted there), a program that is killed while it moves files leaves a mixture, which the next OutputFolder turns into the
+// earlier run again.
 #pragma once
 #include <array>
 #include <filesystem>
@@ -28,9 +30,9 @@ inline constexpr std::array<const char*, 9> output_names = {"results.json",
 // Not thread safe; two processes must not replace the same folder's files at once.
 class OutputFolder {
  public:
-  // Makes the folder if need be, and proves that files can be written into it and that nothing of ours that stands there is
-  // somebody else's: files of these names are replaced only where results.json says that this program wrote it.
-  // Throws IoError that names the file or folder.
+  // Makes the folder if need be, mends what a killed run left in it, and proves that files can be written into it and that nothing
+  // of ours that stands there is somebody else's: files of these names are replaced only where results.json says that this program
+  // wrote it.  Throws IoError that names the file or folder.
   explicit OutputFolder(std::filesystem::path folder);
   // Takes away the folders that it made, if nothing was put there.
   ~OutputFolder();
@@ -40,6 +42,9 @@ class OutputFolder {
   // Puts these files, whose names are of output_names, in the place of all files of these names; other files stay.  A folder that
   // is gone is made again.  Throws IoError that names what failed; then the old files are as they were.
   void replace(const std::vector<OutputFile>& files);
+
+  // Folders beside this one with a run, or a part of one, that seem left by a program that was killed.  They are in nobody's way.
+  std::vector<std::filesystem::path> left_by_killed() const;
 
  private:
   void take_away();
