@@ -99,13 +99,17 @@ TEST_CASE("four_models: who stops reading the report gets the files, and a messa
 
 namespace {
 
+std::string many_items(int times) {
+  const std::string items = lowbit::io::read_text(lowbit::testing::assets_dir() / "news_items.csv");
+  std::string many;
+  for (int i = 0; i < times; ++i) many += items;
+  return many;
+}
+
 // Stops a long run with `signal` once it has rows, after `before` has done something to its folder.
 void check_stopped(int signal, const std::function<void(const fs::path&)>& before) {
   const Folder folder;
-  const std::string items = lowbit::io::read_text(lowbit::testing::assets_dir() / "news_items.csv");
-  std::string many;
-  for (int i = 0; i < 100; ++i) many += items;
-  put_file(folder / "many.csv", many);
+  put_file(folder / "many.csv", many_items(100));
   // How long it takes until there are rows depends on the machine and the build.
   for (int wait_ms = 1000;; wait_ms *= 2) {
     Process process(FOUR_MODELS, folder,
@@ -116,15 +120,18 @@ void check_stopped(int signal, const std::function<void(const fs::path&)>& befor
     const Outcome o = wait_for(process);
     REQUIRE(o.code == 128 + signal);
     CHECK(holds(o.out, "INTERRUPTED"));
-    const Json results = json_of(folder / "out/results.json");
-    CHECK(results.at("interrupted") == true);
-    const auto rows = results.at("dataset").at("rows_done").get<std::size_t>();
-    CHECK(csv_of(folder / "out/predictions.csv").size() == rows + 1);
-    if (rows == 0) {
+    const fs::path partial = folder / "out/interrupted";
+    if (holds(o.err, "interrupted after 0 of")) {
+      CHECK_FALSE(fs::exists(folder / "out"));
       REQUIRE(wait_ms < 60000);
       continue;
     }
-    CHECK(not_refused(o, 128 + signal, {"interrupted after " + std::to_string(rows) + " of 40000 rows"}) == "");
+    const Json results = json_of(partial / "results.json");
+    CHECK(results.at("interrupted") == true);
+    const auto rows = results.at("dataset").at("rows_done").get<std::size_t>();
+    CHECK(csv_of(partial / "predictions.csv").size() == rows + 1);
+    CHECK(not_refused(o, 128 + signal, {"interrupted after " + std::to_string(rows) + " of 40000 rows", partial.string()}) == "");
+    CHECK(rows > 0);
     CHECK(rows < 40000);
     for (const Json& m : results.at("models")) CHECK(m.at("performance").at("rows") == rows);
     break;
@@ -139,6 +146,31 @@ TEST_CASE("four_models: Ctrl-C keeps the rows that are done") {
 TEST_CASE("four_models: SIGTERM and SIGHUP do too, also where the folder was removed meanwhile") {
   check_stopped(SIGTERM, [](const fs::path& out) { fs::remove_all(out); });
   check_stopped(SIGHUP, [](const fs::path&) {});
+}
+
+TEST_CASE("four_models: a run that is interrupted replaces no whole one") {
+  const Folder folder;
+  REQUIRE(run(folder, {"--limit", "4", "--models", "fp32", "--out", (folder / "out").string()}).code == 0);
+  const auto before = contents(folder / "out");
+  put_file(folder / "many.csv", many_items(100));
+  // From before the first row on, until there were some.
+  bool with_rows = false;
+  for (int wait_ms = 250; !with_rows; wait_ms *= 2) {
+    REQUIRE(wait_ms < 60000);
+    Process process(FOUR_MODELS, folder,
+                    {"--data", (folder / "many.csv").string(), "--no-synthetic", "--out", (folder / "out").string()});
+    std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
+    process.signal(SIGINT);
+    const Outcome o = wait_for(process);
+    auto after = contents(folder / "out");
+    with_rows = std::erase_if(after, [](const auto& file) { return file.first.starts_with("interrupted/"); }) != 0;
+    CHECK(after == before);
+    // Nothing watches for signals in the first moments.
+    if (o.code != 1000 + SIGINT) CHECK(not_refused(o, 130, {with_rows ? "out/interrupted" : "nothing is written"}) == "");
+  }
+  // Neither does a whole run take it away.
+  REQUIRE(run(folder, {"--limit", "4", "--models", "int8", "--out", (folder / "out").string()}).code == 0);
+  CHECK(json_of(folder / "out/interrupted/results.json").at("interrupted") == true);
 }
 
 TEST_CASE("four_models: signals that the program was started to ignore stay ignored") {

@@ -238,7 +238,7 @@ TEST_CASE("four_models: wrong usage is exit code 2 and one line") {
         "");
   const Outcome help = run(folder, {"--help"});
   CHECK(help.code == 0);
-  for (const char* words : {"--qat-model DIR", "Examples:", "nf4_bnb", "Ctrl-C", "one run or none"})
+  for (const char* words : {"--qat-model DIR", "Examples:", "nf4_bnb", "Ctrl-C", "DIR/interrupted", "one run or none"})
     CHECK(holds(help.out, words));
 }
 

@@ -182,7 +182,11 @@ class Program {
       synthetic = run_synthetic();
       say(synthetic_section(*synthetic));
     }
-    if (out) {
+    results.interrupted = four_models::interrupted();  // whatever comes from here on comes too late
+    // A part of a run has a folder of its own: it must not take the place of a whole one.
+    const std::filesystem::path partial = options_.out / "interrupted";
+    if (out && results.interrupted && results.rows_done != 0) out.emplace(partial);
+    if (out && (!results.interrupted || results.rows_done != 0)) {
       const Results* second = synthetic ? &*synthetic : nullptr;
       std::vector<four_models::OutputFile> files = four_models::figures(results, second);
       files.push_back({"results.json", four_models::results_json(results, second)});
@@ -191,9 +195,10 @@ class Program {
       out->replace(files);
     }
     require_printed();
-    if (!four_models::interrupted()) return 0;
-    fmt::print(stderr, "four_models: interrupted after {} of {} rows{}\n", results.rows_done, results.rows,
-               options_.out.empty() ? "" : ", which are in " + options_.out.string());
+    if (!results.interrupted) return 0;
+    std::string where;
+    if (out) where = results.rows_done == 0 ? "; nothing is written" : ", which are in " + partial.string();
+    fmt::print(stderr, "four_models: interrupted after {} of {} rows{}\n", results.rows_done, results.rows, where);
     return four_models::interrupted_exit_code();
   }
 

@@ -56,7 +56,8 @@ constexpr const char* footer =
     "Where the folder cannot be replaced as a whole (the program runs in it, something is mounted there), a run that is killed\n"
     "while it moves files leaves the earlier run in DIR/.four_models.old, and the next run puts that back first.  A killed run\n"
     "may leave a DIR.part0, which the next one names.\n"
-    "Ctrl-C, SIGTERM and SIGHUP keep the rows done so far, a second one ends at once.  LOWBIT_ISA=avx2 and the like choose the\n"
+    "Ctrl-C, SIGTERM and SIGHUP keep the rows done so far, in DIR/interrupted: a part of a run replaces no whole one.  Before the\n"
+    "first row nothing is written.  A second signal ends the program at once.  LOWBIT_ISA=avx2 and the like choose the\n"
     "instruction set.\n"
     "Exit codes: 0 done, 1 a file, a model or the system failed, 2 wrong usage, 130 (SIGTERM 143, SIGHUP 129) interrupted.";
 
