@@ -18,9 +18,9 @@
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
-#include "../examples/four_models/dataset.hpp"
-#include "../examples/four_models/models.hpp"
-#include "../examples/four_models/synthetic.hpp"
+#include "examples/common/dataset.hpp"
+#include "examples/common/models.hpp"
+#include "examples/common/synthetic.hpp"
 #include "executors.hpp"
 #include "lowbit/lowbit.hpp"
 #include "machine.hpp"
@@ -58,7 +58,7 @@ double median(std::vector<double> v) {
 double mean(const std::vector<double>& v) { return std::accumulate(v.begin(), v.end(), 0.0) / static_cast<double>(v.size()); }
 
 std::unique_ptr<lowbit::gpt2::ParameterSource> source_of(const Options& o, std::string_view id) {
-  if (o.model.empty()) return std::make_unique<four_models::SyntheticParameters>(four_models::gpt2_small_config(), 1);
+  if (o.model.empty()) return std::make_unique<examples::SyntheticParameters>(examples::gpt2_small_config(), 1);
   // Without the twin, int8_scratch is the float model quantized: the same bytes and operations.
   if (id == "int8_scratch" && !o.qat_model.empty())
     return std::make_unique<lowbit::gpt2::FolderParameters>(o.qat_model, std::filesystem::path(o.model));
@@ -69,8 +69,8 @@ std::vector<Named> load(const Options& o) {
   std::vector<Named> models;
   for (const std::string& id : o.models) {
     std::fprintf(stderr, "loading %s\n", id.c_str());
-    const four_models::ModelKind* kind = four_models::find_kind(id);
-    models.push_back({id, four_models::make_model(*kind, *source_of(o, id), {})});
+    const examples::ModelKind* kind = examples::find_kind(id);
+    models.push_back({id, examples::make_model(*kind, *source_of(o, id), {})});
   }
   return models;
 }
@@ -79,10 +79,10 @@ std::vector<Ids> texts(const Options& o, const lowbit::gpt2::Config& config) {
   std::vector<Ids> rows;
   if (o.data.empty()) {
     for (std::size_t i = 0; i < o.rows; ++i)
-      rows.push_back(four_models::random_tokens(lengths[i % std::size(lengths)], config.vocab, i));
+      rows.push_back(examples::random_tokens(lengths[i % std::size(lengths)], config.vocab, i));
     return rows;
   }
-  const four_models::Dataset data = four_models::read_dataset(o.data, o.model, config, 160, 0);
+  const examples::Dataset data = examples::read_dataset(o.data, o.model, config, 160, 0);
   const std::size_t n = std::min(o.rows, data.items.size());
   for (std::size_t i = 0; i < n; ++i) rows.push_back(data.items[i * data.items.size() / n].ids);
   return rows;
@@ -250,7 +250,7 @@ Json run_threads(const Options& o, const std::vector<Named>& models, const std::
   }
   const auto fp32 = std::find_if(models.begin(), models.end(), [](const Named& m) { return m.id == "fp32"; });
   const double base = fp32 == models.end() ? 0 : mean(seconds[static_cast<std::size_t>(fp32 - models.begin()) + first]);
-  const Ids ids = four_models::random_tokens(tokens, models[0].net.config.vocab, 7);
+  const Ids ids = examples::random_tokens(tokens, models[0].net.config.vocab, 7);
   for (std::size_t m = 0; m < models.size(); ++m) {
     Json j = {{"id", models[m].id}};
     j.update(summary(seconds[m + first]));
@@ -322,7 +322,7 @@ int main(int argc, char** argv) {
     if (!o.qat_model.empty() && o.model.empty()) throw CLI::ValidationError("--qat-model", "needs --model DIR");
     if (!o.model.empty() && o.data.empty()) throw CLI::ValidationError("--model", "needs --data CSV");
     for (const std::string& id : o.models)
-      if (four_models::find_kind(id) == nullptr) throw CLI::ValidationError("--models", "no model has the id " + id);
+      if (examples::find_kind(id) == nullptr) throw CLI::ValidationError("--models", "no model has the id " + id);
   } catch (const CLI::Success& done) {
     return app.exit(done);
   } catch (const CLI::Error& error) {

@@ -44,8 +44,8 @@ class ModelWalk {
     const auto product = [&](Operator o, const lowbit::Linear& l, MatrixView<float> in, MatrixView<float> out,
                              Activation activation, MatrixView<const float> residual) {
       if (before_product) before_product(l, in);
-      if (bare) clock(o, [&] { l.forward(in, {scratch_.data(), tokens_, l.rows()}, executor_); });
-      const auto whole = [&] { l.forward(in, out, executor_, activation, residual); };
+      if (bare) clock(o, [&] { l.forward(in, {scratch_.data(), tokens_, l.rows()}, {}, {&executor_}); });
+      const auto whole = [&] { l.forward(in, out, {activation, residual}, {&executor_}); };
       if (bare)
         whole();
       else

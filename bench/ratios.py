@@ -3,7 +3,7 @@
 """Ratios from the JSON of bench_kernels and bench_model.
 
   ratios.py kernels.json [model.json] [more.json ...]         prints the page as Markdown
-  ratios.py ... --write docs/performance.md                   writes it
+  ratios.py ... --write bench/results/MACHINE.md                   writes it
   ratios.py ... --check bench/targets.json                    says which targets are missed; exit code 1 if any is
 
 A ratio never mixes runs: each file is taken by itself.  The first one of bench_kernels fills the tables; further ones add rows for

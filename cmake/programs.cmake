@@ -40,6 +40,7 @@ function(lowbit_add_program name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "HEADER_ONLY" "" "SOURCES;LIBRARIES")
   add_executable(${name} ${arg_SOURCES})
   target_compile_definitions(${name} PRIVATE LOWBIT_ASSETS="${PROJECT_SOURCE_DIR}/examples/assets")
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")  # "examples/common/...", "bench/..."
   target_link_libraries(${name} PRIVATE lowbit::lowbit lowbit::eigen lowbit::io lowbit::gpt2 lowbit_flags ${arg_LIBRARIES})
   if(NOT arg_HEADER_ONLY)
     target_link_libraries(${name} PRIVATE lowbit_kernels)

@@ -10,7 +10,7 @@ namespace {
 
 // y (tokens, out) = gelu(x (tokens, in) * w^T + bias).
 void layer(const lowbit::ConstMatrixRef& x, const lowbit::PackedTensor& w, const Eigen::VectorXf& bias, lowbit::MatrixRef y) {
-  lowbit::matmul(x, w, y, {.bias = {bias.data(), static_cast<std::size_t>(bias.size())}, .activation = lowbit::gelu_tanh});
+  lowbit::matmul(x, w, y, {{}, {.activation = lowbit::gelu_tanh}, {}, bias.data()});
 }
 
 }  // namespace

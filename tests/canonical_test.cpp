@@ -68,7 +68,7 @@ TEST_CASE("4-bit rows that begin anywhere, of any length, in batches of any size
                         : four_bit_weights<lowbit::Fp4>(values, n, k, random.one_of(lowbit_test::four_bit_blocks), random.coin());
       INFO("m " << m << ", n " << n << ", k " << k);
       for_each_compute(w, [&](const MatmulOptions& options) {
-        const auto expected = expected_product(x, m, w.tensor, *options.compute, false);
+        const auto expected = expected_product(x, m, w.tensor, options.compute, false);
         for_each_level([&](Level) { CHECK(outside(run_product(x, m, w, false, options), expected) == ""); });
       });
     }
@@ -190,20 +190,21 @@ TEST_CASE("no byte beyond the weights, their scales or x is read", "[canonical]"
         const Guarded codes(parts.codes.data(), parts.codes.size_bytes()), scales(parts.scales.data(), parts.scales.size_bytes()),
             scale_codes(parts.scale_codes.data(), parts.scale_codes.size_bytes()),
             nested(parts.nested.data(), parts.nested.size_bytes()), gx(x.data(), x.size() * 4);
-        lowbit::detail::CanonicalWeights c = w.tensor.canonical();
-        c.codes = codes.as<std::uint8_t>();
-        if (c.scales != nullptr) c.scales = scales.as<float>();
-        if (c.scale_codes != nullptr) c.scale_codes = scale_codes.as<std::uint8_t>();
-        if (c.nested != nullptr) c.nested = nested.as<float>();
+        lowbit::WeightsViewParts view;
+        view.format = parts.format;
+        view.rows = n;
+        view.cols = k;
+        view.codes = codes.as<std::uint8_t>();
+        view.block = parts.block;
+        if (!parts.scales.empty()) view.scales = scales.as<float>();
+        if (!parts.scale_codes.empty()) view.scale_codes = scale_codes.as<std::uint8_t>();
+        if (!parts.nested.empty()) view.nested = nested.as<float>();
+        view.offset = parts.offset;
+        const lowbit::WeightsView weights(view);
         for_each_compute(w, [&](const MatmulOptions& options) {
           for_each_level([&](Level) {
             Floats y(m * n);
-            lowbit::detail::with_weights(w.tensor, options, [&](lowbit::detail::Product& p) {
-              p.x = {gx.as<float>(), m, k};
-              p.y = {y.data(), m, n};
-              p.canonical = &c;
-              return lowbit::detail::run(p);
-            });
+            lowbit::matmul({gx.as<float>(), m, k}, weights, {y.data(), m, n}, options);
             CHECK(bits_of(y) == bits_of(run_product(x, m, w, false, options)));
           });
         });

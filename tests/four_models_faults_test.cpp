@@ -243,7 +243,7 @@ TEST_CASE("four_models: a folder of other weights than its option stands for is 
                        (folder / "out").string()})
               .code == 0);
   const Json results = json_of(folder / "out/results.json");
-  const Json& m = model_of(results, "nf4_bnb");
+  const Json m = model_of(results, "nf4_bnb");
   CHECK(m.at("name") == "NF4, block 128, absmax f32");
   CHECK(holds(m.at("weights"), "16 of 16 layers as the folder holds them"));
   CHECK_FALSE(m.contains("paper"));

@@ -15,11 +15,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "../examples/four_models/output_folder.hpp"
+#include "examples/four_models/output_folder.hpp"
 #include "support/four_models.hpp"
 
 using namespace four_models_test;
-using four_models::OutputFolder;
+using examples::OutputFolder;
 
 namespace {
 
@@ -195,8 +195,8 @@ void replace_until_killed(const fs::path& folder, std::chrono::microseconds life
       if (in_folder) fs::current_path(folder);
       OutputFolder target(in_folder ? fs::path(".") : folder);
       for (int run = 1;; ++run) {
-        std::vector<four_models::OutputFile> files;
-        for (const char* name : four_models::output_names)
+        std::vector<examples::OutputFile> files;
+        for (const char* name : examples::output_names)
           if (run % 2 == 0 || std::string(name).find("synthetic") == std::string::npos)
             files.push_back({name, files.empty() ? "{\"program\": \"four_models\", \"run\": " + std::to_string(run) + "}"
                                                  : std::to_string(run)});

@@ -4,12 +4,12 @@
 #include <string>
 #include <vector>
 
-#include "../examples/four_models/synthetic.hpp"
+#include "examples/common/synthetic.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 
-using namespace four_models;
+using namespace examples;
 using lowbit::MatrixView;
 
 namespace {
@@ -33,7 +33,7 @@ Matrix product(const lowbit::Linear& layer, const Matrix& x) {
   const std::vector<float> in(x.begin(), x.end());
   const std::size_t rows = x.size() / layer.cols();
   std::vector<float> out(rows * layer.rows());
-  layer.forward({in.data(), rows, layer.cols()}, {out.data(), rows, layer.rows()}, lowbit::default_executor());
+  layer.forward({in.data(), rows, layer.cols()}, {out.data(), rows, layer.rows()});
   return Matrix(out.begin(), out.end());
 }
 

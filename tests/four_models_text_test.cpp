@@ -5,13 +5,13 @@
 #include <string>
 #include <vector>
 
-#include "../examples/four_models/progress.hpp"
-#include "../examples/four_models/svg.hpp"
-#include "../examples/four_models/table.hpp"
-#include "../examples/four_models/text.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/four_models/svg.hpp"
+#include "examples/common/table.hpp"
+#include "examples/common/text.hpp"
 #include "support/catch.hpp"
 
-using namespace four_models;
+using namespace examples;
 using Lines = std::vector<std::string>;
 
 namespace {

@@ -40,11 +40,11 @@ struct Multiplies {
       all.insert(all.end(), y.begin(), y.end());
     };
     for (const std::size_t rows : {std::size_t{1}, std::size_t{5}, m}) {
-      add(rows, nf4, {.compute = lowbit::Compute::int8});
-      add(rows, lowbit::PackedTensor::pack(nf4), {.compute = lowbit::Compute::bf16});
-      add(rows, lowbit::PackedTensor::pack(nf4), {.compute = lowbit::Compute::int8});
-      add(rows, lowbit::PackedTensor::pack(uneven), {.compute = lowbit::Compute::int8});
-      add(rows, llm, {.outlier_threshold = 0.9f, .outliers = lowbit::Outliers::per_call});
+      add(rows, nf4, {{.compute = lowbit::Compute::int8}});
+      add(rows, lowbit::PackedTensor::pack(nf4), {{.compute = lowbit::Compute::bf16}});
+      add(rows, lowbit::PackedTensor::pack(nf4), {{.compute = lowbit::Compute::int8}});
+      add(rows, lowbit::PackedTensor::pack(uneven), {{.compute = lowbit::Compute::int8}});
+      add(rows, llm, {{.outlier_threshold = 0.9f, .outliers = lowbit::Outliers::per_call}});
     }
     return all;
   }

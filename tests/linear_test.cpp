@@ -51,7 +51,7 @@ Floats forward(const Linear& layer, const Floats& x, std::size_t m, lowbit::Acti
                lowbit::MatrixView<const float> residual = {}) {
   SerialExecutor serial;
   Floats y(m * layer.rows(), -5.0f);
-  layer.forward({x.data(), m, layer.cols()}, {y.data(), m, layer.rows()}, serial, activation, residual);
+  layer.forward({x.data(), m, layer.cols()}, {y.data(), m, layer.rows()}, {activation, residual}, {&serial});
   return y;
 }
 
@@ -121,7 +121,11 @@ TEST_CASE("a layer may have no bias, and no outputs; a bias of another size is r
                                 {"bias has 3", "(2, 3)"}) == "");
   SerialExecutor serial;
   Floats y(2);
-  CHECK(unsaid<InvalidArgument>([&] { plain.forward({x.data(), 1, 2}, {y.data(), 1, 2}, serial); }, {"(1, 2)", "(2, 3)"}) == "");
+  CHECK(unsaid<InvalidArgument>(
+            [&] {
+              plain.forward({x.data(), 1, 2}, {y.data(), 1, 2}, {}, {&serial});
+            },
+            {"(1, 2)", "(2, 3)"}) == "");
   const Linear nothing;
   CHECK(nothing.resident_bytes() == 0);
 }

@@ -743,7 +743,7 @@ TEST_CASE("a plan says what runs", "[arguments]") {
         const auto plan_of = [&](const MatmulOptions& o) {
           return packed ? lowbit::plan_matmul(*w.packed, o) : lowbit::plan_matmul(w.tensor, o);
         };
-        CHECK(plan_of({}).compute == (w.tensor.format() == lowbit::Format::llm_int8 ? Compute::int8 : Compute::f32));
+        CHECK(plan_of({}).compute == lowbit::automatic_compute(w.tensor.format()));
         for (const Compute compute : all_computes) {
           if (!has_compute(w.tensor.format(), compute)) continue;
           MatmulOptions o;

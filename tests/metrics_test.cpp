@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The figures of the comparison against values that were worked out elsewhere: by hand, by enumeration, by scikit-learn.
-#include "../examples/four_models/metrics.hpp"
+#include "examples/common/metrics.hpp"
 
 #include <cstdint>
 
 #include "support/catch.hpp"
 
-using namespace four_models;
+using namespace examples;
 
 namespace {
 // Equal to the last digit that `expected` was printed with.
@@ -113,8 +113,8 @@ TEST_CASE("summaries: mean, the middle of an even count, the nearest rank") {
 
 TEST_CASE("paired difference: by hand", "[metrics]") {
   // 18 against 23 of 7,600: -5 rows; variance (41 - 25 / 7600) / 7600^2.
-  const auto [gain, reach] = four_models::paired_difference(18, 23, 7600);
+  const auto [gain, reach] = examples::paired_difference(18, 23, 7600);
   CHECK(gain == Approx(-5.0 / 7600));
   CHECK(reach == Approx(1.959963984540054 * std::sqrt(41 - 25.0 / 7600) / 7600));
-  CHECK(four_models::paired_difference(0, 0, 10) == std::pair(0.0, 0.0));
+  CHECK(examples::paired_difference(0, 0, 10) == std::pair(0.0, 0.0));
 }

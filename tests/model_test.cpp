@@ -39,7 +39,7 @@
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/csv.hpp"
 #include "lowbit/lowbit.hpp"
-#include "../bench/model_walk.hpp"
+#include "bench/model_walk.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
@@ -421,7 +421,9 @@ TEST_CASE("Model: news items on the mini model, float and NF4 with f32 compute, 
   const Checkpoint c = read_checkpoint(mini_folder);
   const auto float_model = Model<DenseTensor<float>>::load(mini_folder);
   CHECK(float_model.config.class_names == std::vector<std::string>{"World", "Sports", "Business", "Sci/Tech"});
-  const auto nf4_model = Model<NF4>::load(mini_folder);  // f32 compute is the default
+  ModelOptions<NF4> in_f32;
+  in_f32.linear.compute = Compute::f32;
+  const auto nf4_model = Model<NF4>::load(mini_folder, in_f32);
   const auto check = [&](const Transformer& m, const ReferenceGpt2& r) {
     for (const Ids& ids : short_items(2)) {
       ReferenceGpt2 exact = r;
@@ -464,7 +466,7 @@ TEST_CASE("Model: every linear layer of the int8 twin follows its formula", "[mo
       for (float& v : x) v = normal(random);
       x[in + 5] = 40.0f;                                                          // a row with an outlier
       std::fill(x.begin() + static_cast<std::ptrdiff_t>(2 * in), x.end(), 0.0f);  // and one of zeros
-      linear->forward({x.data(), rows, in}, {y.data(), rows, out}, serial);
+      linear->forward({x.data(), rows, in}, {y.data(), rows, out}, {}, {&serial});
       double worst = 0;  // in units of the bound
       for (std::size_t r = 0; r < rows; ++r) {
         float absmax = 0;
@@ -531,9 +533,9 @@ TEST_CASE("Model: plans say what runs", "[model]") {
       }
     }
   }
-  // Without options: f32, but int8 for LLM.int8(), which has no other meaning.
-  CHECK(Model<NF4>::load(mini_folder).plans()[0].compute == Compute::f32);
-  CHECK(Model<Int8Tensor<>>::load(mini_folder).plans()[0].compute == Compute::f32);
+  // Without options: what is fast.
+  CHECK(Model<NF4>::load(mini_folder).plans()[0].compute == lowbit::automatic_compute(lowbit::Format::nf4));
+  CHECK(Model<Int8Tensor<>>::load(mini_folder).plans()[0].compute == Compute::int8);
   CHECK(Model<LlmInt8Tensor>::load(mini_folder).plans()[0].compute == Compute::int8);
   ModelOptions<NF4> canonical;
   canonical.linear.pack = false;
@@ -541,8 +543,7 @@ TEST_CASE("Model: plans say what runs", "[model]") {
   // A dense layer has no int8 product.
   ModelOptions<DenseTensor<float>> wrong;
   wrong.linear.compute = Compute::int8;
-  const auto m = Model<DenseTensor<float>>::load(mini_folder, wrong);
-  CHECK(unsaid<InvalidArgument>([&] { classify(m, {1, 2}); }, {"int8 compute", "f32"}) == "");
+  CHECK(unsaid<InvalidArgument>([&] { Model<DenseTensor<float>>::load(mini_folder, wrong); }, {"int8 compute", "f32"}) == "");
 }
 
 // ---- batches, threads
@@ -1367,8 +1368,8 @@ TEST_CASE("Model: NF4 in int8 compute, the error of every layer of GPT-2 small",
     walk.before_product = [&](const lowbit::Linear& l, lowbit::MatrixView<const float> x) {
       Layer& layer = layers[at];
       std::vector<float> y(x.rows * l.rows()), rough(y.size());
-      l.forward(x, {y.data(), x.rows, l.rows()}, serial);
-      linear_of(int8, at).forward(x, {rough.data(), x.rows, l.rows()}, serial);
+      l.forward(x, {y.data(), x.rows, l.rows()}, {}, {&serial});
+      linear_of(int8, at).forward(x, {rough.data(), x.rows, l.rows()}, {}, {&serial});
       for (std::size_t t = 0; t < x.rows; ++t) {
         double absmax = 0;
         for (std::size_t k = 0; k < x.cols; ++k) absmax = std::max(absmax, std::fabs(static_cast<double>(x.row(t)[k])));

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "lowbit/prepared_input.hpp"
+#include "lowbit/product/input.hpp"
 #include "support/catch.hpp"
 #include "support/for_each_level.hpp"
 #include "support/golden.hpp"
@@ -134,14 +134,16 @@ TEST_CASE("input that was prepared for another product is refused") {
   PreparedInput input = input_for(nf4, as_int8);
   lowbit::prepare_input({x.data(), m, k}, input);
   CHECK_NOTHROW(matmul(input, nf4, result, as_int8));
-  CHECK(unsaid<InvalidArgument>([&] { matmul(input, nf4, result); }, {"prepared for another product", "int8", "f32"}) == "");
+  CHECK(unsaid<InvalidArgument>([&] { matmul(input, nf4, result, {{.compute = Compute::f32}}); },
+                                {"prepared for another product", "int8", "f32"}) == "");
   CHECK(unsaid<InvalidArgument>([&] { matmul(input, nf4_long, result, as_int8); }, {"prepared for another product"}) == "");
   CHECK(unsaid<InvalidArgument>([&] { matmul(input, int8, result, as_int8); }, {"prepared for another product"}) == "");
   CHECK(unsaid<InvalidArgument>([&] { lowbit::prepare_input({x.data(), m, k - 1}, input); }, {"(3, 127)", "depth of 128"}) == "");
   MatmulOptions to_itself = as_int8;
   to_itself.next = &input;
   CHECK_THROWS_AS(matmul(input, nf4, result, to_itself), InvalidArgument);
-  CHECK(unsaid<InvalidArgument>([&] { lowbit::prepare_input({nullptr, m, k}, input); }, {"(3, 128)", "null"}) == "");
+  CHECK(unsaid<InvalidArgument>([&] { lowbit::prepare_input(MatrixView<const float>(nullptr, m, k), input); },
+                                {"(3, 128)", "null"}) == "");
   PreparedInput wrong_depth = input_for(nf4, as_int8);
   MatmulOptions next = as_int8;
   next.next = &wrong_depth;

@@ -23,6 +23,7 @@
 #include <sched.h>
 #endif
 
+#include "lowbit/base/processors.hpp"
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 #include "support/io_files.hpp"
@@ -68,7 +69,7 @@ struct Problem {
     w = lowbit::PackedTensor::pack(lowbit::NF4Tensor<>::quantize(weights.data(), 384, 256));
   }
   const std::vector<float>& multiply() {
-    lowbit::matmul(x.data(), 32, w, y.data(), {.compute = lowbit::Compute::int8});
+    lowbit::matmul(x.data(), 32, w, y.data(), {{.compute = lowbit::Compute::int8}});
     return y;
   }
 };

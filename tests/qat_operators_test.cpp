@@ -314,7 +314,7 @@ TEST_CASE("qat: fake-quantized values are Int8Tensor's, and products with them a
 
       const std::vector<float> given = x;
       matmul(given.data(), tokens, PackedTensor::pack(tensor), exported.data(),
-             {.bias = layer.bias.value.span(), .compute = Compute::int8});
+             {{.compute = Compute::int8}, {}, {}, layer.bias.value.span()});
       AlignedBuffer<float> scratch_for_weights;
       layer.prepare(qat::Quantization::int8, true, scratch_for_weights, pool);
       layer.forward(x.data(), tokens, y.data(), pool);

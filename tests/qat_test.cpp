@@ -374,7 +374,9 @@ TEST_CASE("qat: a model with NF4 in the loop is the NF4 model that its weights m
     parameters.push_back({p.name, p.decays ? std::vector{p.rows, p.cols} : std::vector{p.cols}, p.value.span()});
   });
   gpt2::write_model_folder(folder.path(), m.config, parameters);
-  const auto exported = gpt2::Model<NF4Tensor<>>::load(folder.path());
+  gpt2::ModelOptions<NF4Tensor<>> in_f32;  // as the training products
+  in_f32.linear.compute = Compute::f32;
+  const auto exported = gpt2::Model<NF4Tensor<>>::load(folder.path(), in_f32);
   std::vector<float> trained(batch.rows() * 4), found(trained.size());
   m.prepare(qat::Quantization::nf4, false, pool);
   m.classify(batch, trained, pool);

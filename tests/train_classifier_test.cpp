@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "../examples/train_classifier/batches.hpp"
+#include "examples/train_classifier/batches.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/csv.hpp"
@@ -438,7 +438,7 @@ TEST_CASE("train_classifier: rows held out, a vocabulary that stays small, NF4 i
 }
 
 TEST_CASE("train_classifier: an epoch sees every row once, in batches of like length") {
-  std::vector<four_models::Item> items(1000);
+  std::vector<examples::Item> items(1000);
   for (std::size_t i = 0; i < items.size(); ++i) items[i].ids.resize(1 + i * 7919 % 97);
   const auto batches = train_classifier::epoch_batches(items, 16, 1, 0);
   std::vector<std::size_t> seen(items.size());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "evaluation.hpp"
+#include "examples/four_models/evaluation.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -7,11 +7,11 @@
 
 #include <fmt/format.h>
 
-#include "interrupt.hpp"
+#include "examples/common/interrupt.hpp"
 #include "lowbit/format/finite.hpp"
-#include "progress.hpp"
+#include "examples/common/progress.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -150,4 +150,4 @@ std::vector<std::vector<double>> measure_latency(std::span<const LoadedModel> mo
   return ms;
 }
 
-}  // namespace four_models
+}  // namespace examples

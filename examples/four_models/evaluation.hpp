@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "dataset.hpp"
-#include "models.hpp"
+#include "examples/common/dataset.hpp"
+#include "examples/common/models.hpp"
 
-namespace four_models {
+namespace examples {
 
 struct LoadedModel {
   const ModelKind* kind = nullptr;
@@ -48,4 +48,4 @@ Evaluation evaluate(std::span<const LoadedModel> models, const Dataset& data, st
 std::vector<std::vector<double>> measure_latency(std::span<const LoadedModel> models,
                                                  const std::vector<std::vector<std::int32_t>>& rows, lowbit::Executor& executor);
 
-}  // namespace four_models
+}  // namespace examples

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "machine.hpp"
+#include "examples/four_models/machine.hpp"
 
 #include <chrono>
 #include <ctime>
@@ -10,7 +10,7 @@
 
 #include "lowbit/lowbit.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -45,4 +45,4 @@ Machine this_machine(std::size_t threads) {
           threads};
 }
 
-}  // namespace four_models
+}  // namespace examples

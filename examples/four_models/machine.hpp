@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <string>
 
-namespace four_models {
+namespace examples {
 
 struct Machine {
   std::string cpu, level, compiler, date;  // date: ISO 8601, UTC
@@ -13,4 +13,4 @@ struct Machine {
 
 Machine this_machine(std::size_t threads);
 
-}  // namespace four_models
+}  // namespace examples

@@ -17,25 +17,25 @@
 
 #include <fmt/format.h>
 
-#include "dataset.hpp"
-#include "evaluation.hpp"
-#include "interrupt.hpp"
+#include "examples/common/dataset.hpp"
+#include "examples/four_models/evaluation.hpp"
+#include "examples/common/interrupt.hpp"
 #include "lowbit/lowbit.hpp"
-#include "options.hpp"
-#include "output.hpp"
-#include "progress.hpp"
-#include "report.hpp"
-#include "resident.hpp"
-#include "results.hpp"
-#include "synthetic.hpp"
+#include "examples/four_models/options.hpp"
+#include "examples/four_models/output.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/four_models/report.hpp"
+#include "examples/four_models/resident.hpp"
+#include "examples/four_models/results.hpp"
+#include "examples/common/synthetic.hpp"
 
 namespace {
 
-using four_models::Identity;
-using four_models::LoadedModel;
-using four_models::ModelKind;
-using four_models::Options;
-using four_models::Results;
+using examples::Identity;
+using examples::LoadedModel;
+using examples::ModelKind;
+using examples::Options;
+using examples::Results;
 using lowbit::gpt2::ParameterSource;
 
 constexpr std::size_t latency_rows = 200, synthetic_rows = 30, synthetic_tokens = 52;  // 52: AG News' mean
@@ -47,7 +47,7 @@ struct Source {
   bool synthetic;
 
   std::unique_ptr<ParameterSource> open(const ModelKind& kind) const {
-    if (synthetic) return std::make_unique<four_models::SyntheticParameters>(four_models::gpt2_small_config(), options.seed);
+    if (synthetic) return std::make_unique<examples::SyntheticParameters>(examples::gpt2_small_config(), options.seed);
     if (kind.id == "int8_scratch") return std::make_unique<lowbit::gpt2::FolderParameters>(options.qat_model, options.model);
     return std::make_unique<lowbit::gpt2::FolderParameters>(options.model);
   }
@@ -62,11 +62,11 @@ struct Source {
 std::pair<lowbit::gpt2::Transformer, Identity> load(const Source& source, const ModelKind& kind) {
   try {
     const std::unique_ptr<ParameterSource> parameters = source.open(kind);
-    const four_models::WatchedParameters watched(*parameters);
-    lowbit::gpt2::Transformer net = four_models::make_model(kind, watched, source.options.tuning);
-    four_models::require_fit(kind, watched.held(), !source.synthetic);
-    four_models::require_finite(net);
-    return {std::move(net), four_models::identify(kind, watched.held(), source.options.tuning)};
+    const examples::WatchedParameters watched(*parameters);
+    lowbit::gpt2::Transformer net = examples::make_model(kind, watched, source.options.tuning);
+    examples::require_fit(kind, watched.held(), !source.synthetic);
+    examples::require_finite(net);
+    return {std::move(net), examples::identify(kind, watched.held(), source.options.tuning)};
   } catch (const lowbit::InvalidArgument& error) {
     lowbit::raise<lowbit::InvalidArgument>((source.synthetic ? "synthetic weights" : source.folder(kind)) + ": " +
                                            std::string(kind.id) + ": " + error.what());
@@ -77,8 +77,8 @@ std::pair<lowbit::gpt2::Transformer, Identity> load(const Source& source, const 
 std::vector<LoadedModel> load_all(const Source& source, const std::vector<std::string>& command_line) {
   std::vector<LoadedModel> models;
   for (const ModelKind* kind : source.options.kinds) {
-    if (four_models::interrupted()) break;
-    const four_models::Progress progress("loading " + source.id(*kind));
+    if (examples::interrupted()) break;
+    const examples::Progress progress("loading " + source.id(*kind));
     LoadedModel m;
     m.kind = kind;
     m.folder = source.folder(*kind);
@@ -87,7 +87,7 @@ std::vector<LoadedModel> load_all(const Source& source, const std::vector<std::s
     m.load_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     std::vector<std::string> arguments = command_line;
     arguments.insert(arguments.end(), {"--measure-resident", source.id(*kind)});
-    m.process_growth = four_models::number_from_own_process(arguments);
+    m.process_growth = examples::number_from_own_process(arguments);
     models.push_back(std::move(m));
   }
   return models;
@@ -96,12 +96,12 @@ std::vector<LoadedModel> load_all(const Source& source, const std::vector<std::s
 // The process that weighs one model.
 int measure_resident(const Options& options) {
   const bool synthetic = options.measure_resident.starts_with(synthetic_prefix);
-  const ModelKind* kind = four_models::find_kind(synthetic ? options.measure_resident.substr(std::string(synthetic_prefix).size())
-                                                           : options.measure_resident);
-  if (kind == nullptr) return four_models::exit_usage;
+  const ModelKind* kind = examples::find_kind(synthetic ? options.measure_resident.substr(std::string(synthetic_prefix).size())
+                                                        : options.measure_resident);
+  if (kind == nullptr) return examples::exit_usage;
   lowbit::default_executor();  // its threads' memory is not the model's
-  const auto growth = four_models::resident_growth([&] { return load(Source{options, synthetic}, *kind).first; });
-  if (!growth) return four_models::exit_failure;
+  const auto growth = examples::resident_growth([&] { return load(Source{options, synthetic}, *kind).first; });
+  if (!growth) return examples::exit_failure;
   fmt::print("{}\n", *growth);
   return 0;
 }
@@ -132,10 +132,10 @@ class Program {
       : options_(std::move(options)),
         command_line_(std::move(command_line)),
         pool_(options_.threads),
-        machine_(four_models::this_machine(options_.threads)) {}
+        machine_(examples::this_machine(options_.threads)) {}
 
   int run() {
-    std::optional<four_models::OutputFolder> out;
+    std::optional<examples::OutputFolder> out;
     if (!options_.out.empty()) {
       out.emplace(options_.out);
       for (const auto& left : out->left_by_killed())
@@ -148,16 +148,16 @@ class Program {
       lowbit::raise<lowbit::FormatError>(options_.model.string() + ": expected a classifier, found no score.weight");
     settle_max_tokens(config.positions);
     // All input is read before the long work.
-    const auto data = four_models::read_dataset(options_.data, options_.model, config, *options_.max_tokens, options_.limit);
+    const auto data = examples::read_dataset(options_.data, options_.model, config, *options_.max_tokens, options_.limit);
     const std::vector<LoadedModel> models = load_all({options_, false}, command_line_);
     require_alike(models);
 
     // LLM.int8() per call: a call must be one text in both passes, or accuracy and latency would not be of one configuration.
     const std::size_t group = options_.tuning.outliers == lowbit::Outliers::per_call ? 1 : 4;
-    four_models::Evaluation evaluation;
+    examples::Evaluation evaluation;
     evaluation.done.assign(data.items.size(), 0);
     evaluation.runs.resize(models.size());
-    if (models.size() == options_.kinds.size()) evaluation = four_models::evaluate(models, data, latency_rows, group, pool_);
+    if (models.size() == options_.kinds.size()) evaluation = examples::evaluate(models, data, latency_rows, group, pool_);
 
     Results results = blank_results();
     results.dataset = data.path;
@@ -171,26 +171,26 @@ class Program {
     results.cut_texts = data.cut_texts;
     results.empty_texts = data.empty_texts;
     results.blank_lines = data.blank_lines;
-    results.models = four_models::summarize(models, evaluation, data);
+    results.models = examples::summarize(models, evaluation, data);
     results.notes = options_.notes;
     add_warnings(results);
     say(comparison_section(results));
 
     std::optional<Results> synthetic;
-    if (options_.synthetic && !four_models::interrupted()) {
+    if (options_.synthetic && !examples::interrupted()) {
       std::fputs("\n", stdout);
       synthetic = run_synthetic();
       say(synthetic_section(*synthetic));
     }
-    results.interrupted = four_models::interrupted();  // whatever comes from here on comes too late
+    results.interrupted = examples::interrupted();  // whatever comes from here on comes too late
     // A part of a run has a folder of its own: it must not take the place of a whole one.
     const std::filesystem::path partial = options_.out / "interrupted";
     if (out && results.interrupted && results.rows_done != 0) out.emplace(partial);
     if (out && (!results.interrupted || results.rows_done != 0)) {
       const Results* second = synthetic ? &*synthetic : nullptr;
-      std::vector<four_models::OutputFile> files = four_models::figures(results, second);
-      files.push_back({"results.json", four_models::results_json(results, second)});
-      files.push_back({"predictions.csv", four_models::predictions_csv(models, evaluation, data)});
+      std::vector<examples::OutputFile> files = examples::figures(results, second);
+      files.push_back({"results.json", examples::results_json(results, second)});
+      files.push_back({"predictions.csv", examples::predictions_csv(models, evaluation, data)});
       files.push_back({"report.md", markdown_});
       out->replace(files);
     }
@@ -199,15 +199,15 @@ class Program {
     std::string where;
     if (out) where = results.rows_done == 0 ? "; nothing is written" : ", which are in " + partial.string();
     fmt::print(stderr, "four_models: interrupted after {} of {} rows{}\n", results.rows_done, results.rows, where);
-    return four_models::interrupted_exit_code();
+    return examples::interrupted_exit_code();
   }
 
  private:
   void settle_max_tokens(std::size_t positions) {
     if (options_.max_tokens && *options_.max_tokens > positions)
-      throw four_models::UsageError(fmt::format("--max-tokens: expected at most {}, the positions of {}, found {}", positions,
-                                                options_.model.string(), *options_.max_tokens));
-    if (!options_.max_tokens) options_.max_tokens = std::min(four_models::usual_max_tokens, positions);
+      throw examples::UsageError(fmt::format("--max-tokens: expected at most {}, the positions of {}, found {}", positions,
+                                             options_.model.string(), *options_.max_tokens));
+    if (!options_.max_tokens) options_.max_tokens = std::min(examples::usual_max_tokens, positions);
   }
 
   // What the reader should know before he trusts a number.
@@ -234,9 +234,9 @@ class Program {
   Results blank_results() const {
     Results r;
     r.machine = machine_;
-    r.options = four_models::recorded(options_);
-    r.command = four_models::as_command(options_);
-    r.interrupted = four_models::interrupted();
+    r.options = examples::recorded(options_);
+    r.command = examples::as_command(options_);
+    r.interrupted = examples::interrupted();
     return r;
   }
 
@@ -244,34 +244,34 @@ class Program {
     const auto models = load_all({options_, true}, command_line_);
     std::vector<std::vector<std::int32_t>> rows;
     for (std::size_t i = 0; i < synthetic_rows; ++i)
-      rows.push_back(four_models::random_tokens(synthetic_tokens, four_models::gpt2_small_config().vocab, options_.seed + i));
+      rows.push_back(examples::random_tokens(synthetic_tokens, examples::gpt2_small_config().vocab, options_.seed + i));
     std::vector<std::vector<double>> ms(models.size());
-    if (models.size() == options_.kinds.size()) ms = four_models::measure_latency(models, rows, pool_);
+    if (models.size() == options_.kinds.size()) ms = examples::measure_latency(models, rows, pool_);
     Results r = blank_results();
     r.dataset =
         "GPT-2 small's shape, random weights (seed " + std::to_string(options_.seed) + "), outlier columns as in a trained model";
     r.latency_rows =
         "One row of " + std::to_string(synthetic_tokens) + " tokens at a time, " + std::to_string(synthetic_rows) + " rows";
     for (std::size_t m = 0; m < models.size(); ++m) {
-      r.models.push_back(four_models::describe(models[m]));
-      r.models.back().latency = four_models::summary_of(ms[m]);
+      r.models.push_back(examples::describe(models[m]));
+      r.models.back().latency = examples::summary_of(ms[m]);
       if (models[m].kind->id == "int8_scratch")
         r.notes.push_back("INT8 (scratch) is quantized, not trained: the same bytes and operations.");
     }
     return r;
   }
 
-  void say(const four_models::Section& section) {
+  void say(const examples::Section& section) {
     // Failures count at the end, when the files are written.
-    std::fputs(four_models::as_text(section).c_str(), stdout);
+    std::fputs(examples::as_text(section).c_str(), stdout);
     std::fflush(stdout);
-    markdown_ += four_models::as_markdown(section);
+    markdown_ += examples::as_markdown(section);
   }
 
   Options options_;
   std::vector<std::string> command_line_;
   lowbit::ThreadPool pool_;
-  four_models::Machine machine_;
+  examples::Machine machine_;
   std::string markdown_;
 };
 
@@ -286,24 +286,24 @@ int main(int argc, char** argv) {
 #endif
   try {
     Options options;
-    if (const auto code = four_models::read_options(argc, argv, options)) {
+    if (const auto code = examples::read_options(argc, argv, options)) {
       require_printed();  // --help, --version
       return *code;
     }
     if (!options.measure_resident.empty()) return measure_resident(options);
-    four_models::watch_for_interrupt();
+    examples::watch_for_interrupt();
     if (options.threads > lowbit::available_processors())
       fmt::print(stderr,
                  "four_models: warning: --threads {}, but there are {} processors to run on; it will be slower than with {}\n",
                  options.threads, lowbit::available_processors(), lowbit::available_processors());
     return Program(std::move(options), std::vector<std::string>(argv, argv + argc)).run();
-  } catch (const four_models::UsageError& error) {
+  } catch (const examples::UsageError& error) {
     fmt::print(stderr, "four_models: {} (--help explains)\n", error.what());
-    return four_models::exit_usage;
+    return examples::exit_usage;
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "four_models: out of memory\n");
   } catch (const std::exception& error) {
     fmt::print(stderr, "four_models: {}\n", error.what());
   }
-  return four_models::exit_failure;
+  return examples::exit_failure;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "options.hpp"
+#include "examples/four_models/options.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@
 #include "lowbit/format/four_bit.hpp"
 #include "lowbit/lowbit.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -206,4 +206,4 @@ std::string as_command(const Options& o) {
   return command;
 }
 
-}  // namespace four_models
+}  // namespace examples

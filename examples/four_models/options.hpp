@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "lowbit/io/json.hpp"
-#include "models.hpp"
+#include "examples/common/models.hpp"
 
-namespace four_models {
+namespace examples {
 
 inline constexpr int exit_failure = 1, exit_usage = 2;
 inline constexpr std::size_t usual_max_tokens = 160;
@@ -44,4 +44,4 @@ lowbit::io::Json recorded(const Options& options);
 // The same as a command that asks for it.
 std::string as_command(const Options& options);
 
-}  // namespace four_models
+}  // namespace examples

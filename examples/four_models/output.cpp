@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "output.hpp"
+#include "examples/four_models/output.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -9,10 +9,10 @@
 
 #include "lowbit/io/json.hpp"
 #include "lowbit/lowbit.hpp"
-#include "paper.hpp"
-#include "svg.hpp"
+#include "examples/four_models/paper.hpp"
+#include "examples/four_models/svg.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -213,4 +213,4 @@ std::vector<OutputFile> figures(const Results& r, const Results* synthetic) {
   return files;
 }
 
-}  // namespace four_models
+}  // namespace examples

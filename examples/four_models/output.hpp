@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "output_folder.hpp"
-#include "results.hpp"
+#include "examples/four_models/output_folder.hpp"
+#include "examples/four_models/results.hpp"
 
-namespace four_models {
+namespace examples {
 
 // Everything in numbers.  `synthetic`: the part with made-up weights, if that ran.
 std::string results_json(const Results& results, const Results* synthetic);
@@ -20,4 +20,4 @@ std::string predictions_csv(const std::vector<LoadedModel>& models, const Evalua
 // The paper's figures 1 to 4; those of `synthetic` beside the paper's memory and times, if it ran.
 std::vector<OutputFile> figures(const Results& results, const Results* synthetic);
 
-}  // namespace four_models
+}  // namespace examples

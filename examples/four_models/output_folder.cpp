@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "output_folder.hpp"
+#include "examples/four_models/output_folder.hpp"
 
 #include <algorithm>
 #include <string>
@@ -9,7 +9,7 @@
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/json.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -249,4 +249,4 @@ std::vector<fs::path> OutputFolder::left_by_killed() const {
   return left;
 }
 
-}  // namespace four_models
+}  // namespace examples

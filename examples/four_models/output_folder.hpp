@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-namespace four_models {
+namespace examples {
 
 struct OutputFile {
   std::string name;  // below the folder
@@ -52,4 +52,4 @@ class OutputFolder {
   std::vector<std::filesystem::path> made_;  // outermost first
 };
 
-}  // namespace four_models
+}  // namespace examples

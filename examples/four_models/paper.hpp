@@ -6,7 +6,7 @@
 #include <optional>
 #include <string_view>
 
-namespace four_models::paper {
+namespace examples::paper {
 
 // Table 1: Efficiency Metrics.  Throughput is from section 3.2, which gives none for INT8 (Scratch).
 struct Table1 {
@@ -41,4 +41,4 @@ constexpr const Row* find(std::string_view id) {
   return nullptr;
 }
 
-}  // namespace four_models::paper
+}  // namespace examples::paper

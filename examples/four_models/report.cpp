@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "report.hpp"
+#include "examples/four_models/report.hpp"
 
 #include <cmath>
 #include <optional>
@@ -7,10 +7,10 @@
 
 #include <fmt/format.h>
 
-#include "options.hpp"
-#include "paper.hpp"
+#include "examples/four_models/options.hpp"
+#include "examples/four_models/paper.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -256,4 +256,4 @@ std::string as_markdown(const Section& s) {
   return text;
 }
 
-}  // namespace four_models
+}  // namespace examples

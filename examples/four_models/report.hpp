@@ -4,10 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "results.hpp"
-#include "table.hpp"
+#include "examples/four_models/results.hpp"
+#include "examples/common/table.hpp"
 
-namespace four_models {
+namespace examples {
 
 // A part of the report: paragraphs, then tables, then tables to stand beside each other.
 struct Section {
@@ -23,4 +23,4 @@ Section synthetic_section(const Results& results);
 std::string as_text(const Section& section);
 std::string as_markdown(const Section& section);
 
-}  // namespace four_models
+}  // namespace examples

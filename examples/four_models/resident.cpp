@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "resident.hpp"
+#include "examples/four_models/resident.hpp"
 
 #if defined(__linux__)
 #include <charconv>
@@ -14,7 +14,7 @@
 extern char** environ;
 #endif
 
-namespace four_models {
+namespace examples {
 
 #if defined(__linux__)
 
@@ -78,4 +78,4 @@ std::optional<std::size_t> number_from_own_process(const std::vector<std::string
 
 #endif
 
-}  // namespace four_models
+}  // namespace examples

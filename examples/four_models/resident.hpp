@@ -9,7 +9,7 @@
 
 #include "lowbit/gpt2/transformer.hpp"
 
-namespace four_models {
+namespace examples {
 
 // In the process of its own: bytes of anonymous memory (not files, not code) that are resident after make() and were not before.
 // Nothing where the system does not say.
@@ -18,4 +18,4 @@ std::optional<std::size_t> resident_growth(const std::function<lowbit::gpt2::Tra
 // Starts this program again with `arguments`, and reads the number that it prints.  Nothing if any of that fails.
 std::optional<std::size_t> number_from_own_process(const std::vector<std::string>& arguments);
 
-}  // namespace four_models
+}  // namespace examples

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
-#include "results.hpp"
+#include "examples/four_models/results.hpp"
 
 #include <algorithm>
 #include <numeric>
 #include <span>
 
 #include "lowbit/lowbit.hpp"
-#include "options.hpp"
+#include "examples/four_models/options.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -93,4 +93,4 @@ std::vector<ModelResult> summarize(const std::vector<LoadedModel>& models, const
   return results;
 }
 
-}  // namespace four_models
+}  // namespace examples

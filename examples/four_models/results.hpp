@@ -8,13 +8,13 @@
 #include <utility>
 #include <vector>
 
-#include "evaluation.hpp"
+#include "examples/four_models/evaluation.hpp"
 #include "lowbit/io/json.hpp"
-#include "machine.hpp"
-#include "metrics.hpp"
-#include "paper.hpp"
+#include "examples/four_models/machine.hpp"
+#include "examples/common/metrics.hpp"
+#include "examples/four_models/paper.hpp"
 
-namespace four_models {
+namespace examples {
 
 // Rows on which exactly one of a model and the baseline is right.
 struct McNemar {
@@ -66,4 +66,4 @@ ModelResult describe(const LoadedModel& model);
 // All of it, for models that were evaluated.
 std::vector<ModelResult> summarize(const std::vector<LoadedModel>& models, const Evaluation& evaluation, const Dataset& data);
 
-}  // namespace four_models
+}  // namespace examples

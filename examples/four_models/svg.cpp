@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "svg.hpp"
+#include "examples/four_models/svg.hpp"
 
 #include <algorithm>
 #include <array>
@@ -8,9 +8,9 @@
 
 #include <fmt/format.h>
 
-#include "text.hpp"
+#include "examples/common/text.hpp"
 
-namespace four_models::svg {
+namespace examples::svg {
 
 namespace {
 
@@ -180,4 +180,4 @@ std::string picture(const std::vector<HeatMap>& maps) {
                   height * static_cast<double>((maps.size() + 1) / 2), body);
 }
 
-}  // namespace four_models::svg
+}  // namespace examples::svg

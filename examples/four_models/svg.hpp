@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace four_models::svg {
+namespace examples::svg {
 
 struct Bar {
   double value = 0;
@@ -34,4 +34,4 @@ struct HeatMap {
 std::string picture(const std::vector<BarChart>& charts);
 std::string picture(const std::vector<HeatMap>& maps);
 
-}  // namespace four_models::svg
+}  // namespace examples::svg

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "../four_models/dataset.hpp"
+#include "examples/common/dataset.hpp"
 #include "lowbit/base/error.hpp"
 #include "lowbit/format/finite.hpp"
 #include "lowbit/qat/transformer.hpp"
@@ -26,7 +26,7 @@ inline void shuffle(std::vector<std::size_t>& indices, std::uint64_t stream) {
 }
 
 // The batches of an epoch, as row numbers of `items`.  The last may be smaller than batch_rows.
-inline std::vector<Rows> epoch_batches(std::span<const four_models::Item> items, std::size_t batch_rows, std::uint64_t seed,
+inline std::vector<Rows> epoch_batches(std::span<const examples::Item> items, std::size_t batch_rows, std::uint64_t seed,
                                        std::uint64_t epoch) {
   constexpr std::size_t window_batches = 64;
   std::vector<std::size_t> order(items.size());
@@ -55,7 +55,7 @@ inline std::vector<Rows> epoch_batches(std::span<const four_models::Item> items,
 }
 
 // Rows one behind the other.
-inline lowbit::qat::Batch make_batch(std::span<const four_models::Item> items, std::span<const std::size_t> rows) {
+inline lowbit::qat::Batch make_batch(std::span<const examples::Item> items, std::span<const std::size_t> rows) {
   lowbit::qat::Batch batch;
   batch.offsets.push_back(0);
   for (const std::size_t r : rows) {
@@ -68,7 +68,7 @@ inline lowbit::qat::Batch make_batch(std::span<const four_models::Item> items, s
 
 // logits (rows, classes).  Throws Error that opens with `model` and names the first row that has a logit which is NaN or infinite:
 // no class is the likeliest.
-inline void require_finite(std::span<const float> logits, std::size_t classes, std::span<const four_models::Item> items,
+inline void require_finite(std::span<const float> logits, std::size_t classes, std::span<const examples::Item> items,
                            std::span<const std::size_t> rows, const std::string& model) {
   const std::size_t i = lowbit::first_non_finite(logits.data(), logits.size());
   if (i == logits.size()) return;

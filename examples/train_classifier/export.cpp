@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "export.hpp"
+#include "examples/train_classifier/export.hpp"
 
 #include <algorithm>
 #include <array>
@@ -11,10 +11,10 @@
 
 #include <fmt/format.h>
 
-#include "../four_models/metrics.hpp"
-#include "../four_models/progress.hpp"
-#include "batches.hpp"
-#include "say.hpp"
+#include "examples/common/metrics.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/train_classifier/batches.hpp"
+#include "examples/train_classifier/say.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/gpt2/model_writer.hpp"
 #include "lowbit/io/file.hpp"
@@ -28,9 +28,9 @@ using lowbit::Int8Tensor;
 namespace gpt2 = lowbit::gpt2;
 namespace fs = std::filesystem;
 
-std::vector<std::size_t> predictions_of(const gpt2::Transformer& model, const std::string& name, const four_models::Dataset& test,
+std::vector<std::size_t> predictions_of(const gpt2::Transformer& model, const std::string& name, const examples::Dataset& test,
                                         std::size_t threads) {
-  four_models::Progress progress("running a model", test.items.size());
+  examples::Progress progress("running a model", test.items.size());
   lowbit::ThreadPool pool(threads);
   const std::size_t classes = model.config.classes;
   std::vector<std::size_t> predicted, rows;
@@ -52,7 +52,7 @@ std::vector<std::size_t> predictions_of(const gpt2::Transformer& model, const st
 struct Discordant {
   std::size_t first = 0, second = 0;  // only the first is right, only the second
 };
-Discordant discordant(const Measured& a, const Measured& b, const four_models::Dataset& test) {
+Discordant discordant(const Measured& a, const Measured& b, const examples::Dataset& test) {
   Discordant d;
   for (std::size_t i = 0; i < test.items.size(); ++i) {
     const bool right_a = a.predicted[i] == test.items[i].label, right_b = b.predicted[i] == test.items[i].label;
@@ -150,7 +150,7 @@ void export_model(const Options& o, lowbit::qat::Transformer& model, const gpt2:
       [&](const fs::path& file) { return !is_of_model(file) && (same_tokenizer || !is_of_tokenizer(file)); });
 }
 
-std::vector<Measured> measure_models(const Options& o, const fs::path& made, const four_models::Dataset& test) {
+std::vector<Measured> measure_models(const Options& o, const fs::path& made, const examples::Dataset& test) {
   using lowbit::qat::Quantization;
   std::vector<Measured> all;
   const auto measure = [&](const std::string& name, const fs::path& folder, const gpt2::Transformer& model) {
@@ -187,18 +187,18 @@ std::vector<Measured> measure_models(const Options& o, const fs::path& made, con
   return all;
 }
 
-void print_models(const std::vector<Measured>& models, const four_models::Dataset& test) {
+void print_models(const std::vector<Measured>& models, const examples::Dataset& test) {
   const std::size_t rows = test.items.size();
   const Measured& last = models.back();
   say("\n{:28} {:>9} {:>16}   {}\n", "model", "accuracy", "95 % interval", "\"" + last.name + "\" less this one, points");
   for (const Measured& m : models) {
-    const auto [low, high] = four_models::wilson_interval(m.right, rows);
+    const auto [low, high] = examples::wilson_interval(m.right, rows);
     std::string against;
     if (&m != &last) {
       const Discordant d = discordant(last, m, test);
-      const auto [gain, reach] = four_models::paired_difference(d.first, d.second, rows);
+      const auto [gain, reach] = examples::paired_difference(d.first, d.second, rows);
       against = fmt::format("{:+.2f} +- {:.2f}, only it right {}, only this {}, McNemar p {:.2g}", 100 * gain, 100 * reach, d.first,
-                            d.second, four_models::mcnemar_p(d.first, d.second));
+                            d.second, examples::mcnemar_p(d.first, d.second));
     }
     say("{:28} {:8.2f}% {:7.2f} to {:5.2f}   {}\n", m.name, 100 * static_cast<double>(m.right) / static_cast<double>(rows),
         100 * low, 100 * high, against);
@@ -207,7 +207,7 @@ void print_models(const std::vector<Measured>& models, const four_models::Datase
 }
 
 void write_summary(const Options& o, const fs::path& made, const lowbit::io::Json& recipe, const gpt2::Config& config,
-                   const Trainer& trainer, const four_models::Dataset& train, const four_models::Dataset& test,
+                   const Trainer& trainer, const examples::Dataset& train, const examples::Dataset& test,
                    const std::vector<Measured>& measured) {
   using lowbit::io::Json;
   Json json;
@@ -244,9 +244,9 @@ void write_summary(const Options& o, const fs::path& made, const lowbit::io::Jso
                               {"seconds", e.seconds}});
   json["models"] = Json::array();
   for (const Measured& m : measured) {
-    const auto [low, high] = four_models::wilson_interval(m.right, test.items.size());
+    const auto [low, high] = examples::wilson_interval(m.right, test.items.size());
     const Discordant d = discordant(measured.back(), m, test);
-    const auto [gain, reach] = four_models::paired_difference(d.first, d.second, test.items.size());
+    const auto [gain, reach] = examples::paired_difference(d.first, d.second, test.items.size());
     json["models"].push_back({{"name", m.name},
                               {"folder", m.folder.string()},
                               {"last_less_this",
@@ -254,7 +254,7 @@ void write_summary(const Options& o, const fs::path& made, const lowbit::io::Jso
                                 {"reach_95", reach},
                                 {"only_last_right", d.first},
                                 {"only_this_right", d.second},
-                                {"mcnemar_p", four_models::mcnemar_p(d.first, d.second)}}},
+                                {"mcnemar_p", examples::mcnemar_p(d.first, d.second)}}},
                               {"runs_as", m.compute},
                               {"accuracy", static_cast<double>(m.right) / static_cast<double>(test.items.size())},
                               {"interval_95", {low, high}}});

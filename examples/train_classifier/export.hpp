@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "../four_models/dataset.hpp"
-#include "options.hpp"
-#include "trainer.hpp"
+#include "examples/common/dataset.hpp"
+#include "examples/train_classifier/options.hpp"
+#include "examples/train_classifier/trainer.hpp"
 
 namespace train_classifier {
 
@@ -36,13 +36,13 @@ struct Measured {
 };
 // The exported models in `made`, to be called o.out, the one that was asked for last; before them, where training went on from a
 // folder, that model as it was and quantized after training. Throws Error where a model computes NaN or infinity.
-std::vector<Measured> measure_models(const Options& o, const std::filesystem::path& made, const four_models::Dataset& test);
+std::vector<Measured> measure_models(const Options& o, const std::filesystem::path& made, const examples::Dataset& test);
 // A table: accuracies with their intervals, and the last model against each of the others, on the same rows.
-void print_models(const std::vector<Measured>& models, const four_models::Dataset& test);
+void print_models(const std::vector<Measured>& models, const examples::Dataset& test);
 
 // training.json in `made`.
 void write_summary(const Options& o, const std::filesystem::path& made, const lowbit::io::Json& recipe,
-                   const lowbit::gpt2::Config& config, const Trainer& trainer, const four_models::Dataset& train,
-                   const four_models::Dataset& test, const std::vector<Measured>& measured);
+                   const lowbit::gpt2::Config& config, const Trainer& trainer, const examples::Dataset& train,
+                   const examples::Dataset& test, const std::vector<Measured>& measured);
 
 }  // namespace train_classifier

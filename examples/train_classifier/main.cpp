@@ -10,14 +10,14 @@
 
 #include <fmt/format.h>
 
-#include "../four_models/interrupt.hpp"
-#include "../four_models/progress.hpp"
-#include "export.hpp"
-#include "options.hpp"
-#include "profile.hpp"
-#include "recipe.hpp"
-#include "say.hpp"
-#include "trainer.hpp"
+#include "examples/common/interrupt.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/train_classifier/export.hpp"
+#include "examples/train_classifier/options.hpp"
+#include "examples/train_classifier/profile.hpp"
+#include "examples/train_classifier/recipe.hpp"
+#include "examples/train_classifier/say.hpp"
+#include "examples/train_classifier/trainer.hpp"
 #include "lowbit/gpt2/model_writer.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/gpt2/tokenizer_training.hpp"
@@ -44,18 +44,18 @@ std::size_t classes_of(const std::string& csv, const Options& o) {
 
 // The vocabulary of a new model, from the texts it is trained on.
 lowbit::gpt2::TokenizerFiles train_vocabulary(const std::string& csv, const Options& o) {
-  const four_models::Progress progress(fmt::format("training a vocabulary of {} tokens", o.vocab));
+  const examples::Progress progress(fmt::format("training a vocabulary of {} tokens", o.vocab));
   lowbit::gpt2::TokenizerTrainer trainer;
   for (const auto& row : news_in(csv, o)) trainer.add(row.title + " " + row.description);
   return trainer.train(o.vocab);
 }
 
 // Every 20th row, where no test set is given.
-four_models::Dataset hold_out(four_models::Dataset& train) {
-  four_models::Dataset test = train;
+examples::Dataset hold_out(examples::Dataset& train) {
+  examples::Dataset test = train;
   test.items.clear();
   test.cut_texts = test.empty_texts = test.blank_lines = 0;  // counted for the whole
-  std::vector<four_models::Item> kept;
+  std::vector<examples::Item> kept;
   for (std::size_t i = 0; i < train.items.size(); ++i) (i % 20 == 19 ? test.items : kept).push_back(std::move(train.items[i]));
   train.items = std::move(kept);
   if (test.items.empty())
@@ -113,16 +113,16 @@ int train(const Options& o) {
   if (o.given.contains("--max-tokens") && o.max_tokens > config.positions)
     lowbit::raise<lowbit::InvalidArgument>(
         fmt::format("--max-tokens: expected at most {}, the positions of the model, found {}", config.positions, o.max_tokens));
-  four_models::Dataset rows, test;
+  examples::Dataset rows, test;
   {
-    const four_models::Progress progress("reading texts");
-    rows = four_models::parse_dataset(csv, o.data.string(), tokenizer, config, o.max_tokens, o.limit);
+    const examples::Progress progress("reading texts");
+    rows = examples::parse_dataset(csv, o.data.string(), tokenizer, config, o.max_tokens, o.limit);
     if (o.test.empty())
       test = hold_out(rows);
     else if (o.test == o.data)
-      test = four_models::parse_dataset(csv, o.test.string(), tokenizer, config, o.max_tokens, 0);
+      test = examples::parse_dataset(csv, o.test.string(), tokenizer, config, o.max_tokens, 0);
     else
-      test = four_models::read_dataset(o.test, tokenizer, config, o.max_tokens, 0);
+      test = examples::read_dataset(o.test, tokenizer, config, o.max_tokens, 0);
   }
   add_inputs(recipe, config, rows, test);
   if (o.resume)
@@ -136,19 +136,19 @@ int train(const Options& o) {
       o.quantization == lowbit::qat::Quantization::none
           ? std::string("float")
           : fmt::format("{} in the loop", lowbit::qat::quantization_name(o.quantization)));
-  for (const four_models::Dataset* set : {&rows, &test})
+  for (const examples::Dataset* set : {&rows, &test})
     if (set->cut_texts + set->empty_texts + set->blank_lines != 0)
       say("{}: {} texts cut to {} tokens, {} rows without a text and {} blank lines skipped\n", set->path, set->cut_texts,
           set->max_tokens, set->empty_texts, set->blank_lines);
 
   Trainer trainer(o, model, rows, test, recorded);
   if (o.resume) trainer.resume();
-  four_models::watch_for_interrupt();
+  examples::watch_for_interrupt();
   if (const auto accuracy = !fresh && !o.resume ? trainer.test_accuracy() : std::nullopt)
     say("before training: {:.2f} % of the test rows right\n", 100 * *accuracy);
   if (!trainer.run()) {
     complain("interrupted; --resume goes on");
-    return four_models::interrupted_exit_code();
+    return examples::interrupted_exit_code();
   }
   require_free_output(o, recorded.overwrite, &recorded.recipe);  // who put a model there meanwhile wants to keep it
   std::vector<Measured> measured;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "options.hpp"
+#include "examples/train_classifier/options.hpp"
 
 #include <algorithm>
 #include <sstream>
@@ -9,7 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "say.hpp"
+#include "examples/train_classifier/say.hpp"
 #include "lowbit/base/config.hpp"
 #include "lowbit/io/csv.hpp"
 #include "lowbit/parallel.hpp"

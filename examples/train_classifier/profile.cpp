@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "profile.hpp"
+#include "examples/train_classifier/profile.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -7,7 +7,7 @@
 
 #include <fmt/format.h>
 
-#include "say.hpp"
+#include "examples/train_classifier/say.hpp"
 #include "lowbit/qat/panels.hpp"
 
 namespace train_classifier {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "recipe.hpp"
+#include "examples/train_classifier/recipe.hpp"
 
 #include <cstdint>
 #include <system_error>
@@ -16,12 +16,12 @@ using lowbit::io::Json;
 namespace fs = std::filesystem;
 
 // FNV-1a over everything that a step sees of the rows.
-std::string rows_of(const four_models::Dataset& set) {
+std::string rows_of(const examples::Dataset& set) {
   std::uint64_t hash = 0xCBF29CE484222325u;
   const auto mix = [&](std::uint64_t value) {
     for (int i = 0; i < 8; ++i) hash = (hash ^ ((value >> (8 * i)) & 255)) * 0x100000001B3u;
   };
-  for (const four_models::Item& item : set.items) {
+  for (const examples::Item& item : set.items) {
     mix(item.label);
     mix(item.ids.size());
     for (const std::int32_t id : item.ids) mix(static_cast<std::uint64_t>(id));
@@ -70,7 +70,7 @@ Json recipe_of(const Options& o) {
   return r;
 }
 
-void add_inputs(Json& recipe, const lowbit::gpt2::Config& c, const four_models::Dataset& train, const four_models::Dataset& test) {
+void add_inputs(Json& recipe, const lowbit::gpt2::Config& c, const examples::Dataset& train, const examples::Dataset& test) {
   recipe["the model's shape"] =
       fmt::format("{} layers, {} heads, width {}, inner {}, {} positions, {} tokens, {} classes, epsilon {}", c.layers, c.heads,
                   c.width, c.inner, c.positions, c.vocab, c.classes, c.epsilon);

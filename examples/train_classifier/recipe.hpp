@@ -5,19 +5,19 @@
 #include <optional>
 #include <string>
 
-#include "../four_models/dataset.hpp"
+#include "examples/common/dataset.hpp"
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/gpt2/tokenizer_files.hpp"
 #include "lowbit/io/json.hpp"
-#include "options.hpp"
+#include "examples/train_classifier/options.hpp"
 
 namespace train_classifier {
 
 // An entry per option.
 lowbit::io::Json recipe_of(const Options& o);
 // Adds what was read: the model's shape and the rows.
-void add_inputs(lowbit::io::Json& recipe, const lowbit::gpt2::Config& config, const four_models::Dataset& train,
-                const four_models::Dataset& test);
+void add_inputs(lowbit::io::Json& recipe, const lowbit::gpt2::Config& config, const examples::Dataset& train,
+                const examples::Dataset& test);
 
 // What a checkpoint says about its run, beside the parameters.
 struct Recorded {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "trainer.hpp"
+#include "examples/train_classifier/trainer.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -9,10 +9,10 @@
 
 #include <fmt/format.h>
 
-#include "../four_models/interrupt.hpp"
-#include "../four_models/progress.hpp"
-#include "batches.hpp"
-#include "say.hpp"
+#include "examples/common/interrupt.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/train_classifier/batches.hpp"
+#include "examples/train_classifier/say.hpp"
 #include "lowbit/format/finite.hpp"
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/json.hpp"
@@ -42,8 +42,8 @@ void require_finite_parameters(lowbit::qat::Transformer& model, const std::strin
     lowbit::raise<lowbit::Error>(where + ": " + found);
 }
 
-Trainer::Trainer(const Options& options, lowbit::qat::Transformer& model, const four_models::Dataset& train,
-                 const four_models::Dataset& test, const Recorded& recorded)
+Trainer::Trainer(const Options& options, lowbit::qat::Transformer& model, const examples::Dataset& train,
+                 const examples::Dataset& test, const Recorded& recorded)
     : options_(options), model_(model), train_(train), test_(test), recorded_(recorded), pool_(options.threads) {
   optimizer_.weight_decay = options.weight_decay;
   optimizer_.clip = options.clip;
@@ -128,10 +128,10 @@ std::optional<double> Trainer::test_accuracy() {
     const std::size_t length_a = test_.items[a].ids.size(), length_b = test_.items[b].ids.size();
     return length_a != length_b ? length_a < length_b : a < b;
   });
-  four_models::Progress progress("evaluating", order.size());
+  examples::Progress progress("evaluating", order.size());
   const std::size_t classes = model_.config.classes;
   for (std::size_t begin = 0; begin < order.size(); begin += rows_together) {
-    if (four_models::interrupted()) return std::nullopt;
+    if (examples::interrupted()) return std::nullopt;
     const std::span<const std::size_t> rows = std::span(order).subspan(begin, std::min(rows_together, order.size() - begin));
     std::vector<float> logits(rows.size() * classes);
     model_.classify(make_batch(test_.items, rows), logits, pool_);
@@ -149,8 +149,8 @@ bool Trainer::run() {
   while (epoch_ < options_.epochs) {
     const std::vector<Rows> batches = epoch_batches(train_.items, options_.batch_rows, options_.seed, epoch_);
     {
-      four_models::Progress progress(fmt::format("epoch {} of {}", epoch_ + 1, options_.epochs), steps, step_);
-      while (step_ < steps && !four_models::interrupted()) {
+      examples::Progress progress(fmt::format("epoch {} of {}", epoch_ + 1, options_.epochs), steps, step_);
+      while (step_ < steps && !examples::interrupted()) {
         const auto start = Clock::now();
         const lowbit::qat::Batch batch = make_batch(train_.items, batches[step_]);
         const std::uint64_t global = epoch_ * steps + step_;

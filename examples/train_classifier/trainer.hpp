@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "options.hpp"
-#include "recipe.hpp"
+#include "examples/train_classifier/options.hpp"
+#include "examples/train_classifier/recipe.hpp"
 
-#include "../four_models/dataset.hpp"
+#include "examples/common/dataset.hpp"
 #include "lowbit/io/json.hpp"
 #include "lowbit/qat/adamw.hpp"
 #include "lowbit/qat/checkpoint.hpp"
@@ -29,8 +29,8 @@ void require_finite_parameters(lowbit::qat::Transformer& model, const std::strin
 class Trainer {
  public:
   // recorded: what the checkpoints say about the run.
-  Trainer(const Options& options, lowbit::qat::Transformer& model, const four_models::Dataset& train,
-          const four_models::Dataset& test, const Recorded& recorded);
+  Trainer(const Options& options, lowbit::qat::Transformer& model, const examples::Dataset& train, const examples::Dataset& test,
+          const Recorded& recorded);
 
   // Takes up the checkpoint in the output folder, which is that of this run.  Throws IoError or FormatError.
   void resume();
@@ -57,7 +57,7 @@ class Trainer {
 
   const Options& options_;
   lowbit::qat::Transformer& model_;
-  const four_models::Dataset &train_, &test_;
+  const examples::Dataset &train_, &test_;
   const Recorded& recorded_;
   lowbit::ThreadPool pool_;
   lowbit::qat::AdamW optimizer_;

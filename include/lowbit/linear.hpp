@@ -1,88 +1,96 @@
 // SPDX-License-Identifier: MIT
-// A linear layer: weights in some format, packed where the layout allows it, a bias, and how to compute.
+// A linear layer: weights in some format, packed where the layout allows it, a bias, and how to compute.  The front door: weights in,
+// compute chosen for this processor, one call forward.
 #pragma once
-#include <optional>
+#include <cstddef>
+#include <span>
 #include <utility>
 
 #include "lowbit/matmul.hpp"
 
 namespace lowbit {
 
-// Everything about a product that a model decides per layer.
-struct LinearOptions {
-  std::optional<Compute> compute = std::nullopt;
-  float outlier_threshold = 6.0f;
-  Outliers outliers = Outliers::per_row;
-  bool round_activations_to_fp16 = false;
+struct LinearOptions : ComputeOptions {
   bool pack = true;  // false: keep the canonical bytes and run on them
 };
 
+namespace detail {
+
+struct LinearState {
+  ComputeOptions options;
+  Tensor canonical;
+  PackedTensor packed;
+  AlignedBuffer<float> bias;
+  ProductPlan plan;  // for the level at which it was made
+
+  bool is_packed() const { return packed.rows() != 0; }
+  Weights weights() const { return is_packed() ? Weights(packed) : Weights(canonical); }
+};
+
+inline namespace LOWBIT_ABI {
+
+// Copies the bias, packs the weights where that is asked for and possible, and plans.
+LOWBIT_FUNCTION void set_up(LinearState& layer, const Bias& bias, bool pack);
+// The plan at the level that is active.
+LOWBIT_FUNCTION ProductPlan plan_of(const LinearState& layer);
+LOWBIT_FUNCTION MatmulPlan forward(const LinearState& layer, const Input& x, const Output& y, const Epilogue& epilogue,
+                                   const CallOptions& call);
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+
+// Move-only.
 class Linear {
  public:
   Linear() = default;
-  // bias: [weights.rows()] or empty.  The canonical weights are freed once they are packed.
-  Linear(Tensor weights, AlignedBuffer<float> bias, const LinearOptions& options = {}) : options_(options), bias_(std::move(bias)) {
-    require(bias_.empty() || bias_.size() == weights.rows(), [&] {
-      return "linear layer: bias has " + std::to_string(bias_.size()) + " elements, the weights are " +
-             shape_string(weights.rows(), weights.cols());
-    });
-    if (options.pack && weights.rows() != 0 && PackedTensor::packable(weights))
-      packed_ = PackedTensor::pack(weights);
-    else
-      canonical_ = std::move(weights);
+  // weights (out, in); bias [out] or none, copied.  The canonical weights are freed once they are packed.
+  // Throws InvalidArgument if the bias does not fit, or the format has no such compute type.
+  explicit Linear(Tensor weights, const Bias& bias = {}, const LinearOptions& options = {})
+      : s_{options, std::move(weights), {}, {}, {}} {
+    detail::set_up(s_, bias, options.pack);
+  }
+  // The same of weights that are packed already.
+  explicit Linear(PackedTensor weights, const Bias& bias = {}, const ComputeOptions& options = {})
+      : s_{options, {}, std::move(weights), {}, {}} {
+    detail::set_up(s_, bias, true);
   }
 
-  bool packed() const { return packed_.rows() != 0; }
-  Format format() const { return packed() ? packed_.format() : canonical_.format(); }
-  std::size_t rows() const { return packed() ? packed_.rows() : canonical_.rows(); }
-  std::size_t cols() const { return packed() ? packed_.cols() : canonical_.cols(); }
-  std::size_t element_bytes() const { return packed() ? packed_.element_bytes() : canonical_.element_bytes(); }
-  std::size_t resident_bytes() const { return packed_.resident_bytes() + canonical_.resident_bytes() + bias_.size_bytes(); }
-  std::span<const float> bias() const { return bias_.span(); }
-  const LinearOptions& options() const { return options_; }
+  bool packed() const { return s_.is_packed(); }
+  // The weights, in the layout in which they are held.
+  Weights weights() const { return s_.weights(); }
+  Format format() const { return weights().format(); }
+  std::size_t rows() const { return weights().rows(); }
+  std::size_t cols() const { return weights().cols(); }
+  std::span<const float> bias() const { return s_.bias.span(); }
+  const ComputeOptions& options() const { return s_.options; }
+  // Bytes of the elements alone (the paper's account), and of everything that is held.
+  std::size_t element_bytes() const { return packed() ? s_.packed.element_bytes() : s_.canonical.element_bytes(); }
+  std::size_t resident_bytes() const { return s_.packed.resident_bytes() + s_.canonical.resident_bytes() + s_.bias.size_bytes(); }
 
-  // y (m, out) = activation(x (m, in) w^T + bias) + residual.  Returns what ran; throws as matmul does.  Thread safe.
-  // next: receives y as the input of the layer behind; y may then be without data.
-  MatmulPlan forward(MatrixView<const float> x, MatrixView<float> y, Executor& executor, Activation activation = Activation::none,
-                     MatrixView<const float> residual = {}, PreparedInput* next = nullptr) const {
-    return multiply(x, y, executor, activation, residual, next);
+  // y (m, out) = activation(x (m, in) w^T + bias) + residual; x and y as matmul takes them.  Returns what ran; throws as matmul
+  // does.  Thread safe.
+  MatmulPlan forward(const Input& x, const Output& y, const Epilogue& epilogue = {}, const CallOptions& call = {}) const {
+    return detail::forward(s_, x, y, epilogue, call);
   }
-  // The same on input that stands as this layer reads it, see shape().
-  MatmulPlan forward(const PreparedInput& x, MatrixView<float> y, Executor& executor, Activation activation = Activation::none,
-                     MatrixView<const float> residual = {}, PreparedInput* next = nullptr) const {
-    return multiply(x, y, executor, activation, residual, next);
+  // The same on contiguous floats.
+  MatmulPlan forward(const float* x, std::size_t m, float* y, const Epilogue& epilogue = {}, const CallOptions& call = {}) const {
+    return forward(MatrixView<const float>(x, m, cols()), MatrixView<float>(y, m, rows()), epilogue, call);
   }
-  // Gives `input` the form that forward() reads, for prepare_input() or the layer in front to fill.  Its memory is kept.
+  // Gives `input` the form that forward() reads, for prepare_input(), produce_input() or the layer in front to fill.  Its memory is
+  // kept.
   void shape(PreparedInput& input) const {
-    packed() ? shape_input(input, packed_, matmul_options()) : shape_input(input, canonical_, matmul_options());
+    input.rows_in_memory().form = detail::plan_of(s_).form;
+    input.rows_in_memory().rows = 0;
   }
   // What forward() runs.
-  MatmulPlan plan() const { return packed() ? plan_matmul(packed_, matmul_options()) : plan_matmul(canonical_, matmul_options()); }
+  MatmulPlan plan() const { return detail::plan_of(s_).runs_as; }
 
  private:
-  template <class X>
-  MatmulPlan multiply(const X& x, MatrixView<float> y, Executor& executor, Activation activation, MatrixView<const float> residual,
-                      PreparedInput* next) const {
-    MatmulOptions o = matmul_options();
-    o.bias = bias_.span();
-    o.residual = residual;
-    o.activation = activation;
-    o.executor = &executor;
-    o.next = next;
-    return packed() ? matmul(x, packed_, y, o) : matmul(x, canonical_, y, o);
-  }
-  MatmulOptions matmul_options() const {
-    MatmulOptions o;
-    o.compute = options_.compute;
-    o.outlier_threshold = options_.outlier_threshold;
-    o.outliers = options_.outliers;
-    o.round_activations_to_fp16 = options_.round_activations_to_fp16;
-    return o;
-  }
-  LinearOptions options_;
-  Tensor canonical_;
-  PackedTensor packed_;
-  AlignedBuffer<float> bias_;
+  detail::LinearState s_;
 };
 
 }  // namespace lowbit
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/linear-inl.hpp"
+#endif

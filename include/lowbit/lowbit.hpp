@@ -3,7 +3,7 @@
 // a file includes only what stands above it.  Opt-in and not here: eigen.hpp, openmp.hpp, io/, gpt2/, qat/.
 #pragma once
 
-// base: what the compiler gives, errors, sizes, memory, 16-bit floats
+// base: what the compiler gives, errors, sizes, memory, views, 16-bit floats
 #include "lowbit/base/config.hpp"
 #include "lowbit/base/error.hpp"
 #include "lowbit/base/checked.hpp"
@@ -12,11 +12,17 @@
 #include "lowbit/base/half.hpp"
 #include "lowbit/base/rounding.hpp"
 
+// the words of a product
+#include "lowbit/compute.hpp"
+
 // format: what the bytes mean
 #include "lowbit/format/format.hpp"
 
+// layout: how kernels want them
+#include "lowbit/layout/canonical.hpp"
+#include "lowbit/layout/packed.hpp"
+
 // kernel: the same text for every instruction set, chosen at run time
-#include "lowbit/kernel/dispatch/cpu.hpp"
 #include "lowbit/kernel/dispatch/dispatch.hpp"
 
 // tensor: owning matrices over formats
@@ -28,8 +34,13 @@
 #include "lowbit/tensor/error_statistics.hpp"
 #include "lowbit/tensor/reference_matmul.hpp"
 
-// the public operations
+// threads
 #include "lowbit/parallel.hpp"
-#include "lowbit/prepared_input.hpp"
+
+// product: what stands behind the public pages: plan, input, workspace, run
+#include "lowbit/product/plan.hpp"
+#include "lowbit/product/run.hpp"
+
+// the public pages
 #include "lowbit/matmul.hpp"
 #include "lowbit/linear.hpp"

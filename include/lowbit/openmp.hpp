@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <exception>
 
+#include "lowbit/base/thread.hpp"
 #include "lowbit/parallel.hpp"
 
 namespace lowbit {

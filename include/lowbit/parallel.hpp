@@ -1,20 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Threads: an interface that an application implements with its own, and a default pool that is made on first use.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
-#include <memory>
 
 #include "lowbit/base/config.hpp"
-#include "lowbit/base/crew.hpp"
-#include "lowbit/base/processors.hpp"
 #include "lowbit/base/task.hpp"
 
 namespace lowbit {
-
-namespace detail {
-struct DefaultPool;
-}
 
 // Runs tasks.  An application that has threads of its own implements this and passes it along; lowbit then makes none.
 class Executor {
@@ -24,9 +18,37 @@ class Executor {
   virtual std::size_t concurrency() const = 0;
   // Calls task(0) ... task(count - 1), each once, in any order, and returns when all are done.  A call from inside one of its own
   // tasks must work (running in place is right).  Passes on an exception of a task.  A thread that waits inside run() must not take
-  // up work of another run(): products keep converted activations in memory of their thread.
+  // up work of another run(): products keep what they work in with their thread.
   virtual void run(std::size_t count, TaskRef task) = 0;
 };
+
+namespace detail {
+
+// What stands behind a pool.  Its threads belong to the file that made them, whatever its flags.
+struct PoolThreads;
+struct PoolState {
+  std::size_t threads = 0;
+  std::atomic<PoolThreads*> made{nullptr};
+  std::atomic<bool> ended{false};
+};
+
+inline namespace LOWBIT_ABI {
+
+LOWBIT_FUNCTION void start_pool(PoolState& pool);
+LOWBIT_FUNCTION void destroy_pool(PoolState& pool);
+// Ends the threads, and makes no more: what runs later runs in place.
+LOWBIT_FUNCTION void end_pool(PoolState& pool);
+LOWBIT_FUNCTION std::size_t pool_concurrency(PoolState& pool);
+LOWBIT_FUNCTION void run_on_pool(PoolState& pool, std::size_t count, TaskRef task);
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+
+inline namespace LOWBIT_ABI {
+
+// Processors that this process may use, at least 1: those of its affinity, at most as many as its control group's CPU quota is
+// worth, rounded up.  Asks the system at every call.  Thread safe.
+LOWBIT_FUNCTION std::size_t available_processors();
 
 // Everything in the caller's thread.
 class SerialExecutor final : public Executor {
@@ -44,81 +66,40 @@ class SerialExecutor final : public Executor {
 class ThreadPool final : public Executor {
  public:
   // threads: 0 means available_processors().  Where the system gives fewer threads, there are as many as it gave.
-  explicit ThreadPool(std::size_t threads = 0) : threads_(threads) { crew(); }
+  explicit ThreadPool(std::size_t threads = 0) {
+    state_.threads = threads;
+    detail::start_pool(state_);
+  }
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
-  ~ThreadPool() override {
-    detail::Crew* const crew = crew_.load(std::memory_order_acquire);
-    // exit() inside a task: its round would wait for this thread.
-    crew != nullptr && crew->is_here() && !detail::inside_task() ? delete crew : forget(crew);
-  }
-  std::size_t concurrency() const override { return ended_.load(std::memory_order_relaxed) ? 1 : crew().size(); }
-
-  void run(std::size_t count, TaskRef task) override {
-    if (count > 1 && !detail::inside_task() && !detail::inside_openmp_region() && !ended_.load(std::memory_order_relaxed))
-      if (detail::Crew& crew = this->crew(); crew.size() > 1) return crew.run(count, task);
-    for (std::size_t i = 0; i < count; ++i) task(i);
-  }
+  ~ThreadPool() override { detail::destroy_pool(state_); }
+  std::size_t concurrency() const override { return detail::pool_concurrency(state_); }
+  void run(std::size_t count, TaskRef task) override { detail::run_on_pool(state_, count, task); }
 
  private:
-  friend struct detail::DefaultPool;
-  struct Later {};
-  constexpr explicit ThreadPool(Later) : threads_(0) {}  // makes no thread before it must run something
-
-  // The threads of this process.  Without a lock, which a fork() could leave locked for ever.
-  detail::Crew& crew() const {
-    for (;;) {
-      detail::Crew* old = crew_.load(std::memory_order_acquire);
-      if (old != nullptr && old->is_here()) return *old;
-      detail::watch_forks();
-      auto fresh = std::make_unique<detail::Crew>(threads_ == 0 ? available_processors() : threads_);
-      if (!crew_.compare_exchange_strong(old, fresh.get(), std::memory_order_acq_rel)) continue;
-      forget(old);
-      return *fresh.release();
-    }
-  }
-  // Threads that fork() left behind cannot be joined, nor their locks destroyed; what they had stays reachable for leak checkers.
-  static void forget(detail::Crew* crew) {
-    static std::atomic<detail::Crew*> forgotten{nullptr};
-    if (crew == nullptr) return;
-    crew->forgotten_before = forgotten.load(std::memory_order_relaxed);
-    while (!forgotten.compare_exchange_weak(crew->forgotten_before, crew, std::memory_order_acq_rel)) {
-    }
-  }
-  // Ends the threads, and makes no more: what runs later runs in place.
-  void end() {
-    ended_.store(true, std::memory_order_relaxed);
-    if (detail::inside_task()) return;  // exit() inside a task: its round would wait for this thread
-    detail::Crew* const crew = crew_.load(std::memory_order_acquire);
-    if (crew != nullptr && crew->is_here()) crew->stop();
-  }
-
-  std::size_t threads_;
-  mutable std::atomic<detail::Crew*> crew_{nullptr};
-  std::atomic<bool> ended_{false};
+  mutable detail::PoolState state_;
 };
-
-namespace detail {
-
-// The pool is never destroyed, since destructors of static objects may multiply; its threads end with this object.
-struct DefaultPool {
-  union {
-    ThreadPool pool;
-  };
-  constexpr DefaultPool() : pool(ThreadPool::Later()) {}
-  ~DefaultPool() { pool.end(); }
-};
-
-inline namespace LOWBIT_ABI {
-inline constinit DefaultPool default_pool;
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-
-inline namespace LOWBIT_ABI {
 
 // The pool that is used where the caller gives no executor: one thread per available processor, made on first use.  It may be used
 // until the process ends, in destructors of static objects too; there it runs in place once its threads have ended.
-inline Executor& default_executor() { return detail::default_pool.pool; }
+LOWBIT_FUNCTION Executor& default_executor();
 
 }  // namespace LOWBIT_ABI
+
+namespace detail {
+inline namespace LOWBIT_ABI {
+
+// Rows in parts of at least 8: fewer are not worth a thread.  part(i, begin, end).
+template <class Part>
+void for_row_parts(std::size_t rows, Executor& executor, const Part& part) {
+  const std::size_t parts = std::max<std::size_t>(1, std::min(executor.concurrency(), rows / 8));
+  executor.run(parts, [&](std::size_t i) { part(i, rows * i / parts, rows * (i + 1) / parts); });
+}
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
 }  // namespace lowbit
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/parallel-inl.hpp"
+#endif

@@ -30,7 +30,7 @@ std::size_t wrong_elements(std::size_t m, std::size_t out, std::size_t in, std::
   const std::vector<float> w(weight.begin(), weight.end()), x(input.begin(), input.end());
   std::vector<float> y(m * out, -1.0f);
   const auto quantized = lowbit::NF4Tensor<>::quantize(w.data(), out, in);
-  lowbit::matmul(x.data(), m, quantized, y.data());
+  lowbit::matmul(x.data(), m, quantized, y.data(), {{.compute = lowbit::Compute::f32}});
 
   std::size_t wrong = 0;
   for (std::size_t i = 0; i < m; ++i)
@@ -45,8 +45,8 @@ std::size_t wrong_elements(std::size_t m, std::size_t out, std::size_t in, std::
 }  // namespace
 
 Report LOWBIT_ODR_NAME(SIDE)() {
-  using Matmul = lowbit::MatmulPlan (*)(lowbit::MatrixView<const float>, const lowbit::Tensor&, lowbit::MatrixView<float>,
-                                        const lowbit::MatmulOptions&);
+  using Matmul =
+      lowbit::MatmulPlan (*)(const lowbit::Input&, const lowbit::Weights&, const lowbit::Output&, const lowbit::MatmulOptions&);
   Report report{LOWBIT_BASELINE, 0, reinterpret_cast<const void*>(static_cast<Matmul>(&lowbit::matmul))};
   for (const std::size_t m : {1u, 3u, 8u, 33u})
     for (const std::size_t out : {7u, 48u, 65u})

@@ -16,7 +16,7 @@
 #define LOWBIT_NO_SANITIZE __attribute__((no_sanitize("address", "undefined")))
 #endif
 
-// Always inlined, also at -O0: vector values must never cross a function that is emitted (docs/design.md, "Dispatch").
+// Always inlined, also at -O0: vector values must never cross a function that is emitted (docs/design.md, "Run-time dispatch").
 #if defined(_MSC_VER) && !defined(__clang__)
 #define LOWBIT_INLINE __forceinline
 #define LOWBIT_NOINLINE __declspec(noinline)
@@ -30,6 +30,19 @@
 #define LOWBIT_INLINE_LAMBDA LOWBIT_NO_SANITIZE __attribute__((always_inline))
 #else
 #define LOWBIT_INLINE_LAMBDA
+#endif
+
+// LOWBIT_KERNELS_EXTERN, a program's own choice: kernels, and the functions that are marked LOWBIT_FUNCTION, are compiled in the one
+// file that defines LOWBIT_KERNELS_DEFINE (cmake/kernels.cpp) and only declared in the others.
+#if defined(LOWBIT_KERNELS_DEFINE)
+#define LOWBIT_DECLARED_ONLY 0
+#define LOWBIT_FUNCTION
+#elif defined(LOWBIT_KERNELS_EXTERN)
+#define LOWBIT_DECLARED_ONLY 1
+#define LOWBIT_FUNCTION
+#else
+#define LOWBIT_DECLARED_ONLY 0
+#define LOWBIT_FUNCTION inline
 #endif
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -79,9 +92,11 @@
 #define LOWBIT_FLAGS_NAME plain
 #endif
 
-// Exceptions and fast-math change code too, so they are part of the name.
-#define LOWBIT_CAT_(a, b, c, d) a##b##c##d
-#define LOWBIT_CAT(a, b, c, d) LOWBIT_CAT_(a, b, c, d)
+// Exceptions and fast-math change code too, so they are part of the name, as is the version: v0_1_0_kernels_built_for_avx2 is what a
+// linker misses where kernels.cpp was compiled with other flags.
+#define LOWBIT_ABI_NAME_(major, minor, patch, flags, exceptions, math) \
+  v##major##_##minor##_##patch##_kernels_built_for_##flags##exceptions##math
+#define LOWBIT_ABI_NAME(major, minor, patch, flags, exceptions, math) LOWBIT_ABI_NAME_(major, minor, patch, flags, exceptions, math)
 #if LOWBIT_EXCEPTIONS
 #define LOWBIT_EXCEPTIONS_NAME
 #else
@@ -92,7 +107,9 @@
 #else
 #define LOWBIT_MATH_NAME
 #endif
-#define LOWBIT_ABI LOWBIT_CAT(built_for_, LOWBIT_FLAGS_NAME, LOWBIT_EXCEPTIONS_NAME, LOWBIT_MATH_NAME)
+#define LOWBIT_ABI                                                                                                             \
+  LOWBIT_ABI_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH, LOWBIT_FLAGS_NAME, LOWBIT_EXCEPTIONS_NAME, \
+                  LOWBIT_MATH_NAME)
 
 namespace lowbit {
 inline namespace LOWBIT_ABI {}

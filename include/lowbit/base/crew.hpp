@@ -17,8 +17,7 @@
 #include "lowbit/base/task.hpp"
 #include "lowbit/base/thread.hpp"
 
-namespace lowbit {
-namespace detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Not movable: its threads know where it is.
 class Crew {
@@ -26,7 +25,7 @@ class Crew {
   // threads: at least 1, the caller of run() among them.  Makes fewer where the system gives no more.
   explicit Crew(std::size_t threads)
       : birth_(forks.load(std::memory_order_relaxed)),
-        crowded_(threads > available_processors()),
+        crowded_(threads > count_processors()),
         workers_(std::make_unique<Worker[]>(threads)),
         size_(1) {
     // A thread looks at no more than its own range until the first round, so size_ may grow meanwhile.
@@ -209,10 +208,11 @@ class Crew {
   }
   void work(std::size_t own) {
     std::uint64_t seen = 0;
-    // Where threads share processors: a thread that looked at the other ranges before they began was the only one woken.
     const auto called = [&] {
       const std::uint64_t word = workers_[own].range.word.load(std::memory_order_acquire);
-      return stop_.load(std::memory_order_relaxed) || Range::number(word) != seen || !at_end(word) || (crowded_ && tasks_left());
+      if (stop_.load(std::memory_order_relaxed) || Range::number(word) != seen || !at_end(word)) return true;
+      // Where threads share processors: a thread that looked at the other ranges before they began was the only one woken.
+      return seen != 0 && crowded_ && tasks_left();
     };
     for (;;) {
       if (!spin(called)) {
@@ -267,5 +267,4 @@ class Crew {
   std::exception_ptr error_;
 };
 
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -84,14 +84,8 @@ inline std::size_t control_group_limit(const std::string& groups, const std::str
   return limit;
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-
-inline namespace LOWBIT_ABI {
-
-// Processors that this process may use, at least 1: those of its affinity, at most as many as its control group's CPU quota is
-// worth, rounded up.  Asks the system at every call.  Thread safe.
-inline std::size_t available_processors() {
+// available_processors().
+inline std::size_t count_processors() {
   std::size_t count = std::thread::hardware_concurrency();
 #if defined(__linux__)
   // The set must have room for every processor that the kernel knows.
@@ -103,11 +97,12 @@ inline std::size_t available_processors() {
     CPU_FREE(set);
     if (known) break;
   }
-  if (const std::size_t limit = detail::control_group_limit("/proc/self/cgroup", "/sys/fs/cgroup"); limit != 0)
+  if (const std::size_t limit = control_group_limit("/proc/self/cgroup", "/sys/fs/cgroup"); limit != 0)
     count = (std::min)(count, limit);
 #endif
   return (std::max)(std::size_t{1}, count);
 }
 
 }  // namespace LOWBIT_ABI
+}  // namespace detail
 }  // namespace lowbit

@@ -30,10 +30,8 @@ class TaskRef {
 namespace detail {
 
 // Whether this thread is running a task of one of our executors: what it runs from there stays in its thread.
-inline bool& inside_task() {
-  thread_local bool value = false;
-  return value;
-}
+inline constinit thread_local bool inside_task_of_this_thread = false;
+LOWBIT_INLINE bool& inside_task() { return inside_task_of_this_thread; }
 
 // Whether this thread is one of an OpenMP parallel region.  By a weak reference, so that it depends neither on the flags of the
 // including file nor on an OpenMP library: without one in the program the function is not there.

@@ -46,10 +46,10 @@ struct FourBitRule {
   // v must not be NaN.  A binary search without branches.
   LOWBIT_INLINE constexpr std::uint8_t code(float v) const {
     const std::int32_t key = ordered_bits(v);
-    std::size_t below = thresholds[7] < key ? 8 : 0;
-    below += thresholds[below + 3] < key ? 4 : 0;
-    below += thresholds[below + 1] < key ? 2 : 0;
-    below += thresholds[below] < key ? 1 : 0;
+    std::size_t below = thresholds[7] < key ? 8u : 0u;
+    below += thresholds[below + 3] < key ? 4u : 0u;
+    below += thresholds[below + 1] < key ? 2u : 0u;
+    below += thresholds[below] < key ? 1u : 0u;
     return codes[below];
   }
 };

@@ -70,6 +70,7 @@ class Transformer {
       std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
     layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);
     MatmulOptions o;
+    o.compute = Compute::f32;
     o.executor = &executor;
     matmul(MatrixView<const float>(b.normed.data(), rows, c), score, MatrixView<float>(logits.data(), rows, config.classes), o);
   }
@@ -100,6 +101,7 @@ class Transformer {
     b.normed.grow(tokens * c);
     layer_norm(ln_f, b.x.data(), tokens, b.normed.data(), executor);
     MatmulOptions o;
+    o.compute = Compute::f32;
     o.executor = &executor;
     matmul(MatrixView<const float>(b.normed.data(), tokens, c), lm_head.rows() != 0 ? lm_head : token_embedding,
            MatrixView<float>(logits.data(), tokens, config.vocab), o);
@@ -176,17 +178,19 @@ class Transformer {
     embed(ids, offsets, b.x.data());
     const MatrixView<float> x(b.x.data(), tokens, c), qkv(b.wide.data(), tokens, 3 * c), attended(b.attended.data(), tokens, c);
     const MatrixView<float> no_floats;  // only the next layer reads it, as its input
+    const CallOptions call{&executor};
+    const Epilogue add_to_x{Activation::none, x};
     for (const Block& block : blocks) {
       block.attention_in.shape(b.normed_input);
       layer_norm(block.ln_1, x.data, tokens, b.normed_input, executor);
-      block.attention_in.forward(b.normed_input, qkv, executor);
+      block.attention_in.forward(b.normed_input, qkv, {}, call);
       attention(qkv.data, offsets, config.heads, config.width, attended.data, executor);
-      block.attention_out.forward(attended, x, executor, Activation::none, x);
+      block.attention_out.forward(attended, x, add_to_x, call);
       block.mlp_in.shape(b.normed_input);
       block.mlp_out.shape(b.inner_input);
       layer_norm(block.ln_2, x.data, tokens, b.normed_input, executor);
-      block.mlp_in.forward(b.normed_input, no_floats, executor, Activation::gelu_tanh, {}, &b.inner_input);
-      block.mlp_out.forward(b.inner_input, x, executor, Activation::none, x);
+      block.mlp_in.forward(b.normed_input, no_floats, {Activation::gelu_tanh, {}, &b.inner_input}, call);
+      block.mlp_out.forward(b.inner_input, x, add_to_x, call);
     }
   }
 
@@ -231,10 +235,9 @@ class Transformer {
   }
   // The same as the input of a linear layer.
   void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, PreparedInput& out, Executor& executor) const {
-    lowbit::detail::InputBuffer& b = out.buffer();
-    lowbit::detail::fill_input(
-        b, b.form, rows, lowbit::detail::kernels(), executor,
-        [&](std::size_t begin, std::size_t count, float* to) { layer_norm_rows(n, x + begin * config.width, count, to); });
+    produce_input(
+        rows, [&](std::size_t begin, std::size_t count, float* to) { layer_norm_rows(n, x + begin * config.width, count, to); },
+        out, executor);
   }
   void layer_norm_rows(const LayerNorm& n, const float* x, std::size_t rows, float* out) const {
     lowbit::detail::LayerNormArgs a;

@@ -17,7 +17,7 @@
 #include "lowbit/format/int8.hpp"
 #include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/parallel.hpp"
-#include "lowbit/prepared_input.hpp"
+#include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/tensor/nf4_tensor.hpp"
 
 namespace lowbit::qat {

@@ -2,7 +2,7 @@
 // The product on canonical weights, as files hold them: any depth, blocks that cross rows, no copy, not a byte read beyond the
 // tensor.  Included once per instruction set, by targets.hpp only.
 //
-// The order of summation of one output stands at the top of canonical_four_bit-inl.hpp and canonical_rows-inl.hpp; it depends on
+// The order of summation of one output stands at the top of four_bit-inl.hpp and rows-inl.hpp; it depends on
 // neither m nor the other rows nor threads.
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/dispatch/targets.hpp only"

@@ -48,7 +48,7 @@ inline const float* decode_row(const CanonicalWeights& w, std::size_t n, bool bf
       for (; i < w.k; ++i) out[i] = static_cast<float>(p[i]);
       break;
     }
-    case Element::four_bit: break;  // canonical_four_bit-inl.hpp
+    case Element::four_bit: break;  // four_bit-inl.hpp
   }
   return out;
 }

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The only file that opens target regions: every level's vocabulary and kernels are included here, each in its own namespace.
-// Levels that stand below the one that the compiler's flags guarantee (kernel/level.hpp) are left out; that one needs no region.
-//
-// LOWBIT_KERNELS_EXTERN (a program's own choice, to compile the kernels once instead of in every file) declares the tables only;
-// exactly one file of the program then includes this one with LOWBIT_KERNELS_DEFINE.
+// Levels that stand below the one that the compiler's flags guarantee (kernel/dispatch/level.hpp) are left out; that one needs no region.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -18,21 +15,18 @@
 #include "lowbit/kernel/dispatch/tables.hpp"
 #include "lowbit/kernel/dispatch/cpu.hpp"
 
-#if defined(LOWBIT_KERNELS_EXTERN) && !defined(LOWBIT_KERNELS_DEFINE)
-
 namespace lowbit::detail::inline LOWBIT_ABI {
-// Named for whom the linker tells that it is missing: the namespace says which flags.
-const Kernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
+
+// The entry points of a level, or null where this build leaves it out (it says nothing about the processor).  Thread safe.
+LOWBIT_FUNCTION const Kernels* kernels_of(Level level);
+// The float kernels (TransformerKernels, TrainingKernels) of a level that kernels_of() has; they use no instruction beyond AVX2's and
+// AVX-512's first ones.
 template <class Table>
-const Table* link_lowbit_kernels_compiled_with_these_flags(Level level);
-inline const Kernels* kernels_of(Level level) { return link_lowbit_kernels_compiled_with_these_flags(level); }
-template <class Table>
-const Table* float_kernels_of(Level level) {
-  return link_lowbit_kernels_compiled_with_these_flags<Table>(level);
-}
+const Table* float_kernels_of(Level level);
+
 }  // namespace lowbit::detail::inline LOWBIT_ABI
 
-#else
+#if !LOWBIT_DECLARED_ONLY
 
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 #include <immintrin.h>
@@ -186,8 +180,7 @@ constexpr Kernels avx512bf16_kernels() {
 }
 #endif
 
-// The entry points of a level, or null where this build leaves it out (it says nothing about the processor).  Thread safe.
-inline const Kernels* kernels_of(Level level) {
+LOWBIT_FUNCTION const Kernels* kernels_of(Level level) {
   switch (level) {
 #if LOWBIT_BASELINE == 0
     case Level::base: {
@@ -229,7 +222,6 @@ inline const Kernels* kernels_of(Level level) {
   }
 }
 
-// The float kernels of a level that kernels_of() has; they use no instruction beyond AVX2's and AVX-512's first ones.
 template <class Table>
 const Table* float_kernels_of([[maybe_unused]] Level level) {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
@@ -261,14 +253,8 @@ const Table* float_kernels_of([[maybe_unused]] Level level) {
 }
 
 #if defined(LOWBIT_KERNELS_DEFINE)
-const Kernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
-const Kernels* link_lowbit_kernels_compiled_with_these_flags(Level level) { return kernels_of(level); }
-template <class Table>
-const Table* link_lowbit_kernels_compiled_with_these_flags(Level level) {
-  return float_kernels_of<Table>(level);
-}
-template const TransformerKernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
-template const TrainingKernels* link_lowbit_kernels_compiled_with_these_flags(Level level);
+template const TransformerKernels* float_kernels_of(Level level);
+template const TrainingKernels* float_kernels_of(Level level);
 #endif
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -12,7 +12,7 @@
 #include "lowbit/gpt2/transformer.hpp"
 #include "lowbit/io/json.hpp"
 
-namespace four_models {
+namespace examples {
 
 struct ModelKind {
   std::string_view id, name, weights;      // weights: how the linear layers hold theirs
@@ -109,4 +109,4 @@ void require_finite(const lowbit::gpt2::Transformer& model);
 // Makes a model; weights that the source holds in another format are quantized.  Throws as Model<...>::load does.
 lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::ParameterSource& source, const Tuning& tuning);
 
-}  // namespace four_models
+}  // namespace examples

@@ -11,7 +11,7 @@
 
 #include "lowbit/gpt2/parameters.hpp"
 
-namespace four_models {
+namespace examples {
 
 // Input columns with any |x| > 6, per layer: attn.c_attn, attn.c_proj, mlp.c_fc, mlp.c_proj.  Measured on a GPT-2 small trained on
 // AG News, the largest number in a batch of 256 rows (golden/outlier_columns.json of the project's reference data).  A single row
@@ -50,4 +50,4 @@ class SyntheticParameters final : public lowbit::gpt2::ParameterSource {
 // `count` token ids below `vocab`, all alike likely.
 std::vector<std::int32_t> random_tokens(std::size_t count, std::size_t vocab, std::uint64_t seed);
 
-}  // namespace four_models
+}  // namespace examples

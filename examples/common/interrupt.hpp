@@ -6,7 +6,7 @@
 #include <csignal>
 #include <cstdlib>
 
-namespace four_models {
+namespace examples {
 
 inline constexpr int exit_interrupted = 130;  // 128 + SIGINT, as shells report it
 
@@ -39,4 +39,4 @@ inline int interrupted_exit_code() {
   return signal == 0 ? exit_interrupted : 128 + signal;
 }
 
-}  // namespace four_models
+}  // namespace examples

@@ -14,7 +14,7 @@
 #include <unistd.h>
 #endif
 
-namespace four_models {
+namespace examples {
 
 // Not thread safe.
 class Progress {
@@ -69,4 +69,4 @@ class Progress {
   bool terminal_ = false;
 };
 
-}  // namespace four_models
+}  // namespace examples

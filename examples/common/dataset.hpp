@@ -11,7 +11,7 @@
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
 
-namespace four_models {
+namespace examples {
 
 struct Item {
   std::size_t label = 0;  // from 0
@@ -43,4 +43,4 @@ Dataset read_dataset(const std::filesystem::path& csv, const lowbit::gpt2::Token
 Dataset parse_dataset(std::string_view text, const std::string& name, const lowbit::gpt2::Tokenizer& tokenizer,
                       const lowbit::gpt2::Config& config, std::size_t max_tokens, std::size_t limit);
 
-}  // namespace four_models
+}  // namespace examples

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "synthetic.hpp"
+#include "examples/common/synthetic.hpp"
 
 #include <algorithm>
 #include <string_view>
@@ -7,7 +7,7 @@
 
 #include "lowbit/lowbit.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -111,4 +111,4 @@ std::vector<std::int32_t> random_tokens(std::size_t count, std::size_t vocab, st
   return ids;
 }
 
-}  // namespace four_models
+}  // namespace examples

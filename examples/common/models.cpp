@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "models.hpp"
+#include "examples/common/models.hpp"
 
 #include <algorithm>
 #include <string>
@@ -11,7 +11,7 @@
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/lowbit.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -90,10 +90,7 @@ std::string describe_outliers(const Tuning& tuning, Identity& identity) {
 
 }  // namespace
 
-Compute four_bit_compute(const Tuning& tuning) {
-  const bool fast_bf16 = lowbit::active_level() >= lowbit::Level::avx512bf16 && lowbit::cpu_has_fast_bf16();
-  return tuning.compute.value_or(fast_bf16 ? Compute::bf16 : Compute::int8);
-}
+Compute four_bit_compute(const Tuning& tuning) { return tuning.compute.value_or(lowbit::automatic_compute(Format::nf4)); }
 
 lowbit::Tensor WatchedParameters::linear(const std::string& module, std::size_t out, std::size_t in) const {
   lowbit::Tensor t = source_.linear(module, out, in);
@@ -200,17 +197,17 @@ lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::
   const Format rest = kind.rest;
   const Compute compute = compute_of(kind, tuning);
   switch (kind.format) {
-    case Format::f32: return make<lowbit::DenseTensor<float>>(source, rest, {.compute = compute});
-    case Format::bf16: return make<lowbit::DenseTensor<lowbit::BFloat16>>(source, rest, {.compute = compute});
-    case Format::int8: return make<lowbit::Int8Tensor<>>(source, rest, {.compute = compute});
+    case Format::f32: return make<lowbit::DenseTensor<float>>(source, rest, {{.compute = compute}});
+    case Format::bf16: return make<lowbit::DenseTensor<lowbit::BFloat16>>(source, rest, {{.compute = compute}});
+    case Format::int8: return make<lowbit::Int8Tensor<>>(source, rest, {{.compute = compute}});
     case Format::llm_int8:
       return make<lowbit::LlmInt8Tensor>(
-          source, rest, {.compute = compute, .outlier_threshold = tuning.int8_threshold, .outliers = tuning.outliers});
-    case Format::nf4: return make<NF4>(source, rest, {.compute = compute}, four_bit);
-    case Format::fp4: return make<FP4>(source, rest, {.compute = compute}, four_bit);
+          source, rest, {{.compute = compute, .outlier_threshold = tuning.int8_threshold, .outliers = tuning.outliers}});
+    case Format::nf4: return make<NF4>(source, rest, {{.compute = compute}}, four_bit);
+    case Format::fp4: return make<FP4>(source, rest, {{.compute = compute}}, four_bit);
     case Format::f16: break;
   }
   lowbit::raise<lowbit::InvalidArgument>("no model has the id " + std::string(kind.id));
 }
 
-}  // namespace four_models
+}  // namespace examples

@@ -10,7 +10,7 @@
 
 #include <utf8proc.h>
 
-namespace four_models {
+namespace examples {
 
 namespace detail {
 // The bytes of the first character and the columns that it takes.  text must not be empty; what is no UTF-8 is a byte of a column.
@@ -114,4 +114,4 @@ inline std::string markdown_escaped(std::string_view text) {
   return result;
 }
 
-}  // namespace four_models
+}  // namespace examples

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace four_models {
+namespace examples {
 
 // counts[true class][predicted class].
 using Confusion = std::vector<std::vector<std::size_t>>;
@@ -96,4 +96,4 @@ inline Summary summary_of(std::vector<double> values) {
   return s;
 }
 
-}  // namespace four_models
+}  // namespace examples

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "dataset.hpp"
+#include "examples/common/dataset.hpp"
 
 #include <algorithm>
 #include <system_error>
@@ -9,7 +9,7 @@
 #include "lowbit/io/csv.hpp"
 #include "lowbit/io/file.hpp"
 
-namespace four_models {
+namespace examples {
 
 namespace {
 
@@ -70,4 +70,4 @@ Dataset parse_dataset(std::string_view text, const std::string& name, const lowb
   return data;
 }
 
-}  // namespace four_models
+}  // namespace examples

@@ -7,9 +7,9 @@
 #include <string_view>
 #include <vector>
 
-#include "text.hpp"
+#include "examples/common/text.hpp"
 
-namespace four_models {
+namespace examples {
 
 struct Table {
   std::string title;
@@ -130,4 +130,4 @@ inline std::string side_by_side(const std::vector<std::string>& blocks, std::siz
   return text;
 }
 
-}  // namespace four_models
+}  // namespace examples

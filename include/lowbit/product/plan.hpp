@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// What a product is, before it is called: made once from the weights and what was asked of them.
+#pragma once
+#include <string>
+
+#include "lowbit/kernel/dispatch/dispatch.hpp"
+#include "lowbit/product/input.hpp"
+#include "lowbit/product/options.hpp"
+#include "lowbit/tensor/packed_tensor.hpp"
+#include "lowbit/tensor/weights_view.hpp"
+
+namespace lowbit {
+
+// What a product runs as.
+struct MatmulPlan {
+  Format format = Format::f32;
+  Compute compute = Compute::f32;
+  Level level = Level::base;
+  bool packed = false;       // layout of the weights
+  bool native_bf16 = false;  // bf16 compute by the instruction, not widened to float
+};
+
+// The weights (out, in) of a product, in either layout: a Tensor, a PackedTensor or a WeightsView, which must outlive it.
+class Weights {
+ public:
+  Weights(const Tensor& t) : format_(t.format()), rows_(t.rows()), cols_(t.cols()), canonical_(t.canonical()) {}       // NOLINT
+  Weights(const WeightsView& v) : format_(v.format()), rows_(v.rows()), cols_(v.cols()), canonical_(v.canonical()) {}  // NOLINT
+  Weights(const PackedTensor& t)  // NOLINT: as the arguments they stand for
+      : format_(t.format()), rows_(t.rows()), cols_(t.cols()), is_packed_(true), packed_(t.view()) {}
+  Format format() const { return format_; }
+  std::size_t rows() const { return rows_; }  // output features
+  std::size_t cols() const { return cols_; }  // input features
+  bool is_packed() const { return is_packed_; }
+  const detail::PackedWeights& packed() const { return packed_; }           // where it is
+  const detail::CanonicalWeights& canonical() const { return canonical_; }  // where it is not
+
+ private:
+  Format format_;
+  std::size_t rows_, cols_;
+  bool is_packed_ = false;
+  detail::PackedWeights packed_;
+  detail::CanonicalWeights canonical_;
+};
+
+namespace detail {
+
+// Sums of int8 products: depth * 128 * 127 must stay below 2^31.  128, because the packed layout adds 128 to its codes and takes it
+// off the sum again, and because a file may hold the code -128.
+inline constexpr std::size_t largest_int8_depth = 0x7FFFFFFFu / (128 * 127);
+
+struct ProductPlan {
+  MatmulPlan runs_as;
+  const Kernels* kernel = nullptr;
+  InputForm form;  // how the rows of x must stand
+};
+
+inline namespace LOWBIT_ABI {
+
+// Throws InvalidArgument if the format has no such compute type, or if integer sums could overflow.
+LOWBIT_FUNCTION ProductPlan make_plan(const Weights& w, const ComputeOptions& options);
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+
+inline namespace LOWBIT_ABI {
+
+// What Compute::automatic stands for with weights of this format, on this processor at the active level.  Thread safe.
+LOWBIT_FUNCTION Compute automatic_compute(Format format);
+
+// "nf4 weights (packed), int8 compute, avx2".
+LOWBIT_FUNCTION std::string to_string(const MatmulPlan& plan);
+
+}  // namespace LOWBIT_ABI
+}  // namespace lowbit

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// The memory that a product works in, kept from one call to the next: the caller's, or one that every thread has.
+#pragma once
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "lowbit/base/per_thread.hpp"
+#include "lowbit/product/input.hpp"
+
+namespace lowbit {
+
+namespace detail {
+
+// What one task works in at a time.
+struct WorkspaceSlot {
+  std::atomic<bool> taken{false};
+  InputRows input;
+  std::uint64_t input_of = 0;  // the call that it was converted for by this slot's task alone
+  AlignedBuffer<std::uint8_t> gemm;
+  AlignedBuffer<float> row;  // of weights in block-offset classes: sums in order
+};
+
+struct WorkspaceState {
+  InputRows input;              // of a call, for all its tasks
+  AlignedBuffer<float> result;  // of a product that only its successor reads
+  AlignedBuffer<float> sums;    // of weights in block-offset classes
+  std::unique_ptr<WorkspaceSlot[]> slots;
+  std::size_t slot_count = 0;
+  std::uint64_t calls = 0;
+};
+
+inline namespace LOWBIT_ABI {
+LOWBIT_FUNCTION std::size_t held_bytes(const WorkspaceState& workspace);
+LOWBIT_FUNCTION std::size_t held_bytes(const InputRows& rows);
+}  // namespace LOWBIT_ABI
+
+}  // namespace detail
+
+// One call at a time may work in it.  It grows to what the largest call needs, and never shrinks by itself.
+class Workspace {
+ public:
+  // Bytes that it holds.
+  std::size_t size_bytes() const { return detail::held_bytes(state_); }
+  // Gives them back; the next call takes them anew.
+  void release() { state_ = {}; }
+  // What the operations work on.
+  detail::WorkspaceState& state() { return state_; }
+
+ private:
+  detail::WorkspaceState state_;
+};
+
+// That of the calling thread, in which its calls work where they are given none: ThreadWorkspace()->release().
+using ThreadWorkspace = detail::PerThread<Workspace>;
+
+}  // namespace lowbit

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+// A weight matrix in canonical bytes that somebody else owns: an engine's arena, a mapped file.  Nothing is copied.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "lowbit/tensor/tensor.hpp"
+
+namespace lowbit {
+
+// What a WeightsView is made of, as TensorParts, but by pointer.  Everything must outlive the view.
+struct WeightsViewParts {
+  Format format = Format::f32;
+  std::size_t rows = 0, cols = 0;
+  const void* codes = nullptr;                // as many bytes as the format has for rows x cols elements; not one more is read
+  std::size_t block = 0;                      // elements that share a scale; 0: dense
+  const float* scales = nullptr;              // [ceil(rows cols / block)], or null where double-quantized:
+  const std::uint8_t* scale_codes = nullptr;  // as many
+  const float* nested = nullptr;              // one per 256 scale codes
+  const float* nested_map = nullptr;          // [256]; null: bitsandbytes' dynamic map
+  float offset = 0;
+  const float* table = nullptr;  // [16], nf4 and fp4; null: the format's own
+};
+
+namespace detail {
+inline namespace LOWBIT_ABI {
+
+LOWBIT_FUNCTION void make_view(const WeightsViewParts& parts, Format& format, CanonicalWeights& weights, CodebookTables& codebook);
+
+}  // namespace LOWBIT_ABI
+}  // namespace detail
+
+// Copyable.  Reading it from several threads is safe.
+class WeightsView {
+ public:
+  // Throws InvalidArgument if a size or pointer is missing that the format needs.
+  explicit WeightsView(const WeightsViewParts& parts) { detail::make_view(parts, format_, weights_, codebook_); }
+  WeightsView(const WeightsView& other) : format_(other.format_), weights_(other.weights_), codebook_(other.codebook_) { rebind(); }
+  WeightsView& operator=(const WeightsView& other) {
+    format_ = other.format_;
+    weights_ = other.weights_;
+    codebook_ = other.codebook_;
+    rebind();
+    return *this;
+  }
+
+  Format format() const { return format_; }
+  std::size_t rows() const { return weights_.n; }  // output features
+  std::size_t cols() const { return weights_.k; }  // input features
+  const detail::CanonicalWeights& canonical() const { return weights_; }
+
+ private:
+  void rebind() { weights_.codebook = &codebook_; }
+  Format format_ = Format::f32;
+  detail::CanonicalWeights weights_;
+  detail::CodebookTables codebook_{};
+};
+
+}  // namespace lowbit
