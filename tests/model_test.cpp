@@ -1326,6 +1326,7 @@ TEST_CASE("Model: NF4 in int8 compute, the error of every layer of GPT-2 small",
   const fs::path folder = lowbit::testing::models_dir() / "gpt2-small-ag-news";
   ModelOptions<lowbit::NF4Tensor<>> exact_options, int8_options;
   exact_options.linear.pack = int8_options.linear.pack = false;  // so that the weights can be looked at
+  exact_options.linear.compute = Compute::f32;
   int8_options.linear.compute = Compute::int8;
   const auto exact = Model<lowbit::NF4Tensor<>>::load(folder, exact_options),
              int8 = Model<lowbit::NF4Tensor<>>::load(folder, int8_options);
