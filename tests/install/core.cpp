@@ -20,7 +20,7 @@ int main(int argc, char** argv) {
   w[0] = w[64 + 1] = 1.0f;
   x[0] = 3.0f;
   x[1] = -5.0f;
-  lowbit::matmul(x, 1, lowbit::NF4Tensor<>::quantize(w, 2, 64), y);
+  lowbit::matmul(x, 1, lowbit::NF4Tensor<>::quantize(w, 2, 64), y, {{.compute = lowbit::Compute::f32}});
   if (y[0] != 3.0f || y[1] != -5.0f) {
     std::printf("matmul gave %g and %g instead of 3 and -5\n", static_cast<double>(y[0]), static_cast<double>(y[1]));
     return 1;
