@@ -65,6 +65,7 @@ class ModelWalk {
     clock(Operator::score, [&] {
       logits_.resize(net_.config.classes);
       lowbit::MatmulOptions o;
+      o.compute = lowbit::Compute::f32;  // as the model does
       o.executor = &executor_;
       lowbit::matmul(MatrixView<const float>(normed_.data(), 1, c), net_.score, {logits_.data(), 1, logits_.size()}, o);
     });
