@@ -22,6 +22,9 @@ set(lowbit     base compute format layout kernel tensor parallel product matmul 
 
 set(wrong "")
 file(GLOB_RECURSE files RELATIVE "${ROOT}/include/lowbit" "${ROOT}/include/lowbit/*.hpp")
+if(NOT "lowbit.hpp" IN_LIST files)
+  message(FATAL_ERROR "ROOT is not the project: ${ROOT}")
+endif()
 foreach(file IN LISTS files)
   string(REGEX REPLACE "(-inl)?\\.hpp$|/.*" "" room "${file}")  # a folder, or a page of its own
   if(NOT DEFINED ${room})

@@ -150,6 +150,22 @@ TEST_CASE("input that was prepared for another product is refused") {
   CHECK(unsaid<InvalidArgument>([&] { matmul(x.data(), m, nf4, y.data(), next); }, {"128 columns"}) == "");
 }
 
+TEST_CASE("a product cannot leave its result where it reads its input") {
+  Random random(55);
+  const std::size_t k = 64, m = 3;
+  const Floats weights = random.normals(k * k), x = random.normals(m * k);
+  const auto square = lowbit::PackedTensor::pack(lowbit::NF4Tensor<>::quantize(weights.data(), k, k));
+  for (const Compute compute : lowbit_test::all_computes) {
+    PreparedInput input = input_for(square, {.compute = compute});
+    lowbit::prepare_input({x.data(), m, k}, input);
+    MatmulOptions options;
+    options.compute = compute;
+    options.next = &input;
+    Floats y(m * k);
+    CHECK(unsaid<InvalidArgument>([&] { matmul(input, square, {y.data(), m, k}, options); }, {"next is the input itself"}) == "");
+  }
+}
+
 TEST_CASE("a product of no rows leaves no rows for the next one, whatever was there before") {
   Random random(54);
   const std::size_t k = 64, n = 64;

@@ -31,6 +31,8 @@ inline void check_call(const ProductPlan& plan, const Weights& w, const Input& x
   require(epilogue.next || y.rows == 0 || y.cols == 0 || y.data != nullptr, [&] { return "matmul: y is null" + shapes(); });
   require(!epilogue.next || epilogue.next->cols() == w.rows(),
           [&] { return "matmul: next was made for weights of " + std::to_string(epilogue.next->cols()) + " columns" + shapes(); });
+  require(!epilogue.next || x.prepared != &epilogue.next->rows_in_memory(),
+          [&] { return "matmul: next is the input itself" + shapes(); });
   require(!x.prepared || x.prepared->form == plan.form, [&] {
     return std::string("matmul: the input was prepared for another product (") + compute_name(x.prepared->form.compute) +
            " compute; this one is " + to_string(plan.runs_as) + ")";
@@ -143,6 +145,21 @@ inline void take_input(Call& call) {
 }
 
 // ---- the three ways ----------------------------------------------------------------------------------------------------------
+// What both layouts' kernels are called with, for all rows of x.
+template <class Args, class WeightsLayout>
+Args args_of(const Call& call, const WeightsLayout& w, WorkspaceSlot& slot, std::size_t scratch_bytes) {
+  Args g;
+  g.w = w;
+  g.x = call.activations(slot);
+  g.m = call.m();
+  g.y = call.y.data;
+  g.y_stride = call.y.stride;
+  g.epilogue = call.epilogue;
+  slot.gemm.grow(scratch_bytes);
+  g.scratch = slot.gemm.data();
+  return g;
+}
+
 inline void run_packed(const Call& call, const PackedWeights& w) {
   const Compute compute = call.plan.form.compute;
   const std::size_t panels = w.panels(), m = call.m();
@@ -152,17 +169,9 @@ inline void run_packed(const Call& call, const PackedWeights& w) {
   run_parts(call.executor, units, panels_max_parts(panels, m * call.x.cols, w.panel_bytes()),
             [&](std::size_t begin, std::size_t end) {
               const TaskSlot slot(call.workspace);
-              PackedGemmArgs g;
-              g.w = w;
-              g.x = call.activations(*slot);
-              g.m = m;
-              g.y = call.y.data;
-              g.y_stride = call.y.stride;
-              g.epilogue = call.epilogue;
+              auto g = args_of<PackedGemmArgs>(call, w, *slot, packed_scratch_bytes(w, compute));
               g.panel_begin = begin * together;
               g.panel_end = std::min(panels, end * together);
-              slot->gemm.grow(packed_scratch_bytes(w, compute));
-              g.scratch = slot->gemm.data();
               call.kernel().packed(compute, g);
             });
 }
@@ -172,17 +181,9 @@ inline void run_canonical(const Call& call, const CanonicalWeights& w, std::size
   const std::size_t max_parts = m * w.n * w.k / (1u << 18) + w.n * w.k * bits / (1u << 20);
   run_parts(call.executor, w.n, max_parts, [&](std::size_t begin, std::size_t end) {
     const TaskSlot slot(call.workspace);
-    CanonicalGemmArgs g;
-    g.w = w;
-    g.x = call.activations(*slot);
-    g.m = m;
-    g.y = call.y.data;
-    g.y_stride = call.y.stride;
-    g.epilogue = call.epilogue;
+    auto g = args_of<CanonicalGemmArgs>(call, w, *slot, canonical_scratch_bytes(w, m));
     g.row_begin = begin;
     g.row_end = end;
-    slot->gemm.grow(canonical_scratch_bytes(w, m));
-    g.scratch = slot->gemm.data();
     call.kernel().canonical(call.plan.form.compute, g);
   });
 }
@@ -192,16 +193,16 @@ inline void run_canonical(const Call& call, const CanonicalWeights& w, std::size
 struct StaggeredRows {
   const Call& call;
   const PackedWeights& w;
-  std::size_t first, rows;  // of x
-  std::size_t stride;       // floats from the sums of one phase to the next
+  std::size_t first, rows;                                                 // of x
+  std::size_t panels;                                                      // of a phase
+  std::size_t stride;                                                      // floats from the sums of one phase to the next
+  std::size_t filled = (call.y.cols + w.phase_count - 1) / w.phase_count;  // columns of a phase
 
-  std::size_t panels() const { return w.phase(0).panels(); }
-  std::size_t filled() const { return (call.y.cols + w.phase_count - 1) / w.phase_count; }  // columns of a phase
   Compute compute() const { return call.plan.form.compute; }
   float* sums() const { return call.workspace.sums.data(); }
 
   void multiply() const {
-    const std::size_t units = w.phase_count * panels();
+    const std::size_t units = w.phase_count * panels;
     run_parts(call.executor, units, panels_max_parts(units, rows * call.x.cols, w.phase(0).panel_bytes()),
               [&](std::size_t begin, std::size_t end) { multiply(begin, end); });
   }
@@ -217,10 +218,10 @@ struct StaggeredRows {
     g.x.scale = x.scale ? x.scale + first : nullptr;
     g.m = rows;
     g.scratch = slot->gemm.data();
-    for (std::size_t phase = begin / panels(); phase * panels() < end; ++phase) {
+    for (std::size_t phase = begin / panels; phase * panels < end; ++phase) {
       g.w = w.phase(phase);
-      g.panel_begin = std::max(begin, phase * panels()) - phase * panels();
-      g.panel_end = std::min(end - phase * panels(), g.w.panels());
+      g.panel_begin = std::max(begin, phase * panels) - phase * panels;
+      g.panel_end = std::min(end - phase * panels, g.w.panels());
       if (g.panel_begin >= g.panel_end) continue;
       g.x.data = static_cast<const std::uint8_t*>(x.data) + first * x.stride_bytes + w.phases[phase].copy * form.copy_bytes();
       g.x.offset = x.offset ? x.offset + first * x.offset_stride + phase % w.stagger.phases * slots : nullptr;
@@ -232,7 +233,7 @@ struct StaggeredRows {
   void put_in_order() const {
     run_parts(call.executor, rows, rows * call.y.cols / (1u << 14), [&](std::size_t begin, std::size_t end) {
       const TaskSlot slot(call.workspace);
-      slot->row.grow(filled() * w.phase_count);
+      slot->row.grow(filled * w.phase_count);
       const Activations x = compute() == Compute::int8 ? call.activations(*slot) : Activations{};  // for the scales of its rows
       for (std::size_t r = begin; r < end; ++r) put_in_order(r, x, slot->row.data());
     });
@@ -240,11 +241,11 @@ struct StaggeredRows {
   void put_in_order(std::size_t r, const Activations& x, float* row) const {
     const EpilogueArgs& e = call.epilogue;
     const std::size_t phases = w.phase_count;
-    const bool plain = !e.bias && !e.residual && e.activation == Activation::none && filled() * phases == call.y.cols;
+    const bool plain = !e.bias && !e.residual && e.activation == Activation::none && filled * phases == call.y.cols;
     float* out = call.y.row(first + r);
     const float scale = result_scale(w, x, compute(), first + r);
-    for (std::size_t panel = 0; panel < panels(); ++panel)
-      call.kernel().transpose(sums() + (panel * rows + r) * panel_cols, phases, std::min(panel_cols, filled() - panel * panel_cols),
+    for (std::size_t panel = 0; panel < panels; ++panel)
+      call.kernel().transpose(sums() + (panel * rows + r) * panel_cols, phases, std::min(panel_cols, filled - panel * panel_cols),
                               stride, (plain ? out : row) + panel * panel_cols * phases, phases, scale);
     if (!plain) call.kernel().finish_row(e, first + r, row, call.y.cols, out);
   }
@@ -257,7 +258,7 @@ inline void run_staggered(const Call& call, const PackedWeights& w) {
       checked_mul(w.phase_count, checked_mul(panels * panel_cols, std::min(m, most), "result") + line, "result"));
   for (std::size_t first = 0; first < m; first += most) {
     const std::size_t rows = std::min(most, m - first);
-    const StaggeredRows part{call, w, first, rows, panels * rows * panel_cols + line};
+    const StaggeredRows part{call, w, first, rows, panels, panels * rows * panel_cols + line};
     part.multiply();
     part.put_in_order();
   }
