@@ -330,31 +330,36 @@ TEST_CASE("threads and executors change no bit, and the executor that is given i
     });
 }
 
-// Runs tasks in another thread, which does something else after each.
+// Runs tasks in another thread or the caller's, which does something else after each.
 class InterruptedExecutor final : public lowbit::Executor {
  public:
-  explicit InterruptedExecutor(std::function<void()> other) : other_(std::move(other)) {}
+  InterruptedExecutor(bool other_thread, std::function<void()> other) : other_thread_(other_thread), other_(std::move(other)) {}
   std::size_t concurrency() const override { return 8; }
   void run(std::size_t count, lowbit::TaskRef task) override {
-    std::thread([&] {
+    const auto all = [&] {
       for (std::size_t i = 0; i < count; ++i) {
         task(i);
         other_();
       }
-    }).join();
+    };
+    other_thread_ ? std::thread(all).join() : all();
   }
 
  private:
+  bool other_thread_;
   std::function<void()> other_;
 };
 
 // Up to 16 rows every thread converts for itself, and may have other products between two of its parts.
-TEST_CASE("a few rows are cut where the weights are worth several threads, and no bit changes", "[order]") {
+TEST_CASE("a few rows are cut where the weights are worth several threads, and no bit changes", "[order][large]") {
   Random random(18);
   const std::size_t n = 1100, k = 1024;  // 4-bit codes alone are worth four threads
   const Floats x = random.normals(17 * k), other = random.normals(3 * k);
   lowbit::ThreadPool two(2), seven(7);
-  for (const Weights& w : one_of_every_kind(n, k, random))
+  const std::vector<Weights> kinds = one_of_every_kind(n, k, random), of_others = one_of_every_kind(48, k, random);
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    const Weights& w = kinds[kind];
+    const Weights& its = w.packed && !of_others[kind].packed ? w : of_others[kind];  // few rows may be too few to pack
     for_each_way(w, [&](Compute compute, bool packed) {
       for (const std::size_t m : Sizes{1, 2, 5, 16, 17}) {
         const Floats rows(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(m * k));
@@ -374,13 +379,16 @@ TEST_CASE("a few rows are cut where the weights are worth several threads, and n
         for (lowbit::Executor* executor : std::initializer_list<lowbit::Executor*>{&serial, &backward}) {
           MatmulOptions others = options;
           others.executor = executor;
-          InterruptedExecutor interrupted([&] { run_product(other, 3, w, packed, others); });
-          MatmulOptions own = options;
-          own.executor = &interrupted;
-          CHECK(bits_of(run_product(rows, m, w, packed, own)) == bits_of(want));
+          for (const bool other_thread : {false, true}) {
+            InterruptedExecutor interrupted(other_thread, [&] { run_product(other, 3, its, packed, others); });
+            MatmulOptions own = options;
+            own.executor = &interrupted;
+            CHECK(bits_of(run_product(rows, m, w, packed, own)) == bits_of(want));
+          }
         }
       }
     });
+  }
 }
 
 TEST_CASE("many threads multiply at once, each its own", "[order]") {

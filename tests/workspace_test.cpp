@@ -3,8 +3,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
+#include <functional>
 #include <new>
-#include <optional>
+#include <string>
 #include <vector>
 
 #include "lowbit/lowbit.hpp"
@@ -131,6 +132,36 @@ TEST_CASE("a workspace of the caller's changes no bit, and the thread's own is n
     CHECK(mine.size_bytes() > 0);
     CHECK(lowbit::ThreadWorkspace()->size_bytes() == 0);
   });
+}
+
+TEST_CASE("a workspace refuses a second call while one works in it") {
+  struct Nested final : lowbit::Executor {
+    std::function<void()> inner;
+    std::size_t concurrency() const override { return 1; }
+    void run(std::size_t count, lowbit::TaskRef task) override {
+      inner();
+      for (std::size_t i = 0; i < count; ++i) task(i);
+    }
+  };
+  const std::vector<float> values(64 * 64, 1.0f), x(64, 1.0f);
+  std::vector<float> y(64), z(64);
+  const lowbit::Linear layer(lowbit::Int8Tensor<>::quantize(values.data(), 64, 64));
+  lowbit::SerialExecutor serial;
+  Workspace workspace;
+  Nested nested;
+  std::string found;
+  nested.inner = [&] {
+    try {
+      layer.forward(x.data(), 1, z.data(), {}, {&serial, &workspace});
+    } catch (const lowbit::InvalidArgument& e) {
+      found = e.what();
+    }
+  };
+  layer.forward(x.data(), 1, y.data(), {}, {&nested, &workspace});
+  CHECK(found.find("another call works in this workspace") != found.npos);
+  CHECK(bits_of(y) != bits_of(z));  // z was not touched
+  CHECK_NOTHROW(layer.forward(x.data(), 1, z.data(), {}, {&serial, &workspace}));
+  CHECK(bits_of(z) == bits_of(y));
 }
 
 TEST_CASE("a workspace says what it holds, grows to its largest call and gives everything back") {

@@ -80,6 +80,25 @@ class TaskSlot {
   WorkspaceSlot& slot_;
 };
 
+// The workspace of a call, which nobody else works in meanwhile.
+class WorkspaceUse {
+ public:
+  explicit WorkspaceUse(Workspace* given) : workspace_(given ? given : &*of_thread_) {
+    if (!workspace_->state().in_use.value.exchange(true, std::memory_order_acquire)) return;
+    require(given == nullptr, [] { return std::string("matmul: another call works in this workspace"); });
+    workspace_ = &own_;
+  }
+  ~WorkspaceUse() { workspace_->state().in_use.value.store(false, std::memory_order_release); }
+  WorkspaceUse(const WorkspaceUse&) = delete;
+  WorkspaceUse& operator=(const WorkspaceUse&) = delete;
+  WorkspaceState& state() const { return workspace_->state(); }
+
+ private:
+  ThreadWorkspace of_thread_;
+  Workspace own_;
+  Workspace* workspace_;
+};
+
 inline void make_slots(WorkspaceState& state, std::size_t count) {
   if (state.slot_count >= count) return;
   state.slots = std::make_unique<WorkspaceSlot[]>(count);
@@ -334,9 +353,9 @@ LOWBIT_FUNCTION void run(const ProductPlan& plan, const Weights& w, const Input&
     if (next) next->rows = x.rows;  // not those of a product before
     return;
   }
-  const ThreadWorkspace of_thread;
+  const WorkspaceUse workspace(options.workspace);
   Executor& executor = options.executor ? *options.executor : default_executor();
-  Call call{plan, x, (options.workspace ? *options.workspace : *of_thread).state(), executor, {}, {}};
+  Call call{plan, x, workspace.state(), executor, {}, {}};
   make_slots(call.workspace, executor.concurrency());
   call.epilogue.bias = bias.data();
   call.epilogue.residual = epilogue.residual.data;

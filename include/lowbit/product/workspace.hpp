@@ -22,7 +22,17 @@ struct WorkspaceSlot {
   AlignedBuffer<float> row;  // of weights in block-offset classes: sums in order
 };
 
+// Whether a call works here; not moved along with what it guards.
+struct InUse {
+  std::atomic<bool> value{false};
+
+  InUse() = default;
+  InUse(InUse&&) noexcept {}
+  InUse& operator=(InUse&&) noexcept { return *this; }
+};
+
 struct WorkspaceState {
+  InUse in_use;
   InputRows input;              // of a call, for all its tasks
   AlignedBuffer<float> result;  // of a product that only its successor reads
   AlignedBuffer<float> sums;    // of weights in block-offset classes
@@ -38,7 +48,7 @@ LOWBIT_FUNCTION std::size_t held_bytes(const InputRows& rows);
 
 }  // namespace detail
 
-// One call at a time may work in it.  It grows to what the largest call needs, and never shrinks by itself.
+// One call at a time may work in it: a second one throws InvalidArgument.  It grows to what the largest call needs, and never shrinks by itself.
 class Workspace {
  public:
   // Bytes that it holds.
@@ -52,7 +62,8 @@ class Workspace {
   detail::WorkspaceState state_;
 };
 
-// That of the calling thread, in which its calls work where they are given none: ThreadWorkspace()->release().
+// That of the calling thread, in which its calls work where they are given none (a call inside another's task works in memory of its
+// own): ThreadWorkspace()->release().
 using ThreadWorkspace = detail::PerThread<Workspace>;
 
 }  // namespace lowbit
