@@ -13,7 +13,8 @@ bool product_is_right() {
   for (std::size_t i = 0; i < n; ++i) w[i * n + i] = 1.0f;
   for (std::size_t i = 0; i < m * n; ++i) x[i] = static_cast<float>(i % 17) - 8.0f;
   lowbit::matmul(x.data(), m, lowbit::NF4Tensor<>::quantize(w.data(), n, n), y.data(), {{.compute = lowbit::Compute::f32}});
-  const lowbit::Linear layer(lowbit::DenseTensor<lowbit::BFloat16>::quantize(w.data(), n, n), {}, {{.compute = lowbit::Compute::f32}});
+  const lowbit::Linear layer(lowbit::DenseTensor<lowbit::BFloat16>::quantize(w.data(), n, n), {},
+                             {{.compute = lowbit::Compute::f32}});
   layer.forward(x.data(), m, z.data());
   return y == x && z == x;
 }

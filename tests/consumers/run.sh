@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 here=$PWD
 project=$(cd ../.. && pwd)
 
-consumers=(subproject fetch installed chain pkgconfig make meson c c_shared go rust mingw)
+consumers=(subproject fetch installed chain pkgconfig make meson bazel c c_shared go rust mingw)
 usage() { sed -n '3,7s/^# \{0,1\}//p' "$here/run.sh"; }
 case "${1-}" in
   --list) printf '%s\n' "${consumers[@]}"; exit 0 ;;
@@ -30,7 +30,7 @@ if [[ -n ${CMAKE_CXX_COMPILER_LAUNCHER-} ]]; then launcher=$CMAKE_CXX_COMPILER_L
 # The project as git sees it, in a repository of its own: without its build folders, with what is not committed yet.
 source=$work/lowbit
 mkdir "$source"
-(cd "$project" && git ls-files -z --cached --others --exclude-standard -- CMakeLists.txt LICENSE cmake include |
+(cd "$project" && git ls-files -z --cached --others --exclude-standard -- CMakeLists.txt BUILD.bazel WORKSPACE.bazel LICENSE cmake include |
   xargs -0 cp --parents -t "$source")
 git -C "$source" init -q -b main
 git -C "$source" add -A
@@ -50,7 +50,7 @@ install_lowbit() {
   local build
   build=$(mktemp -d -p "$work" build.XXXX)
   cmake -S "$source" -B "$build" -DLOWBIT_BUILD_TESTS=OFF -DLOWBIT_BUILD_EXAMPLES=OFF -DLOWBIT_BUILD_BENCH=OFF \
-    -DCMAKE_INSTALL_PREFIX="$1" -DCMAKE_INSTALL_LIBDIR=lib "${@:2}"
+    -DCMAKE_BUILD_TYPE=None -DCMAKE_INSTALL_PREFIX="$1" -DCMAKE_INSTALL_LIBDIR=lib "${@:2}"
   cmake --build "$build"
   cmake --install "$build"
 }
@@ -113,6 +113,27 @@ run_meson() {
   cp "$here"/meson/meson.build "$here"/*.?pp project
   PKG_CONFIG_LIBDIR=$prefix/share/pkgconfig meson setup --wrap-mode=nodownload project build
   meson test -C build --print-errorlogs
+}
+
+# Debian's Bazel 4, which has no network here: its rules are native ones.
+needs_bazel() {
+  lacks bazel && return
+  [[ -d /usr/share/bazel/platforms && -d /usr/share/bazel/rules/java && -d /usr/share/bazel/rules/proto ]] && return 1
+  echo 'expected the packages bazel-bootstrap, bazel-platforms, bazel-rules-java and bazel-rules-proto'
+}
+run_bazel() {
+  local rules=/usr/share/bazel flags=() flag
+  cp -r "$here"/bazel project
+  cp "$here"/*.?pp project
+  mv project/rules_cc .
+  for flag in -std=c++20 $CXXFLAGS; do flags+=("--cxxopt=$flag"); done
+  cd project
+  bazel --batch --output_user_root="$work/bazel_root" build --jobs=2 "${flags[@]}" \
+    --override_repository=rules_cc="$work/bazel/rules_cc" --override_repository=platforms=$rules/platforms \
+    --override_repository=rules_java=$rules/rules/java --override_repository=rules_proto=$rules/rules/proto //:all
+  bazel-bin/header_only
+  bazel-bin/with_kernels
+  chmod -R u+w "$work/bazel_root"  # so that it can be removed
 }
 
 # The whole interface from C, compared with the one of C++.
