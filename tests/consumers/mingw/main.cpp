@@ -13,6 +13,8 @@
 // After lowbit, as it is: what it leaves must go with this file's macros and declarations.
 #include <windows.h>
 
+std::size_t windows_first();
+
 namespace {
 
 int failures = 0;
@@ -120,6 +122,7 @@ int main(int argc, char** argv) {
   try {
     products();
     files(argv[1]);
+    check(windows_first() != 0, "the file that includes windows.h first");
   } catch (const std::exception& e) {
     std::printf("FAILED: %s\n", e.what());
     return 1;
