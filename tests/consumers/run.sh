@@ -126,6 +126,7 @@ run_bazel() {
   cp -r "$here"/bazel project
   cp "$here"/*.?pp project
   mv project/rules_cc .
+  ln -s "$source" lowbit
   for flag in -std=c++20 $CXXFLAGS; do flags+=("--cxxopt=$flag"); done
   cd project
   bazel --batch --output_user_root="$work/bazel_root" build --jobs=2 "${flags[@]}" \
