@@ -112,3 +112,7 @@ LOWBIT_FUNCTION void make_rows(InputRows& to, const InputForm& form, std::size_t
 }  // namespace LOWBIT_ABI
 }  // namespace detail
 }  // namespace lowbit
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/product/input-inl.hpp"
+#endif

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "lowbit/product/plan.hpp"
-#include "lowbit/tensor/weights_view-inl.hpp"
 
 namespace lowbit {
 namespace detail {

@@ -72,3 +72,7 @@ LOWBIT_FUNCTION std::string to_string(const MatmulPlan& plan);
 
 }  // namespace LOWBIT_ABI
 }  // namespace lowbit
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/product/plan-inl.hpp"
+#endif

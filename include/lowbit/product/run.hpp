@@ -66,3 +66,7 @@ LOWBIT_FUNCTION void run(const ProductPlan& plan, const Weights& w, const Input&
 }  // namespace LOWBIT_ABI
 }  // namespace detail
 }  // namespace lowbit
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/product/run-inl.hpp"
+#endif

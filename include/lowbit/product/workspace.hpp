@@ -67,3 +67,7 @@ class Workspace {
 using ThreadWorkspace = detail::PerThread<Workspace>;
 
 }  // namespace lowbit
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/product/workspace-inl.hpp"
+#endif

@@ -57,3 +57,7 @@ class WeightsView {
 };
 
 }  // namespace lowbit
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/tensor/weights_view-inl.hpp"
+#endif
