@@ -15,8 +15,12 @@ constexpr const char* compute_name(Compute c) {
   return c == Compute::f32 ? "f32" : c == Compute::bf16 ? "bf16" : c == Compute::int8 ? "int8" : "automatic";
 }
 
-// What follows the product: gelu_tanh is GPT-2's gelu_new, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
-enum class Activation { none, gelu_tanh };
+// What follows the product.
+//   relu       max(x, 0)
+//   gelu       x Phi(x), Phi the normal distribution's: 0.5 x (1 + erf(x / sqrt(2)))
+//   gelu_tanh  GPT-2's gelu_new: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+//   silu       x / (1 + e^-x)
+enum class Activation { none, relu, gelu, gelu_tanh, silu };
 inline constexpr Activation gelu_tanh = Activation::gelu_tanh;
 
 // Which columns LLM.int8() takes out of the integer product.  per_row: where this row has an outlier, so that a row's result does
