@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The words in which a caller says what a product computes.
 #pragma once
-namespace lowbit {
+#include "lowbit/base/config.hpp"
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // The arithmetic of a product.
 //   f32        exact decode, float sums
@@ -27,4 +29,4 @@ inline constexpr Activation gelu_tanh = Activation::gelu_tanh;
 // not depend on its neighbours.  per_call: where any row of the call has one, as bitsandbytes does.
 enum class Outliers { per_row, per_call };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI
