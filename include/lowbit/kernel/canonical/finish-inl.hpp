@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The epilogue of canonical and staggered products: sums of some rows of the weights, for one row of x, into y.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
@@ -19,7 +19,7 @@ inline void finish_columns(const EpilogueArgs& e, float* y, std::size_t row, std
     V f = S::mul(load(sum + c), S::set1(scale));
     if (extra) f = S::add(S::keep(f), load(extra + c));
     if (e.bias) f = S::add(S::keep(f), load(e.bias + n + c));
-    if (e.activation == Activation::gelu_tanh) f = gelu(f);
+    f = activate(e.activation, f);
     if (residual) f = S::add(S::keep(f), load(residual + c));
     if (left < S::lanes)
       S::store_n(y + c, f, left);

@@ -6,7 +6,7 @@
 // Order of summation of one query: a score over depth, the sum of the weights and the mean of the values over positions, each from
 // the first to the last, by itself.  So a query's result does not depend on the block it falls into.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Activations in the form a product wants them: rows of float to bfloat16, or to int8 codes with a scale per row.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

@@ -3,7 +3,7 @@
 // dS = P (dP - the row's sum of P dP) scale, dQ = dS K, dK = dS^T Q; five small products, whose tiles leave out what the causal
 // mask makes zero.  P is computed again.  Included once per instruction set, by targets.hpp only.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

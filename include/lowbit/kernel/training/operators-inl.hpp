@@ -2,7 +2,7 @@
 // What training needs beside products and attention: sums of rows, the gradients of layer normalization, GELU and
 // cross-entropy, and AdamW.  Included once per instruction set, by targets.hpp only.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
