@@ -113,6 +113,9 @@ lowbit::Activation activation_of(lowbit_activation activation) {
   switch (activation) {
     case LOWBIT_ACTIVATION_NONE: return lowbit::Activation::none;
     case LOWBIT_ACTIVATION_GELU_TANH: return lowbit::Activation::gelu_tanh;
+    case LOWBIT_ACTIVATION_RELU: return lowbit::Activation::relu;
+    case LOWBIT_ACTIVATION_GELU: return lowbit::Activation::gelu;
+    case LOWBIT_ACTIVATION_SILU: return lowbit::Activation::silu;
     default: refuse_value("lowbit_multiply", "activation", "a LOWBIT_ACTIVATION_ constant", activation);
   }
 }

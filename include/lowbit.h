@@ -145,7 +145,10 @@ enum {
 typedef int32_t lowbit_activation;
 enum {
   LOWBIT_ACTIVATION_NONE = 0,
-  LOWBIT_ACTIVATION_GELU_TANH = 1 /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
+  LOWBIT_ACTIVATION_GELU_TANH = 1, /* 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
+  LOWBIT_ACTIVATION_RELU = 2,      /* max(x, 0) */
+  LOWBIT_ACTIVATION_GELU = 3,      /* 0.5 x (1 + erf(x / sqrt(2))) */
+  LOWBIT_ACTIVATION_SILU = 4       /* x / (1 + e^-x) */
 };
 
 /* Weights as products want them, and a bias. */

@@ -51,6 +51,13 @@ lowbit::Compute compute(std::int32_t c) {
          : c == LOWBIT_COMPUTE_INT8 ? lowbit::Compute::int8
                                     : lowbit::Compute::automatic;
 }
+lowbit::Activation activation(std::int32_t a) {
+  return a == LOWBIT_ACTIVATION_RELU        ? lowbit::Activation::relu
+         : a == LOWBIT_ACTIVATION_GELU      ? lowbit::Activation::gelu
+         : a == LOWBIT_ACTIVATION_GELU_TANH ? lowbit::Activation::gelu_tanh
+         : a == LOWBIT_ACTIVATION_SILU      ? lowbit::Activation::silu
+                                            : lowbit::Activation::none;
+}
 lowbit::Input input(const product& p, const void* x) {
   if (p.x_type == LOWBIT_F16) return {static_cast<const lowbit::Float16*>(x), p.m, p.cols, p.x_stride};
   if (p.x_type == LOWBIT_BF16) return {static_cast<const lowbit::BFloat16*>(x), p.m, p.cols, p.x_stride};
@@ -91,8 +98,7 @@ size_t reference_dequantize(const product* p, const float* w, std::int32_t type,
 }
 void reference_multiply(const product* p, const float* w, const float* bias, const void* x, void* y) {
   const lowbit::Linear layer(quantize(*p, w), bias, {{.compute = compute(p->compute)}, p->pack == 1});
-  layer.forward(input(*p, x), output(*p, y),
-                {.activation = p->activation == LOWBIT_ACTIVATION_GELU_TANH ? lowbit::gelu_tanh : lowbit::Activation::none});
+  layer.forward(input(*p, x), output(*p, y), {.activation = activation(p->activation)});
 }
 void reference_write(const char* folder, const float* w, size_t rows, size_t cols) {
   namespace io = lowbit::io;
