@@ -71,8 +71,8 @@ inline void quantize_int8_group(const float* x, std::size_t n, std::int8_t* code
 // Throws InvalidArgument if block is 0.  Thread safe on distinct outputs.
 inline void quantize_int8(const float* x, std::size_t n, std::size_t block, std::int8_t* codes, float* scales) {
   require(block > 0, [] { return std::string("int8 group size: expected at least 1, found 0"); });
-  for (std::size_t begin = 0; begin < n; begin += std::min(block, n - begin))
-    quantize_int8_group(x + begin, std::min(block, n - begin), codes + begin, *scales++);
+  for (std::size_t begin = 0; begin < n; begin += (std::min)(block, n - begin))
+    quantize_int8_group(x + begin, (std::min)(block, n - begin), codes + begin, *scales++);
 }
 
 // Decodes elements [begin, end) of the whole tensor into out (end - begin); codes and scales point at the tensor's first ones.

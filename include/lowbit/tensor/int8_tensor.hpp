@@ -76,9 +76,9 @@ class Int8Tensor : public Tensor {
   };
   static std::size_t block_for(std::size_t rows, std::size_t cols) {
     if constexpr (std::is_same_v<Scale, PerRow>)
-      return std::max<std::size_t>(cols, 1);
+      return (std::max<std::size_t>)(cols, 1);
     else if constexpr (std::is_same_v<Scale, PerTensor>)
-      return std::max<std::size_t>(checked_mul(rows, cols, "tensor shape"), 1);
+      return (std::max<std::size_t>)(checked_mul(rows, cols, "tensor shape"), 1);
     else
       return BlockOf<Scale>::size;
   }
@@ -95,7 +95,7 @@ class LlmInt8Tensor : public Tensor {
   explicit LlmInt8Tensor(TensorParts parts) : Tensor(std::move(parts)) {
     require(format() == Format::llm_int8,
             [&] { return std::string("LLM.int8() tensor: expected llm_int8 codes, found ") + format_name(format()); });
-    require(block_size() == std::max<std::size_t>(cols(), 1),
+    require(block_size() == (std::max<std::size_t>)(cols(), 1),
             [&] { return "LLM.int8() tensor: expected one SCB per row of " + std::to_string(cols()); });
   }
 
@@ -129,7 +129,7 @@ class LlmInt8Tensor : public Tensor {
     p.format = Format::llm_int8;
     p.rows = rows;
     p.cols = cols;
-    p.block = std::max<std::size_t>(cols, 1);
+    p.block = (std::max<std::size_t>)(cols, 1);
     p.codes.reset(checked_mul(rows, cols, "tensor shape"));
     p.scales.reset(cols == 0 ? 0 : rows);
     return p;

@@ -113,7 +113,10 @@ class PackedTensor {
         if (!kept_scale_codes_.empty())
           std::copy_n(kept_scale_codes_.data(), blocks, parts.scale_codes.data());
         else
-          recover_scale_codes(blocks, [&](std::size_t b, std::uint8_t code) { return parts.scale_codes[b] = code, true; });
+          recover_scale_codes(blocks, [&](std::size_t b, std::uint8_t code) {
+            parts.scale_codes[b] = code;
+            return true;
+          });
         parts.nested = nested_.clone();
         parts.nested_map = nested_map_;
         parts.offset = offset_;

@@ -11,7 +11,7 @@ namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 LOWBIT_INLINE simd::vf exp2(simd::vf t) {
   using S = simd;
   using V = typename S::vf;
-  t = S::max(S::set1(-126.0f), t);
+  t = S::maximum(S::set1(-126.0f), t);
   const V n = S::round(t), f = S::sub(t, n);  // exact
   V p = S::set1(1.5353362e-4f);
   p = S::fma(p, f, S::set1(1.3398874e-3f));
@@ -29,7 +29,7 @@ LOWBIT_INLINE simd::vf gelu(simd::vf x) {
   using S = simd;
   using V = typename S::vf;
   constexpr double log2_e = 1.44269504088896341, a = -2 * 0.79788456080286536 * log2_e, b = a * 0.044715;
-  x = S::max(S::set1(-10.0f), x);
+  x = S::maximum(S::set1(-10.0f), x);
   const V t = S::mul(x, S::fma(S::mul(x, x), S::set1(static_cast<float>(b)), S::set1(static_cast<float>(a))));
   return S::div(x, S::add(exp2(t), S::set1(1.0f)));
 }
