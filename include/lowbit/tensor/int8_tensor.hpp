@@ -84,11 +84,16 @@ class Int8Tensor : public Tensor {
   }
 };
 
+struct LlmInt8Options {
+  bool allow_non_finite = false;             // a row with NaN or infinity then decodes to NaN
+  LlmInt8Rule producer = LlmInt8Rule::cuda;  // whose codes: of a checkpoint made on a GPU, or on a CPU
+};
+
 // LLM.int8() weights: codes (rows, cols) and SCB, the absmax of each row after rounding to fp16; w = code * SCB / 127.
 // Rule: bitsandbytes' int8_vectorwise_quant.
 class LlmInt8Tensor : public Tensor {
  public:
-  using Options = Int8Options;
+  using Options = LlmInt8Options;
   static constexpr Format tensor_format = Format::llm_int8;
 
   LlmInt8Tensor() = default;
@@ -100,7 +105,7 @@ class LlmInt8Tensor : public Tensor {
   }
 
   // Quantizes w (rows, cols), rounded to fp16 first.  Throws InvalidArgument on NaN, infinity, or |w| > 65504 unless allowed.
-  static LlmInt8Tensor quantize(const float* w, std::size_t rows, std::size_t cols, const Int8Options& options = {}) {
+  static LlmInt8Tensor quantize(const float* w, std::size_t rows, std::size_t cols, const LlmInt8Options& options = {}) {
     TensorParts p = empty_parts(rows, cols);
     if (!options.allow_non_finite) {
       require_finite(w, rows, cols);
@@ -109,7 +114,8 @@ class LlmInt8Tensor : public Tensor {
                 [&] { return "LLM.int8() weights are rounded to fp16: " + std::to_string(w[i]) + " overflows"; });
     }
     for (std::size_t r = 0; r < p.scales.size(); ++r)
-      llm_int8_quantize_row(w + r * cols, cols, true, 0.0f, reinterpret_cast<std::int8_t*>(p.codes.data()) + r * cols, p.scales[r]);
+      llm_int8_quantize_row(w + r * cols, cols, true, 0.0f, reinterpret_cast<std::int8_t*>(p.codes.data()) + r * cols, p.scales[r],
+                            options.producer);
     return LlmInt8Tensor(std::move(p));
   }
   // Takes CB (rows, cols) and SCB (rows) of a checkpoint.
