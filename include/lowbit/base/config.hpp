@@ -108,8 +108,8 @@
 #define LOWBIT_BIT_SECOND(...) LOWBIT_BIT_SECOND_(__VA_ARGS__, 0)
 #define LOWBIT_BIT_SECOND_(first, second, ...) second
 #define LOWBIT_DIGIT(a, b, c) LOWBIT_DIGIT_(LOWBIT_BIT(a), LOWBIT_BIT(b), LOWBIT_BIT(c))
-#define LOWBIT_DIGIT_(a, b, c) LOWBIT_DIGIT__(a, b, c)
-#define LOWBIT_DIGIT__(a, b, c) LOWBIT_DIGIT_##a##b##c
+#define LOWBIT_DIGIT_(a, b, c) LOWBIT_DIGIT_OF(a, b, c)
+#define LOWBIT_DIGIT_OF(a, b, c) LOWBIT_DIGIT_##a##b##c
 #define LOWBIT_DIGIT_000 0
 #define LOWBIT_DIGIT_001 1
 #define LOWBIT_DIGIT_010 2

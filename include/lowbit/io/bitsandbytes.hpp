@@ -114,7 +114,7 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
     if (!member("nested_blocksize").is_number_unsigned() || member("nested_blocksize").get<std::size_t>() != nested_block_size)
       fail("nested_blocksize", "256");
     if (!member("nested_offset").is_number() ||
-        !(std::fabs(member("nested_offset").get<double>()) <= std::numeric_limits<float>::max()))
+        !(std::fabs(member("nested_offset").get<double>()) <= static_cast<double>((std::numeric_limits<float>::max)())))
       fail("nested_offset", "a number that fits in a float");
     p.offset = static_cast<float>(member("nested_offset").get<double>());
     if (json.contains("nested_dtype"))

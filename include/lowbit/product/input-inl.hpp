@@ -24,7 +24,7 @@ inline void set_chunks(StaggeredChunks& to, const Stagger& s, std::size_t c) {
     // Chunks are counted from the first group that is stored, so the first one lacks what that group was padded with.
     std::size_t at = 0, block_end = s.block - s.begin(phase), length = c - s.shift(phase);
     for (std::size_t i = phase * slots; at < s.k; ++i) {
-      const std::size_t next = std::min({at + length, block_end, s.k});
+      const std::size_t next = (std::min)({at + length, block_end, s.k});
       to.begin[i] = static_cast<std::uint32_t>(at);
       to.end[i] = static_cast<std::uint32_t>(next);
       if (next == block_end) block_end += s.block;
@@ -82,7 +82,7 @@ inline void place_codes(InputRows& b, std::size_t r, const Code* row, AlignedBuf
 // Room for `more` outliers.
 inline void make_room(InputRows::Part& part, std::size_t more) {
   if (part.column.size() - part.outliers >= more) return;
-  part.value.resize(std::max(2 * part.column.size(), part.outliers + more));
+  part.value.resize((std::max)(2 * part.column.size(), part.outliers + more));
   part.column.resize(part.value.size());  // last: where it throws, the next call sees that there is no room yet
 }
 
@@ -210,11 +210,11 @@ void fill_groups(InputRows& b, const InputForm& form, std::size_t rows, Executor
     if (form.stagger) set_chunks(b.chunks, form.stagger, form.chunk);
   }
   if (form.threshold > 0) b.outliers.assign(rows, {});
-  b.parts.resize(std::max(b.parts.size(), executor.concurrency()));
+  b.parts.resize((std::max)(b.parts.size(), executor.concurrency()));
   for_row_parts(rows, executor, [&](std::size_t i, std::size_t begin, std::size_t end) {
     InputRows::Part& part = b.parts[i];
     part.outliers = 0;
-    for (std::size_t r = begin; r < end; r += input_group) convert(r, std::min(input_group, end - r), part);
+    for (std::size_t r = begin; r < end; r += input_group) convert(r, (std::min)(input_group, end - r), part);
     if (form.threshold > 0)  // the list has its final place now
       for (std::size_t r = begin, at = 0; r < end; ++r) {
         b.outliers[r].column = part.column.data() + at;
@@ -235,7 +235,7 @@ LOWBIT_FUNCTION void fill_rows(InputRows& b, const InputForm& form, MatrixView<c
   }
   if (form.needs_all_rows()) {
     b.column_is_outlier.assign(form.k, 0);
-    b.parts.resize(std::max<std::size_t>(b.parts.size(), 1));
+    b.parts.resize((std::max<std::size_t>)(b.parts.size(), 1));
     InputRows::Part& part = b.parts[0];
     part.outliers = 0;
     make_room(part, form.k);

@@ -66,7 +66,7 @@ LOWBIT_NOINLINE inline void softmax_weights(const AttentionHead& h, std::size_t 
           S::if_less(S::set1(static_cast<float>(s + j)), seen, score[j], lowest);
     }
     LOWBIT_UNROLL for (std::size_t j = 0; j < key_tile; ++j) {
-      top = S::max(top, score[j]);
+      top = S::maximum(top, score[j]);
       S::store(h.weights + (s + j) * L, score[j]);
     }
   }
