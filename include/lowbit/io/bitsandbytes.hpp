@@ -179,13 +179,20 @@ struct StateDict {
   }
 };
 
-// Adds a 4-bit weight under the name `weight`, with keys, order and JSON as bitsandbytes writes them.
-inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor& tensor, const std::string& dtype) {
+// Adds a 4-bit weight under the name `weight`, with keys, order and JSON as bitsandbytes writes them.  storage: the type that the
+// file gives the codes (quant_storage), whose size divides theirs.
+inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor& tensor, const std::string& dtype,
+                         DType storage = DType::U8) {
   const TensorParts& p = tensor.parts();
   require(p.format == Format::nf4 || p.format == Format::fp4,
           [&] { return in_quotes(weight) + ": expected a 4-bit tensor, found " + format_name(p.format); });
   const std::size_t blocks = block_count(tensor.size(), p.block);
-  out.add(weight, DType::U8, {p.codes.size(), 1}, p.codes.data(), p.codes.size_bytes());
+  const std::size_t stored = dtype_bits(storage) / 8;
+  require(stored != 0 && p.codes.size() % stored == 0, [&] {
+    return in_quotes(weight) + ": " + std::to_string(p.codes.size()) + " bytes of codes cannot be stored as " +
+           std::string(dtype_name(storage));
+  });
+  out.add(weight, storage, {p.codes.size() / stored, 1}, p.codes.data(), p.codes.size_bytes());
   Json json = {{"quant_type", format_name(p.format)}, {"blocksize", p.block}, {"dtype", dtype}, {"shape", {p.rows, p.cols}}};
   if (tensor.double_quantized()) {
     out.add(weight + ".absmax", DType::U8, {blocks}, p.scale_codes.data(), p.scale_codes.size_bytes());
@@ -210,10 +217,13 @@ inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor
                 spaced.size());
 }
 // Adds the weights of an LLM.int8() layer.
-inline void add_llm_int8(StateDict& out, const std::string& module, const LlmInt8Tensor& tensor) {
+inline void add_llm_int8(StateDict& out, const std::string& module, const Tensor& tensor) {
+  const TensorParts& p = tensor.parts();
+  require(p.format == Format::llm_int8,
+          [&] { return in_quotes(module) + ": expected an LLM.int8() tensor, found " + format_name(p.format); });
   const std::uint8_t row_major = 0;
-  out.add(module + ".weight", DType::I8, {tensor.rows(), tensor.cols()}, tensor.codes(), tensor.size());
-  out.add(module + ".SCB", DType::F32, {tensor.rows()}, tensor.scb(), tensor.rows() * 4);
+  out.add(module + ".weight", DType::I8, {p.rows, p.cols}, p.codes.data(), p.codes.size());
+  out.add(module + ".SCB", DType::F32, {p.rows}, p.scales.data(), p.rows * 4);
   out.add_owned(module + ".weight_format", DType::U8, {}, &row_major, 1);
 }
 
