@@ -4,7 +4,7 @@ cmake_minimum_required(VERSION 3.25)
 
 #    room      what it may include, itself among it
 set(base       base)
-set(compute    "")
+set(compute    base)
 set(format     base format)
 set(layout     base compute format layout)
 set(kernel     base compute layout kernel)

@@ -77,7 +77,8 @@ void for_each_way(const Weights& w, const Visit& visit) {
 
 // What follows the product, and the product with it.
 struct Epilogue {
-  bool bias = false, gelu = false, residual = false, in_place = false;
+  bool bias = false, residual = false, in_place = false;
+  Activation activation = Activation::none;
 };
 
 // Runs x (m, k) w^T in rows with gaps, at the current level, and compares it with what it should be; nothing else may be written.
@@ -88,7 +89,7 @@ std::string check_product(const Floats& x, std::size_t m, const Weights& w, bool
   for (std::size_t r = 0; r < m; ++r) std::copy_n(&x[r * k], k, &strided[r * x_stride]);
   const Floats bias = random.normals(n), residual = random.normals(m * n);
   if (e.bias) options.bias = bias;
-  if (e.gelu) options.activation = lowbit::gelu_tanh;
+  options.activation = e.activation;
   if (e.residual) {
     options.residual = {residual.data(), m, n};
     if (e.in_place) {
@@ -100,7 +101,7 @@ std::string check_product(const Floats& x, std::size_t m, const Weights& w, bool
     for (std::size_t c = 0; c < n; ++c) {
       Bounded& b = expected[r * n + c];
       if (e.bias) b = lowbit_test::plus(b, bias[c]);
-      if (e.gelu) b = lowbit_test::gelu(b);
+      b = lowbit_test::activated(e.activation, b);
       if (e.residual) b = lowbit_test::plus(b, residual[r * n + c]);
     }
   run_product({strided.data(), m, k, x_stride}, w, packed, {y.data(), m, n, y_stride}, options);
@@ -114,10 +115,14 @@ std::string check_product(const Floats& x, std::size_t m, const Weights& w, bool
   return outside(dense, expected);
 }
 
-Epilogue random_epilogue(Random& random) { return {random.coin(), random.coin(), random.coin(), random.coin()}; }
+constexpr Activation all_activations[] = {Activation::none, Activation::relu, Activation::gelu, Activation::gelu_tanh,
+                                          Activation::silu};
+constexpr const char* activation_names[] = {"", " relu", " gelu", " gelu_tanh", " silu"};
+
+Epilogue random_epilogue(Random& random) { return {random.coin(), random.coin(), random.coin(), random.one_of(all_activations)}; }
 
 std::string describe(const Epilogue& e) {
-  return std::string(e.bias ? " bias" : "") + (e.gelu ? " gelu" : "") +
+  return std::string(e.bias ? " bias" : "") + activation_names[static_cast<int>(e.activation)] +
          (e.residual ? e.in_place ? " residual in place" : " residual" : "");
 }
 
@@ -204,8 +209,8 @@ TEST_CASE("bias, GELU and residual in every combination, and the residual may be
         MatmulOptions options;
         options.compute = compute;
         const std::vector<Bounded> expected = expected_product(x, m, w.tensor, compute, packed);
-        for (unsigned bits = 0; bits < 16; ++bits) {
-          const Epilogue e{(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, (bits & 8) != 0};
+        for (unsigned bits = 0; bits < 40; ++bits) {
+          const Epilogue e{(bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0, all_activations[bits / 8]};
           INFO("n " << n << (packed ? " packed" : " canonical") << describe(e));
           for_each_level([&](Level) { CHECK(check_product(x, m, w, packed, options, expected, e, random) == ""); });
         }
@@ -261,6 +266,37 @@ TEST_CASE("weights that were allowed to be NaN give NaN", "[product]") {
         CHECK(std::isfinite(r[0]));
         CHECK(std::isnan(r[1]));
         CHECK(std::isfinite(r[2]));
+      }
+    });
+}
+
+TEST_CASE("activations are within their bounds over the whole range, and keep what is no number", "[product]") {
+  // One column: y[r] = activation(x[r]), exactly.
+  Floats x;
+  for (int i = -2000; i <= 2000; ++i) x.push_back(static_cast<float>(i) * 0.0625f);
+  for (const float v : {1e-40f, -1e-40f, 1e-20f, -1e-20f, 3e38f, -3e38f}) x.push_back(v);
+  const std::size_t numbers = x.size();
+  for (const float v : {nan_value, infinity, -infinity}) x.push_back(v);
+  const std::size_t m = x.size();
+  const Floats one{1.0f};
+  const lowbit::Tensor weights = lowbit::DenseTensor<float>::quantize(one.data(), 1, 1);
+  const PackedTensor packed = PackedTensor::pack(weights);
+  for (const Activation activation : all_activations)
+    for_each_level([&](Level) {
+      for (const bool is_packed : {false, true}) {
+        INFO("activation" << activation_names[static_cast<int>(activation)] << (is_packed ? ", packed" : ", canonical"));
+        Floats y(m);
+        MatmulOptions options;
+        options.compute = Compute::f32;
+        options.activation = activation;
+        lowbit::matmul(x.data(), m, is_packed ? lowbit::Weights(packed) : lowbit::Weights(weights), y.data(), options);
+        std::vector<Bounded> expected;
+        for (std::size_t i = 0; i < numbers; ++i)
+          expected.push_back(lowbit_test::activated(activation, {static_cast<double>(x[i]), lowbit_test::smallest_normal}));
+        CHECK(outside(Floats(y.begin(), y.begin() + static_cast<std::ptrdiff_t>(numbers)), expected) == "");
+        CHECK(std::isnan(y[numbers]));
+        CHECK(y[numbers + 1] == infinity);
+        CHECK((activation == Activation::none ? y[numbers + 2] == -infinity : std::fabs(y[numbers + 2]) < 1e-35f));
       }
     });
 }

@@ -104,7 +104,7 @@ TEST_CASE("staggered rows: every compute type is within its derived bound, whate
         INFO(describe(w) << ", m " << m << ", " << lowbit::compute_name(compute));
         std::vector<Bounded> plain = expected_product(x, m, w.tensor, compute, true), all = plain;
         for (std::size_t i = 0; i < all.size(); ++i)
-          all[i] = lowbit_test::plus(lowbit_test::gelu(lowbit_test::plus(all[i], bias[i % n])), residual[i]);
+          all[i] = lowbit_test::plus(lowbit_test::gelu_tanh(lowbit_test::plus(all[i], bias[i % n])), residual[i]);
         for_each_level([&](Level) {
           MatmulOptions options;
           options.compute = compute;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The words in which a caller says what a product computes.
 #pragma once
-namespace lowbit {
+#include "lowbit/base/config.hpp"
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // The arithmetic of a product.
 //   f32        exact decode, float sums
@@ -15,12 +17,16 @@ constexpr const char* compute_name(Compute c) {
   return c == Compute::f32 ? "f32" : c == Compute::bf16 ? "bf16" : c == Compute::int8 ? "int8" : "automatic";
 }
 
-// What follows the product: gelu_tanh is GPT-2's gelu_new, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
-enum class Activation { none, gelu_tanh };
+// What follows the product.
+//   relu       max(x, 0)
+//   gelu       x Phi(x), Phi the normal distribution's: 0.5 x (1 + erf(x / sqrt(2)))
+//   gelu_tanh  GPT-2's gelu_new: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+//   silu       x / (1 + e^-x)
+enum class Activation { none, relu, gelu, gelu_tanh, silu };
 inline constexpr Activation gelu_tanh = Activation::gelu_tanh;
 
 // Which columns LLM.int8() takes out of the integer product.  per_row: where this row has an outlier, so that a row's result does
 // not depend on its neighbours.  per_call: where any row of the call has one, as bitsandbytes does.
 enum class Outliers { per_row, per_call };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

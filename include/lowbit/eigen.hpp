@@ -8,7 +8,7 @@
 
 #include "lowbit/matmul.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // A row-major float matrix of any size: what lowbit computes on.
 using RowMajorMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -16,8 +16,6 @@ using RowMajorMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eige
 // column-major matrix, which would need a copy.
 using ConstMatrixRef = Eigen::Ref<const RowMajorMatrix, 0, Eigen::OuterStride<>>;
 using MatrixRef = Eigen::Ref<RowMajorMatrix, 0, Eigen::OuterStride<>>;
-
-inline namespace LOWBIT_ABI {
 
 // The same memory as a view.
 template <class Derived>
@@ -65,5 +63,4 @@ inline RowMajorMatrix dequantize(const Tensor& tensor) {
   return m;
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -8,13 +8,15 @@
 
 #include "lowbit/matmul.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 struct LinearOptions : ComputeOptions {
   bool pack = true;  // false: keep the canonical bytes and run on them
 };
 
-namespace detail {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 struct LinearState {
   ComputeOptions options;
@@ -27,8 +29,6 @@ struct LinearState {
   Weights weights() const { return is_packed() ? Weights(packed) : Weights(canonical); }
 };
 
-inline namespace LOWBIT_ABI {
-
 // Copies the bias, packs the weights where that is asked for and possible, and plans.
 LOWBIT_FUNCTION void set_up(LinearState& layer, const Bias& bias, bool pack);
 // The plan at the level that is active.
@@ -36,8 +36,9 @@ LOWBIT_FUNCTION ProductPlan plan_of(const LinearState& layer);
 LOWBIT_FUNCTION MatmulPlan forward(const LinearState& layer, const Input& x, const Output& y, const Epilogue& epilogue,
                                    const CallOptions& call);
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // Move-only.
 class Linear {
@@ -89,7 +90,7 @@ class Linear {
   detail::LinearState s_;
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI
 
 #if !LOWBIT_DECLARED_ONLY
 #include "lowbit/linear-inl.hpp"

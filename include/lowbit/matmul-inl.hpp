@@ -4,8 +4,6 @@
 #include <string>
 
 #include "lowbit/matmul.hpp"
-#include "lowbit/product/plan-inl.hpp"
-#include "lowbit/product/run-inl.hpp"
 
 namespace lowbit::inline LOWBIT_ABI {
 

@@ -6,8 +6,7 @@
 
 #include "lowbit/product/run.hpp"
 
-namespace lowbit {
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // y = activation(x w^T + bias) + residual.
 // x (m, in) and y (m, out) row-major, as MatrixView of float, Float16 or BFloat16, strides in elements, not overlapping; w (out, in).
@@ -44,8 +43,7 @@ LOWBIT_FUNCTION void prepare_input(const Input& x, PreparedInput& input, Executo
 // cache.  make is called by several threads, in the default floating-point environment.
 LOWBIT_FUNCTION void produce_input(std::size_t rows, MakeRows make, PreparedInput& input, Executor& executor = default_executor());
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI
 
 #if !LOWBIT_DECLARED_ONLY
 #include "lowbit/matmul-inl.hpp"

@@ -15,8 +15,7 @@
 #include "lowbit/base/thread.hpp"
 #include "lowbit/parallel.hpp"
 
-namespace lowbit {
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Every run() is one parallel region, its tasks dealt out one by one.  Inside a parallel region of the caller's, or a task, it runs
 // in place, as in a child made by fork(), where GNU's OpenMP hangs.  Thread safe.
@@ -65,5 +64,4 @@ class OpenMpExecutor final : public Executor {
   std::size_t threads_;
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -7,9 +7,7 @@
 #include "lowbit/base/processors.hpp"
 #include "lowbit/parallel.hpp"
 
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 inline Crew* crew_of(PoolThreads* threads) { return reinterpret_cast<Crew*>(threads); }
 
@@ -78,13 +76,11 @@ struct EndDefaultPool {
 };
 inline constinit EndDefaultPool end_default_pool;
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 LOWBIT_FUNCTION std::size_t available_processors() { return detail::count_processors(); }
 LOWBIT_FUNCTION Executor& default_executor() { return detail::default_pool.pool; }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

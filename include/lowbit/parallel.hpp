@@ -8,7 +8,7 @@
 #include "lowbit/base/config.hpp"
 #include "lowbit/base/task.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Runs tasks.  An application that has threads of its own implements this and passes it along; lowbit then makes none.
 class Executor {
@@ -22,7 +22,9 @@ class Executor {
   virtual void run(std::size_t count, TaskRef task) = 0;
 };
 
-namespace detail {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // What stands behind a pool.  Its threads belong to the file that made them, whatever its flags.
 struct PoolThreads;
@@ -32,8 +34,6 @@ struct PoolState {
   std::atomic<bool> ended{false};
 };
 
-inline namespace LOWBIT_ABI {
-
 LOWBIT_FUNCTION void start_pool(PoolState& pool);
 LOWBIT_FUNCTION void destroy_pool(PoolState& pool);
 // Ends the threads, and makes no more: what runs later runs in place.
@@ -41,10 +41,9 @@ LOWBIT_FUNCTION void end_pool(PoolState& pool);
 LOWBIT_FUNCTION std::size_t pool_concurrency(PoolState& pool);
 LOWBIT_FUNCTION void run_on_pool(PoolState& pool, std::size_t count, TaskRef task);
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Processors that this process may use, at least 1: those of its affinity, at most as many as its control group's CPU quota is
 // worth, rounded up.  Asks the system at every call.  Thread safe.
@@ -84,10 +83,9 @@ class ThreadPool final : public Executor {
 // until the process ends, in destructors of static objects too; there it runs in place once its threads have ended.
 LOWBIT_FUNCTION Executor& default_executor();
 
-}  // namespace LOWBIT_ABI
+}  // namespace lowbit::inline LOWBIT_ABI
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Rows in parts of at least 8: fewer are not worth a thread.  part(i, begin, end).
 template <class Part>
@@ -96,9 +94,7 @@ void for_row_parts(std::size_t rows, Executor& executor, const Part& part) {
   executor.run(parts, [&](std::size_t i) { part(i, rows * i / parts, rows * (i + 1) / parts); });
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
 #if !LOWBIT_DECLARED_ONLY
 #include "lowbit/parallel-inl.hpp"

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "lowbit/compute.hpp"
+
 namespace lowbit_test {
 
 inline constexpr double unit_roundoff = 0x1p-24;
@@ -34,21 +36,56 @@ inline Bounded plus(const Bounded& a, float b) {
 }
 
 // GPT-2's GELU, 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), in double, in the form that does not cancel for negative x.
-inline double gelu(double x) { return x / (1 + std::exp(-2 * std::sqrt(2 / 3.14159265358979323846) * x * (1 + 0.044715 * x * x))); }
+inline double gelu_tanh(double x) {
+  return x / (1 + std::exp(-2 * std::sqrt(2 / 3.14159265358979323846) * x * (1 + 0.044715 * x * x)));
+}
 // How far a float GELU may lie from it at x.  It is computed as x / (1 + e^v), v = -2 sqrt(2/pi) x (1 + 0.044715 x^2).  v takes at
 // most 6 roundings (two of them of the constants), which change e^v by the factor 6 |v| u; the power adds at most 3 ulp = 6 u; that
 // reaches the denominator by the share s = e^v / (1 + e^v).  The sum and the quotient round once each.  Beyond |v| = 87 the result
 // is tiny, and may be anything below the smallest normal float.
-inline double gelu_bound(double x) {
+inline double gelu_tanh_bound(double x) {
   const double v = std::fabs(2 * std::sqrt(2 / 3.14159265358979323846) * x * (1 + 0.044715 * x * x));
   const double share = x < 0 ? 1.0 : std::exp(-std::min(v, 700.0));
-  return std::fabs(gelu(x)) * unit_roundoff * (3 + share * (6 * std::min(v, 100.0) + 7)) + 16 * smallest_normal;
+  return std::fabs(gelu_tanh(x)) * unit_roundoff * (3 + share * (6 * std::min(v, 100.0) + 7)) + 16 * smallest_normal;
 }
-// gelu(fl(...)): its slope is nowhere above 1.13.
-inline Bounded gelu(const Bounded& a) {
+// fl(gelu_tanh(a)): its slope is nowhere above 1.13.
+inline Bounded gelu_tanh(const Bounded& a) {
   double own = 0;  // at the computed argument, which is somewhere in the interval
-  for (const double x : {a.value - a.bound, a.value, a.value + a.bound}) own = std::max(own, gelu_bound(x));
-  return {gelu(a.value), 1.13 * a.bound + own};
+  for (const double x : {a.value - a.bound, a.value, a.value + a.bound}) own = std::max(own, gelu_tanh_bound(x));
+  return {gelu_tanh(a.value), 1.13 * a.bound + own};
+}
+
+// x Phi(x).
+inline double gelu(double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }
+// Computed as max(x, 0) - a Phi(-a), a = min(|x|, 13).  Of the second term: 2 u from the polynomial, at most 2 roundings a step of
+// its 8 (its terms are at most twice its value in sum), 3 roundings of the power's argument, a^2/2, 6 u from the power, 6 others.
+inline double gelu_bound(double x) {
+  const double a = std::min(std::fabs(x), 13.0), term = a * 0.5 * std::erfc(a / std::sqrt(2.0));
+  return unit_roundoff * (std::fabs(gelu(x)) + term * (2 + 32 + 1.5 * a * a + 12)) + 16 * smallest_normal;
+}
+
+inline double silu(double x) { return x / (1 + std::exp(-x)); }
+// As gelu_tanh's, with v = -x, of at most 2 roundings; below -87 the result stays at -1.5e-36.
+inline double silu_bound(double x) {
+  const double share = x < 0 ? 1.0 : std::exp(-x);
+  return std::fabs(silu(x)) * unit_roundoff * (3 + share * (2 * std::min(std::fabs(x), 87.0) + 7)) + 256 * smallest_normal;
+}
+
+// fl(activation(a)).  No slope is above 1.13.
+inline Bounded activated(lowbit::Activation activation, const Bounded& a) {
+  const auto with = [&](double (*f)(double), double (*bound)(double)) {
+    double own = 0;
+    for (const double x : {a.value - a.bound, a.value, a.value + a.bound}) own = std::max(own, bound(x));
+    return Bounded{f(a.value), 1.13 * a.bound + own};
+  };
+  switch (activation) {
+    case lowbit::Activation::none: return a;
+    case lowbit::Activation::relu: return {std::max(a.value, 0.0), a.bound};
+    case lowbit::Activation::gelu: return with(gelu, gelu_bound);
+    case lowbit::Activation::gelu_tanh: return gelu_tanh(a);
+    case lowbit::Activation::silu: return with(silu, silu_bound);
+  }
+  return a;
 }
 
 // The k that are summed before their scale is applied: a block, the row, or, of packed blocks that cross rows, what surely shares a

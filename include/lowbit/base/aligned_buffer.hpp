@@ -12,7 +12,7 @@
 
 #include "lowbit/base/checked.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Move-only.  Elements are zero after construction.  Not thread safe to modify; reading from several threads is.
 template <class T>
@@ -79,4 +79,4 @@ class AlignedBuffer {
   std::size_t size_ = 0;
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

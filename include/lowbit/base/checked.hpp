@@ -7,8 +7,7 @@
 
 #include "lowbit/base/error.hpp"
 
-namespace lowbit {
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // a * b; throws InvalidArgument that names `what` if it does not fit.
 inline std::size_t checked_mul(std::size_t a, std::size_t b, const char* what) {
@@ -25,5 +24,4 @@ inline std::size_t checked_add(std::size_t a, std::size_t b, const char* what) {
 // ceil(a / b), b > 0; never overflows.
 constexpr std::size_t ceil_div(std::size_t a, std::size_t b) { return a / b + (a % b != 0); }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -57,9 +57,8 @@
 #define LOWBIT_EXCEPTIONS 0
 #endif
 
-// The highest level that the flags of the including file guarantee, in the order of kernel/level.hpp, and the name that goes into
-// every mangled name whose code depends on them.  Two files of one program that were compiled with different flags then never share
-// a kernel.
+// The highest level that the flags of the including file guarantee, in the order of kernel/level.hpp, and its name, which goes into
+// every mangled name.  Two files of one program that were compiled with different flags then never share a function.
 //   0 none   1 avx2   2 avxvnni   3 avx512   4 avx512vnni   5 avx512bf16
 // LOWBIT_PORTABLE leaves out every x86 path and keeps what other processors get (for testing on x86).
 #if defined(LOWBIT_PORTABLE) || !LOWBIT_X86
@@ -92,28 +91,75 @@
 #define LOWBIT_FLAGS_NAME plain
 #endif
 
-// Exceptions and fast-math change code too, so they are part of the name, as is the version: v0_1_0_kernels_built_for_avx2 is what a
-// linker misses where kernels.cpp was compiled with other flags.
-#define LOWBIT_ABI_NAME_(major, minor, patch, flags, exceptions, math) \
-  v##major##_##minor##_##patch##_kernels_built_for_##flags##exceptions##math
-#define LOWBIT_ABI_NAME(major, minor, patch, flags, exceptions, math) LOWBIT_ABI_NAME_(major, minor, patch, flags, exceptions, math)
+// What else changes code: every instruction set that compilers use by themselves, three to an octal digit, exceptions, fast-math,
+// and the version.  A linker misses names in v0_1_0_kernels_built_for_avx2_... where the kernels, or a function that takes a type of
+// ours, were compiled with other flags.
+#define LOWBIT_BIT(macro) LOWBIT_BIT_(macro)  // 1 if the macro is defined as 1 (or as RISC-V's 1000000), else 0
+#define LOWBIT_BIT_(value) LOWBIT_BIT_SECOND(LOWBIT_BIT_OF_##value 1, 0)
+#define LOWBIT_BIT_OF_1 0,
+#define LOWBIT_BIT_OF_1000000 0,
+#define LOWBIT_BIT_SECOND(...) LOWBIT_BIT_SECOND_(__VA_ARGS__, 0)
+#define LOWBIT_BIT_SECOND_(first, second, ...) second
+#define LOWBIT_DIGIT(a, b, c) LOWBIT_DIGIT_(LOWBIT_BIT(a), LOWBIT_BIT(b), LOWBIT_BIT(c))
+#define LOWBIT_DIGIT_(a, b, c) LOWBIT_DIGIT__(a, b, c)
+#define LOWBIT_DIGIT__(a, b, c) LOWBIT_DIGIT_##a##b##c
+#define LOWBIT_DIGIT_000 0
+#define LOWBIT_DIGIT_001 1
+#define LOWBIT_DIGIT_010 2
+#define LOWBIT_DIGIT_011 3
+#define LOWBIT_DIGIT_100 4
+#define LOWBIT_DIGIT_101 5
+#define LOWBIT_DIGIT_110 6
+#define LOWBIT_DIGIT_111 7
+#define LOWBIT_JOIN(...) LOWBIT_JOIN_(__VA_ARGS__)
+#define LOWBIT_JOIN_(a, b, c, d, e, f, g, h, i, j, k) a##b##c##d##e##f##g##h##i##j##k
+#if defined(_MSC_VER) && !defined(__clang__)
+#define LOWBIT_FEATURES 0
+#elif LOWBIT_X86
+#define LOWBIT_FEATURES                                                                                              \
+  LOWBIT_JOIN(LOWBIT_DIGIT(__SSE3__, __SSSE3__, __SSE4_1__), LOWBIT_DIGIT(__SSE4_2__, __POPCNT__, __AVX__),          \
+              LOWBIT_DIGIT(__F16C__, __FMA__, __AVX2__), LOWBIT_DIGIT(__BMI__, __BMI2__, __LZCNT__),                 \
+              LOWBIT_DIGIT(__MOVBE__, __AVXVNNI__, __GFNI__), LOWBIT_DIGIT(__AVX512F__, __AVX512CD__, __AVX512BW__), \
+              LOWBIT_DIGIT(__AVX512DQ__, __AVX512VL__, __AVX512IFMA__),                                              \
+              LOWBIT_DIGIT(__AVX512VBMI__, __AVX512VBMI2__, __AVX512BITALG__),                                       \
+              LOWBIT_DIGIT(__AVX512VPOPCNTDQ__, __AVX512VNNI__, __AVX512BF16__),                                     \
+              LOWBIT_DIGIT(__AVX512FP16__, __APX_F__, __CMPCCXADD__), LOWBIT_DIGIT(__FMA4__, __XOP__, __TBM__))
+#elif defined(__aarch64__)
+#define LOWBIT_FEATURES                                                                                             \
+  LOWBIT_JOIN(LOWBIT_DIGIT(__ARM_FEATURE_SVE, __ARM_FEATURE_SVE2, __ARM_FEATURE_SME),                               \
+              LOWBIT_DIGIT(__ARM_FEATURE_DOTPROD, __ARM_FEATURE_MATMUL_INT8, __ARM_FEATURE_BF16_VECTOR_ARITHMETIC), \
+              LOWBIT_DIGIT(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC, __ARM_FEATURE_FP16_FML, __ARM_FEATURE_QRDMX),      \
+              LOWBIT_DIGIT(__ARM_FEATURE_ATOMICS, __ARM_FEATURE_MOPS, __ARM_FEATURE_CRC32), , , , , , , )
+#elif defined(__riscv)
+#define LOWBIT_FEATURES                                               \
+  LOWBIT_JOIN(LOWBIT_DIGIT(__riscv_vector, __riscv_zba, __riscv_zbb), \
+              LOWBIT_DIGIT(__riscv_zbs, __riscv_zicond, __riscv_compressed), , , , , , , , , )
+#else
+#define LOWBIT_FEATURES 0
+#endif
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ && !defined(__FAST_MATH__)
+#define LOWBIT_MATH_NAME _finitemath
+#elif defined(__FAST_MATH__)
+#define LOWBIT_MATH_NAME _fastmath
+#else
+#define LOWBIT_MATH_NAME
+#endif
 #if LOWBIT_EXCEPTIONS
 #define LOWBIT_EXCEPTIONS_NAME
 #else
 #define LOWBIT_EXCEPTIONS_NAME _noexcept
 #endif
-#if defined(__FAST_MATH__)
-#define LOWBIT_MATH_NAME _fastmath
-#else
-#define LOWBIT_MATH_NAME
-#endif
-#define LOWBIT_ABI                                                                                                             \
-  LOWBIT_ABI_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH, LOWBIT_FLAGS_NAME, LOWBIT_EXCEPTIONS_NAME, \
-                  LOWBIT_MATH_NAME)
+#define LOWBIT_NAME(...) LOWBIT_NAME_(__VA_ARGS__)
+#define LOWBIT_NAME_(major, minor, patch, flags, exceptions, math, features) \
+  v##major##_##minor##_##patch##_kernels_built_for_##flags##exceptions##math##_##features
+#define LOWBIT_VERSION_NAME(major, minor, patch) LOWBIT_VERSION_NAME_(major, minor, patch)
+#define LOWBIT_VERSION_NAME_(major, minor, patch) v##major##_##minor##_##patch
 
-namespace lowbit {
-inline namespace LOWBIT_ABI {}
-namespace detail {
-inline namespace LOWBIT_ABI {}
-}  // namespace detail
-}  // namespace lowbit
+// The namespace, inside lowbit and each of its rooms, of everything: a type or function of files with other flags or of another
+// version is another one (docs/design.md, "Run-time dispatch", rule 3).
+#define LOWBIT_ABI                                                                                                         \
+  LOWBIT_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH, LOWBIT_FLAGS_NAME, LOWBIT_EXCEPTIONS_NAME, \
+              LOWBIT_MATH_NAME, LOWBIT_FEATURES)
+// The namespace of what all files of a program share whatever their flags, as one file throws what another catches: the errors.
+// Nothing in it may have a body that depends on flags.
+#define LOWBIT_ABI_OF_ALL_FLAGS LOWBIT_VERSION_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH)

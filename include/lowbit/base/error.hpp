@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The errors that lowbit throws.  The library never prints, never aborts and never returns garbage: a bad argument or a bad
-// file ends in one of these, and its message names the argument, file or tensor, what was expected and what was found.
+// The errors that lowbit throws.  A bad argument or a bad file ends in one of these, and its message names the argument, file or
+// tensor, what was expected and what was found.
 #pragma once
 #include <stdexcept>
 #include <string>
@@ -9,10 +9,11 @@
 
 #if !LOWBIT_EXCEPTIONS
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #endif
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI_OF_ALL_FLAGS {
 
 // Root of everything lowbit throws.
 class Error : public std::runtime_error {
@@ -35,20 +36,25 @@ class IoError : public Error {
   using Error::Error;
 };
 
+}  // namespace lowbit::inline LOWBIT_ABI_OF_ALL_FLAGS
+
 #if !LOWBIT_EXCEPTIONS
-// Without exceptions an error is passed to this handler, which must not return; the default one ends the program (std::abort),
-// because there is no value to return.  Thread safe.
-using ErrorHandler = void (*)(const char* message);
-namespace detail {
-inline std::atomic<ErrorHandler>& error_handler() {
-  static std::atomic<ErrorHandler> handler{nullptr};
-  return handler;
-}
-}  // namespace detail
-inline void set_error_handler(ErrorHandler handler) { detail::error_handler().store(handler); }
+namespace lowbit::detail::inline LOWBIT_ABI_OF_ALL_FLAGS {
+
+inline constinit std::atomic<void (*)(const char*)> error_handler{nullptr};
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI_OF_ALL_FLAGS
 #endif
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
+
+#if !LOWBIT_EXCEPTIONS
+// Without exceptions an error is passed to this handler, which must not return.  Without a handler, or where it returns, the message
+// is written to standard error and the program ends (std::abort), because there is no value to return.  One handler for all files
+// of a program that were compiled without exceptions.  Thread safe.
+using ErrorHandler = void (*)(const char* message);
+inline void set_error_handler(ErrorHandler handler) { detail::error_handler.store(handler); }
+#endif
 
 // Throws E(message), or calls the error handler where exceptions are off.
 template <class E>
@@ -56,7 +62,8 @@ template <class E>
 #if LOWBIT_EXCEPTIONS
   throw E(message);
 #else
-  if (const ErrorHandler handler = detail::error_handler().load()) handler(message.c_str());
+  if (const ErrorHandler handler = detail::error_handler.load()) handler(message.c_str());
+  std::fprintf(stderr, "lowbit: %s\n", message.c_str());
   std::abort();
 #endif
 }
@@ -68,5 +75,4 @@ inline void require(bool ok, Message&& message) {
     raise<InvalidArgument>(message());
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

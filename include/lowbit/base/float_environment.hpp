@@ -11,8 +11,7 @@
 #include <cfenv>
 #endif
 
-namespace lowbit {
-namespace detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Round to nearest, subnormal numbers kept, no traps: while it lives, in its thread.  Afterwards the thread has its own again;
 // flags that were raised meanwhile stay raised only where nothing had to be changed.
@@ -70,5 +69,4 @@ class DefaultFloatEnvironment {
   bool changed_;
 };
 
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -6,7 +6,7 @@
 
 #include "lowbit/base/config.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 template <class Signature>
 class FunctionRef;
@@ -26,4 +26,4 @@ class FunctionRef<R(Args...)> {
   R (*call_)(void*, Args...);
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -7,7 +7,7 @@
 
 #include "lowbit/base/config.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // IEEE binary16.
 struct Float16 {
@@ -54,4 +54,4 @@ constexpr float to_float(Float16 x) {
 }
 constexpr float to_float(float x) { return x; }
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

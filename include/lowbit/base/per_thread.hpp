@@ -3,9 +3,7 @@
 #pragma once
 #include "lowbit/base/config.hpp"
 
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Access to this thread's T, which is made at its first use and kept until the thread ends.  Where it is gone already (a destructor
 // of a static or thread_local object multiplies), to a T that lives as long as this object.
@@ -36,6 +34,4 @@ class PerThread {
   bool own_;
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -15,9 +15,7 @@
 
 #include "lowbit/base/config.hpp"
 
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The first line of a file, without its end; empty where it cannot be read.
 inline std::string first_line(const std::string& path) {
@@ -103,6 +101,4 @@ inline std::size_t count_processors() {
   return (std::max)(std::size_t{1}, count);
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -6,7 +6,7 @@
 
 #include "lowbit/base/config.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 LOWBIT_INLINE constexpr float rounded(float x) {
   if (!std::is_constant_evaluated()) {
@@ -42,4 +42,4 @@ LOWBIT_INLINE constexpr float quotient(float a, float b) {
   return rounded(static_cast<float>(rounded(static_cast<double>(a) / static_cast<double>(b))));
 }
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -7,7 +7,7 @@
 #include "lowbit/base/config.hpp"
 #include "lowbit/base/float_environment.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // A task that is called with its number; a view, valid during the call that receives it.  It runs in the default floating-point
 // environment (round to nearest, subnormal numbers kept, no traps), whatever its thread has, which gets its own back.
@@ -27,10 +27,17 @@ class TaskRef {
   void (*call_)(void*, std::size_t);
 };
 
-namespace detail {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI_OF_ALL_FLAGS {
+
+inline constinit thread_local bool inside_task_of_this_thread = false;
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI_OF_ALL_FLAGS
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Whether this thread is running a task of one of our executors: what it runs from there stays in its thread.
-inline constinit thread_local bool inside_task_of_this_thread = false;
 LOWBIT_INLINE bool& inside_task() { return inside_task_of_this_thread; }
 
 // Whether this thread is one of an OpenMP parallel region.  By a weak reference, so that it depends neither on the flags of the
@@ -42,5 +49,4 @@ inline bool inside_openmp_region() { return openmp_in_parallel != nullptr && ope
 inline bool inside_openmp_region() { return false; }
 #endif
 
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -18,8 +18,7 @@
 #include <system_error>
 #endif
 
-namespace lowbit {
-namespace detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // A thread that runs body(argument).  join() must be called once after a start that succeeded.
 class Thread {
@@ -77,5 +76,4 @@ inline void watch_forks() {
 #endif
 }
 
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI

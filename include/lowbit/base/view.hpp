@@ -7,7 +7,7 @@
 
 #include "lowbit/base/config.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 template <class T>
 struct MatrixView {
@@ -32,4 +32,4 @@ inline std::string shape_string(std::size_t rows, std::size_t cols) {
   return "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
 }
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

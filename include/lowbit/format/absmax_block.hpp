@@ -11,7 +11,7 @@
 #include "lowbit/base/rounding.hpp"
 #include "lowbit/format/finite.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 struct BlockRule {
   bool torch = false;  // PyTorch's treatment of short and special blocks, else the GPU's
@@ -20,8 +20,6 @@ struct BlockRule {
 };
 
 inline constexpr std::uint32_t torch_smallest_divisor = 0x006CE3EEu;  // 1e-38, subnormal
-
-inline namespace LOWBIT_ABI {
 
 // A maximum over integers: exact, in any order, under any flag.
 inline std::uint32_t largest_magnitude(const float* x, std::size_t n) {
@@ -93,5 +91,4 @@ inline void quantize_absmax_block(const float* x, std::size_t count, bool whole,
   emit([&code, factor = quotient(1.0f, std::bit_cast<float>(divisor))](const float& e) { return code(e * factor); });
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

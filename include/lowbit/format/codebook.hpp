@@ -10,7 +10,7 @@
 #include "lowbit/base/config.hpp"
 #include "lowbit/base/half.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Whose 4-bit codes the quantizer writes.  The decoded values differ only where this list says so.
 //   cuda   bitsandbytes' GPU kernels, with an IEEE reciprocal; the default.  A block of zeros has every code 0, which in NF4 is -1:
@@ -21,7 +21,9 @@ namespace lowbit {
 //          block NaN.
 enum class Producer : std::uint8_t { cuda, safe, torch };
 
-namespace detail {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // An integer that orders as the float does; -0 comes directly before +0.  NaNs end up beyond the infinities of their sign.
 LOWBIT_INLINE constexpr std::int32_t ordered_bits(float x) {
@@ -80,7 +82,9 @@ constexpr FourBitRule fp4_cuda_rule() {
   return rule;
 }
 
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // 4-bit NormalFloat: the quantiles of a normal distribution scaled to [-1, 1], ascending, with an exact zero at code 7.
 struct Nf4 {
@@ -128,4 +132,4 @@ struct Fp4 {
   static constexpr detail::FourBitRule torch_rule = detail::midpoint_rule(table, ascending, 3, 0);
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

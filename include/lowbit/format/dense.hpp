@@ -7,7 +7,7 @@
 #include "lowbit/base/config.hpp"
 #include "lowbit/base/half.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // DenseElement<T>: name and bytes of T; encode() rounds a float to T once (nearest even), decode() widens exactly.
 template <class T>
@@ -40,4 +40,4 @@ concept DenseType = requires {
   DenseElement<T>::bytes;
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

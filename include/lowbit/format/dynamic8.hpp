@@ -20,7 +20,7 @@
 #include "lowbit/format/absmax_block.hpp"
 #include "lowbit/format/codebook.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Whose 8-bit codes the quantizer writes.
 //   cuda    bitsandbytes' GPU kernels, the default: nearest entry, a value half way between two takes the even index; a block of
@@ -31,7 +31,9 @@ namespace lowbit {
 //           is 2.12e-5); a block of zeros is index 0.  What it does with NaN is not defined; here NaN is index 0.
 enum class DynamicRule : std::uint8_t { cuda, torch, cpulib };
 
-namespace detail {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 constexpr std::array<float, 256> make_dynamic_map() {
   constexpr std::array<float, 7> powers{1e-6f, 1e-5f, 1e-4f, 1e-3f, 1e-2f, 1e-1f, 1.0f};
@@ -91,8 +93,6 @@ constexpr DynamicThresholds make_dynamic_thresholds(bool ties_to_even) {
 inline constexpr DynamicThresholds dynamic_ties_to_even = make_dynamic_thresholds(true);
 inline constexpr DynamicThresholds dynamic_ties_down = make_dynamic_thresholds(false);
 
-inline namespace LOWBIT_ABI {
-
 // The C++ library's detour: v to one of 65536 bins over [-1, 1], then the index of the bin's value.
 inline std::uint8_t binned_dynamic_index(float v) {
   const float clamped = v < -1.0f ? -1.0f : v > 1.0f ? 1.0f : v;
@@ -119,8 +119,9 @@ inline void quantize_dynamic8_block(const float* x, std::size_t count, bool whol
   }
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // The signed map with 7 exponent bits in its fused variant, which real checkpoints hold: ascending, index 127 is 0, index 255 is 1,
 // -1 is missing.  For encoding and for files without a map of their own; a checkpoint is decoded with the map it carries.
@@ -128,8 +129,6 @@ constexpr const std::array<float, 256>& dynamic_map() { return detail::dynamic_m
 
 // Elements per scale in double quantization.
 inline constexpr std::size_t nested_block_size = 256;
-
-inline namespace LOWBIT_ABI {
 
 // Quantizes x (n) to the dynamic map: codes (n), absmax (ceil(n / block)).
 // Throws InvalidArgument if block is 0.  Thread safe on distinct outputs.
@@ -185,5 +184,4 @@ inline void double_dequantize(const float* map, const std::uint8_t* codes, const
   for (std::size_t i = 0; i < n; ++i) absmax[i] = double_dequantize(map, codes[i], nested_absmax[i / nested_block_size], offset);
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -7,8 +7,7 @@
 
 #include "lowbit/base/config.hpp"
 
-namespace lowbit {
-namespace detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 inline constexpr std::uint32_t infinity_bits = 0x7F800000u;
 inline constexpr std::uint32_t smallest_normal_bits = 0x00800000u;
@@ -16,9 +15,9 @@ inline constexpr std::uint32_t smallest_normal_bits = 0x00800000u;
 // The bits of |x|; magnitudes order as these integers do.  By reference, so that no float value that may be NaN is ever passed.
 LOWBIT_INLINE std::uint32_t magnitude_bits(const float& x) { return std::bit_cast<std::uint32_t>(x) & 0x7FFFFFFFu; }
 
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // The index of the first NaN or infinity in x (n), or n if there is none.
 // Thread safety: none needed, reads only.
@@ -28,5 +27,4 @@ inline std::size_t first_non_finite(const float* x, std::size_t n) {
   return n;
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -33,7 +33,7 @@
 #include "lowbit/format/four_bit.hpp"
 #include "lowbit/format/int8.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 enum class Format : std::uint8_t { f32, f16, bf16, int8, nf4, fp4, llm_int8 };
 
@@ -51,4 +51,4 @@ constexpr const char* format_name(Format format) {
   return "unknown";
 }
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -19,8 +19,7 @@
 #include "lowbit/format/codebook.hpp"
 #include "lowbit/format/dense.hpp"
 
-namespace lowbit {
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Bytes of n packed codes.
 constexpr std::size_t packed_size(std::size_t n) { return n / 2 + n % 2; }
@@ -87,5 +86,4 @@ inline void dequantize_four_bit(const float* table, const std::uint8_t* packed, 
   }
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

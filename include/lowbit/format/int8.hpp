@@ -24,7 +24,7 @@
 #include "lowbit/format/dense.hpp"
 #include "lowbit/format/finite.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Who turns LLM.int8()'s integer sums into floats: bitsandbytes' GPU kernel, or its PyTorch kernel on a CPU.
 enum class LlmInt8Rule : std::uint8_t { cuda, torch };
@@ -35,16 +35,18 @@ inline constexpr float llm_int8_inverse_127 = std::bit_cast<float>(0x3C010204u);
 inline constexpr float llm_int8_inverse_127_squared_cuda = std::bit_cast<float>(0x38820610u);
 inline constexpr float llm_int8_inverse_127_squared_torch = std::bit_cast<float>(0x388206AAu);
 
-namespace detail {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The nearest integer, half to even; |x| < 2^22.  Adding 1.5 * 2^23 leaves the integer in the low bits, and takes no rounding call.
 LOWBIT_INLINE std::int32_t round_half_even(float x) {
   return std::bit_cast<std::int32_t>(rounded(x) + 12582912.0f) - std::bit_cast<std::int32_t>(12582912.0f);
 }
 
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Quantizes one group x (n) to codes (n); `scale` receives its scale.
 // scale = fp32(absmax / 127); code = x / scale, rounded to float, then to an integer with half to even, clamped to +-127.
@@ -136,5 +138,4 @@ inline float llm_int8_dequantize(std::int32_t acc, float row, float col, float b
   return rounded(rounded(rounded(sum * rounded(row * col)) * llm_int8_inverse_127_squared_torch) + bias);
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -10,7 +10,7 @@
 #include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/parallel.hpp"
 
-namespace lowbit::gpt2 {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // Where a head of a row stands in qkv (T, 3C) and in its result (T, C), both row-major.
 struct HeadPlace {
@@ -72,4 +72,4 @@ inline void attention(const float* qkv, std::span<const std::size_t> offsets, st
   });
 }
 
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

@@ -10,7 +10,7 @@
 
 #include "lowbit/gpt2/transformer.hpp"
 
-namespace lowbit::gpt2 {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // How Weights' model is made and computed.
 template <class Weights>
@@ -20,7 +20,9 @@ struct ModelOptions {
   Format rest = Format::f32;  // embeddings, norms and biases: f32, or f16 (rounded to it; held as halves where that saves memory)
 };
 
-namespace detail {
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI
+
+namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
 // All parameters of a model.  weights(name, tensor): a linear layer's weights in the model's format from what the source holds; a
 // function object, so that this is compiled once and not for every format.
@@ -66,7 +68,9 @@ inline void read_transformer(Transformer& model, const ParameterSource& source, 
   if (!config.tied && source.contains("lm_head.weight")) model.lm_head = embedding("lm_head.weight", config.vocab);
 }
 
-}  // namespace detail
+}  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
+
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 template <class Weights>
 class Model : public Transformer {
@@ -111,4 +115,4 @@ class Model : public Transformer {
   }
 };
 
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

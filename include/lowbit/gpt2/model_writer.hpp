@@ -27,8 +27,7 @@
 #include "lowbit/io/safetensors.hpp"
 #include "lowbit/tensor/int8_tensor.hpp"
 
-namespace lowbit::gpt2 {
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // A parameter to write.  The values are the caller's.
 struct NamedParameter {
@@ -82,10 +81,9 @@ struct ModelFolderOptions {
   bool twin_embeddings = false;  // an int8 twin holds the embeddings too, as floats, and can be loaded without its float model
 };
 
-}  // namespace LOWBIT_ABI
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
 // The files of a folder, complete and checked before the first one is written.
 class ModelFolder {
@@ -250,10 +248,9 @@ class ModelFolder {
   std::vector<Int8Tensor<>> int8_;
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // Writes a model as transformers lays it out and FolderParameters reads it back bit for bit: config.json of a
 // GPT2ForSequenceClassification (of a GPT2LMHeadModel if there are no classes), model.safetensors in F32 with the weights of linear
@@ -287,5 +284,4 @@ inline void write_int8_twin(const std::filesystem::path& folder, const Config& c
   detail::ModelFolder(folder, config, parameters, options, true).write();
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

@@ -19,7 +19,7 @@
 #include "lowbit/io/model_files.hpp"
 #include "lowbit/tensor/dense_tensor.hpp"
 
-namespace lowbit::gpt2 {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // The shape of a GPT-2.
 struct Config {
@@ -178,4 +178,4 @@ class FolderParameters final : public ParameterSource {
   Config config_;
 };
 
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

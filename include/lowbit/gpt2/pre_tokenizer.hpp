@@ -8,9 +8,7 @@
 
 #include "lowbit/gpt2/unicode.hpp"
 
-namespace lowbit::gpt2 {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
 // Bytes of the contraction that `text` starts with, 0 if there is none.  Only lower case and only the ASCII apostrophe count.
 inline std::size_t contraction_length(std::string_view text) {
@@ -44,10 +42,9 @@ inline std::size_t white_space_length(std::string_view text) {
   return end == text.size() || last == 0 ? end : last;
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // Bytes of the first pre-token of `text`, which is not empty; at least 1.  Any bytes are accepted: one that is not part of
 // well-formed UTF-8 counts as neither space nor letter nor number.  Thread safe.
@@ -60,5 +57,4 @@ inline std::size_t pre_token_length(std::string_view text) {
   return detail::white_space_length(text);
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

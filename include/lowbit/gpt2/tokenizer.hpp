@@ -25,9 +25,7 @@
 #include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/json.hpp"
 
-namespace lowbit::gpt2 {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
 using Vocabulary = std::unordered_map<std::string, std::int32_t>;
 
@@ -91,10 +89,9 @@ inline Vocabulary read_vocabulary(std::string_view json, const std::string& name
   return vocabulary;
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // A vocabulary and its merges.  Immutable once made: all const members are thread safe.
 //
@@ -291,5 +288,4 @@ class Tokenizer {
   std::unordered_map<std::uint64_t, std::size_t> rank_of_;  // of a detail::pair_key
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

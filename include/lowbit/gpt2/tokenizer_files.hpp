@@ -10,14 +10,12 @@
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/file.hpp"
 
-namespace lowbit::gpt2 {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 inline constexpr const char* end_of_text_token = "<|endoftext|>";
-}  // namespace LOWBIT_ABI
-}  // namespace detail
 
-inline namespace LOWBIT_ABI {
+}  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
+
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 struct TokenizerFiles {
   std::string vocab_json, merges;  // the contents of vocab.json and merges.txt
@@ -47,5 +45,4 @@ struct TokenizerFiles {
   }
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

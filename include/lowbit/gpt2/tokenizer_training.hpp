@@ -23,9 +23,7 @@
 #include "lowbit/gpt2/tokenizer_files.hpp"
 #include "lowbit/io/json.hpp"
 
-namespace lowbit::gpt2 {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
 // The words of a corpus as lists of tokens, and how often which token stands beside which.  Words are added, then best() and join()
 // take turns.
@@ -139,10 +137,9 @@ class PairCounts {
   std::priority_queue<Queued> queue_;     // every other pair once, with a count that is at least its own
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // Learns a vocabulary from texts: add() them, then train().  The texts are cut into words as Tokenizer cuts them
 // (gpt2/pre_tokenizer.hpp), equal words are counted, and then the pair of neighbouring tokens that occurs most often is made a
@@ -223,5 +220,4 @@ class TokenizerTrainer {
   std::unordered_map<std::string, std::uint64_t, Hash, std::equal_to<>> words_;
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

@@ -15,7 +15,7 @@
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/linear.hpp"
 
-namespace lowbit::gpt2 {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // T: tokens of all rows together, C: width.
 struct LayerNorm {
@@ -252,4 +252,4 @@ class Transformer {
   }
 };
 
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

@@ -11,8 +11,7 @@
 
 #include "lowbit/base/config.hpp"
 
-namespace lowbit::gpt2 {
-inline namespace LOWBIT_ABI {
+namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 enum class CharacterClass : std::uint8_t { letter, number, space, other };
 
@@ -62,5 +61,4 @@ inline CharacterClass character_class(std::int32_t c) {
   }
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::gpt2
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

@@ -19,7 +19,7 @@
 #include "lowbit/tensor/int8_tensor.hpp"
 #include "lowbit/tensor/nf4_tensor.hpp"
 
-namespace lowbit::io {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // A 4-bit weight and what its state says beside it.
 struct FourBitState {
@@ -28,8 +28,9 @@ struct FourBitState {
   std::string nested_dtype = "float32";
 };
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+}  // namespace lowbit::io::inline LOWBIT_ABI
+
+namespace lowbit::io::detail::inline LOWBIT_ABI {
 
 inline std::string four_bit_state_key(const TensorSource& source, const std::string& weight) {
   for (const char* type : {"nf4", "fp4"}) {
@@ -45,10 +46,9 @@ inline void fill(AlignedBuffer<float>& out, const TensorView& view, std::size_t 
   read_floats(view, out.span());
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::io::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // Whether `weight` (for example "transformer.h.0.attn.c_attn.weight") is held in 4 bits.
 inline bool is_four_bit(const TensorSource& source, const std::string& weight) {
@@ -227,5 +227,4 @@ inline void add_llm_int8(StateDict& out, const std::string& module, const Tensor
   out.add_owned(module + ".weight_format", DType::U8, {}, &row_major, 1);
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

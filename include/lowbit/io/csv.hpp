@@ -17,8 +17,7 @@
 #include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/utf16.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // Reads records one after the other from text that the caller keeps alive.  A field is bare (no quote, comma or line end in it) or
 // in double quotes, in which a quote is written twice and everything else, line ends included, stands for itself; so does a
@@ -160,5 +159,4 @@ inline std::string csv_row(std::span<const std::string> fields) {
   return result + '\n';
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

@@ -28,18 +28,15 @@
 #include "lowbit/base/aligned_buffer.hpp"
 #endif
 
-namespace lowbit::io {
-
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::detail::inline LOWBIT_ABI {
 // Throws IoError "path: cannot <action>: <what the system says about `code`>".
 [[noreturn]] inline void raise_io(const std::filesystem::path& path, const std::string& action, int code) {
   raise<IoError>(path.string() + ": cannot " + action + ": " + std::generic_category().message(code));
 }
-}  // namespace LOWBIT_ABI
-}  // namespace detail
 
-inline namespace LOWBIT_ABI {
+}  // namespace lowbit::io::detail::inline LOWBIT_ABI
+
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // The bytes of a regular file, read-only, for as long as the object lives.  Move-only; moving does not move the bytes, which start
 // at a multiple of 64.  Throws IoError that names the path and the system's reason (missing, a folder, no permission).
@@ -231,10 +228,9 @@ inline void make_folder(const std::filesystem::path& path) {
   if (failure) detail::raise_io(path, "make the folder", failure.default_error_condition().value());
 }
 
-}  // namespace LOWBIT_ABI
+}  // namespace lowbit::io::inline LOWBIT_ABI
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::detail::inline LOWBIT_ABI {
 
 // Where the folder really is: links are followed, and "out/" is "out".
 inline std::filesystem::path resolved_folder(const std::filesystem::path& path) {
@@ -405,10 +401,9 @@ class NewFolder {
   std::filesystem::perms permissions_{};
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::io::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // Throws IoError, which names the path and the reason, where write_folder_atomically() could not replace or make the folder `path`:
 // a file has the name, the folder above cannot be written, something is mounted there, or the program runs in it.  Changes nothing.
@@ -455,5 +450,4 @@ inline void write_folder_atomically(const std::filesystem::path& path, Fill&& fi
   write_folder_atomically(path, fill, [](const std::filesystem::path&) { return true; });
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

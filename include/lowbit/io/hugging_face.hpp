@@ -16,8 +16,7 @@
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/json.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // lowbit's own entry in config.json, for models that were trained with quantization in the loop, for example
 // {"method": "qat-int8", "weight": "per-row absmax/127", "activation": "per-token absmax/127"}.
@@ -45,10 +44,9 @@ struct HuggingFaceConfig {
   std::optional<LowbitQuantization> lowbit_quantization;
 };
 
-}  // namespace LOWBIT_ABI
+}  // namespace lowbit::io::inline LOWBIT_ABI
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::detail::inline LOWBIT_ABI {
 
 // Reads typed values from one JSON object; a null counts as missing.
 class ConfigReader {
@@ -111,10 +109,9 @@ class ConfigReader {
   std::string where_;
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::io::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // Reads the text of a config.json; `name` stands for the file in messages.  Throws FormatError, which names the file, the key, what
 // was expected and what was found: for any model_type but gpt2, for keys that are missing, of the wrong type or out of range, and
@@ -193,5 +190,4 @@ inline HuggingFaceConfig read_config(const std::filesystem::path& folder_or_file
   return parse_config(read_text(path), path.string());
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

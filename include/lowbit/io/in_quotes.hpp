@@ -8,8 +8,7 @@
 
 #include "lowbit/base/config.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // "text" in double quotes; at most about 120 bytes, with ... where it was cut (never inside a UTF-8 character).
 inline std::string in_quotes(std::string_view text) {
@@ -24,5 +23,4 @@ inline std::string in_quotes(std::string_view text) {
   return result + (kept < text.size() ? "...\"" : "\"");
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

@@ -17,16 +17,14 @@
 #include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/utf16.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // Objects keep the order of their keys; look-up is linear.
 using Json = nlohmann::ordered_json;
 
-}  // namespace LOWBIT_ABI
+}  // namespace lowbit::io::inline LOWBIT_ABI
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::detail::inline LOWBIT_ABI {
 
 // Builds the document from the parser's events.  nlohmann's own builder keeps the last of two equal keys without a word, and
 // searches the object for every new key, which takes quadratic time here.
@@ -100,10 +98,9 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
   std::vector<Open> open_;  // a container does not move while one of its children is open: only the innermost one grows
 };
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::io::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // The JSON document in `text` (UTF-8, nothing but white space after it).  `what` opens every message: a file, or a part of one.
 // Throws FormatError for anything that is not JSON, duplicate keys, NUL bytes, and nesting deeper than 64.
@@ -126,5 +123,4 @@ inline std::string json_string(const std::string& text, const char* what) {
   return result;
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

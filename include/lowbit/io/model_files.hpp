@@ -16,8 +16,7 @@
 #include "lowbit/io/json.hpp"
 #include "lowbit/io/safetensors.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // One or several safetensors files seen as one source.  Each is opened once.  Where there is an index, it decides: the names are
 // those of its weight_map, in its order, and a tensor that a shard holds but the index does not list stays unseen.
@@ -100,5 +99,4 @@ class ModelFiles final : public TensorSource {
 // ModelFiles::open, as a verb.
 inline ModelFiles open_folder_or_file(const std::filesystem::path& path) { return ModelFiles::open(path); }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

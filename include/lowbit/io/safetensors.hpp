@@ -27,22 +27,20 @@
 #include "lowbit/io/json.hpp"
 #include "lowbit/io/tensor_view.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // The file's own key-value pairs, in its order.
 using Metadata = std::vector<std::pair<std::string, std::string>>;
 
-}  // namespace LOWBIT_ABI
+}  // namespace lowbit::io::inline LOWBIT_ABI
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::detail::inline LOWBIT_ABI {
 inline constexpr std::size_t max_header_bytes = 100'000'000;  // the reference implementation's limit
 inline constexpr const char* metadata_key = "__metadata__";
-}  // namespace LOWBIT_ABI
-}  // namespace detail
 
-inline namespace LOWBIT_ABI {
+}  // namespace lowbit::io::detail::inline LOWBIT_ABI
+
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // An open safetensors file (open) or image of one (parse).  Opening checks the whole header, so that afterwards every tensor lies
 // inside the file and has the size that its shape and dtype say; it does not read the tensors.  Move-only.  Reading from several
@@ -267,5 +265,4 @@ inline void write_safetensors(const std::filesystem::path& path, std::span<const
   });
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

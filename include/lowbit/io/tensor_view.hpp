@@ -22,8 +22,7 @@
 #include "lowbit/base/half.hpp"
 #include "lowbit/io/in_quotes.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 static_assert(std::endian::native == std::endian::little, "tensors are read and written as little-endian bytes");
 
@@ -53,10 +52,9 @@ enum class DType : std::uint8_t {
   U64,
 };
 
-}  // namespace LOWBIT_ABI
+}  // namespace lowbit::io::inline LOWBIT_ABI
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::detail::inline LOWBIT_ABI {
 struct DTypeInfo {
   std::string_view name;
   std::size_t bits;
@@ -84,10 +82,10 @@ template <> struct DTypeOf<std::uint32_t> { static constexpr DType value = DType
 template <> struct DTypeOf<std::uint16_t> { static constexpr DType value = DType::U16; };
 template <> struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::U8; };
 // clang-format on
-}  // namespace LOWBIT_ABI
-}  // namespace detail
 
-inline namespace LOWBIT_ABI {
+}  // namespace lowbit::io::detail::inline LOWBIT_ABI
+
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // "F32"; the size of one element in bits; and back from the name.
 constexpr std::string_view dtype_name(DType dtype) { return detail::dtype_table[static_cast<std::size_t>(dtype)].name; }
@@ -218,10 +216,9 @@ class TensorSource {
   TensorSource& operator=(TensorSource&&) = default;
 };
 
-}  // namespace LOWBIT_ABI
+}  // namespace lowbit::io::inline LOWBIT_ABI
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::detail::inline LOWBIT_ABI {
 // Throws the FormatError of TensorSource::at.  Near is what shares the longest beginning and end: that finds both a misspelt
 // name and one whose prefix is missing ("h.0.ln_1.weight" for "transformer.h.0.ln_1.weight").
 [[noreturn]] inline void raise_missing(const TensorSource& source, std::string_view name) {
@@ -244,7 +241,5 @@ inline namespace LOWBIT_ABI {
     if (near.shared > 0) message += (&near == &best[0] ? "; nearest: " : ", ") + in_quotes(near.name);
   raise<FormatError>(message);
 }
-}  // namespace LOWBIT_ABI
-}  // namespace detail
 
-}  // namespace lowbit::io
+}  // namespace lowbit::io::detail::inline LOWBIT_ABI

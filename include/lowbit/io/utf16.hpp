@@ -7,8 +7,7 @@
 
 #include "lowbit/base/error.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // Throws FormatError that starts with `what` if `text` is UTF-16: by its byte order mark, or by a zero beside each of its first two
 // characters, as all of ASCII have one.  No text in UTF-8 begins so.
@@ -23,5 +22,4 @@ inline void refuse_utf16(std::string_view text, const std::string& what) {
                      " -t UTF-8 converts it");
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

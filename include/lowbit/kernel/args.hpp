@@ -7,7 +7,7 @@
 
 #include "lowbit/compute.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // What is taken out of the int8 codes of a row and multiplied in float.
 struct OutlierRow {
@@ -42,4 +42,4 @@ struct CodePair {
   float low, high;
 };
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -7,7 +7,7 @@
 #include "lowbit/layout/codebook_tables.hpp"
 #include "lowbit/layout/element.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Row-major elements (4-bit: high nibble first) with scales over flat blocks that ignore rows.
 struct CanonicalWeights {
@@ -25,4 +25,4 @@ struct CanonicalWeights {
   const CodebookTables* codebook = nullptr;
 };
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -8,7 +8,7 @@
 
 #include "lowbit/base/half.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The 16 values of a 4-bit format in the forms that kernels look up.
 struct alignas(64) CodebookTables {
@@ -41,4 +41,4 @@ inline CodebookTables rounded_codebook(const CodebookTables& codebook) {
   return t;
 }
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -7,7 +7,7 @@
 #include "lowbit/base/checked.hpp"
 #include "lowbit/format/format.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // How one weight is stored.
 enum class Element : std::uint8_t { f32, f16, bf16, int8, four_bit };
@@ -39,4 +39,4 @@ inline std::size_t element_bytes(Format f, std::size_t n) {
   return element_bits(f) == 4 ? packed_size(n) : checked_mul(n, element_bits(f) / 8, "tensor size");
 }
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

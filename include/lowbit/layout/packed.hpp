@@ -9,7 +9,7 @@
 #include "lowbit/layout/element.hpp"
 #include "lowbit/layout/stagger.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Panels of 48 output columns: 3, 6 or 12 registers of 16, 8 or 4 floats, and a divisor of 768, 2304 and 3072.  A panel is one
 // stream of records, one per block of `block` k: the 48 fp32 scales (where the format has block scales), then groups of 8 k:
@@ -101,4 +101,4 @@ struct PackedWeights {
   }
 };
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

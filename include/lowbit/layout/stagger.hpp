@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <numeric>
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Row n begins n * k elements into a stream of blocks, so phases repeat: row n is of phase n % phases.  A phase's rows begin in the
 // middle of a block, and maybe of a group of 8: that group is padded in front, by `shift` elements, and x with zeros likewise.
@@ -37,4 +37,4 @@ struct Stagger {
   static constexpr std::size_t whole_groups(std::size_t n) { return (n + group - 1) / group * group; }
 };
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -9,9 +9,7 @@
 #include "lowbit/layout/packed.hpp"
 #include "lowbit/product/input.hpp"
 
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 inline constexpr std::size_t input_group = 8;  // rows that are made and converted while they are in cache: 8 x 768 floats, 24 KiB
 
@@ -274,6 +272,4 @@ inline Activations activations_of(const InputRows& b) {
   return a;
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -14,9 +14,7 @@
 #include "lowbit/layout/stagger.hpp"
 #include "lowbit/parallel.hpp"
 
-namespace lowbit {
-
-namespace detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // How rows must stand in memory for a product: by compute type, level, and the layout and format of the weights.
 struct InputForm {
@@ -79,7 +77,9 @@ struct InputRows {
   AlignedBuffer<float> made;  // rows that must all be there before the first can be converted
 };
 
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // Rows that products read without converting them again.  Move-only; filling it again keeps its memory.  Reading it from several
 // threads is safe.
@@ -99,8 +99,9 @@ class PreparedInput {
 // Makes rows [begin, begin + count) of an input: out (count, k) row-major.
 using MakeRows = FunctionRef<void(std::size_t begin, std::size_t count, float* out)>;
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Fills `to` with the rows of x in `form`.  f32 compute reads x itself where it can: x must then outlive the use of `to`.
 LOWBIT_FUNCTION void fill_rows(InputRows& to, const InputForm& form, MatrixView<const float> x, const Kernels& kernel,
@@ -109,6 +110,8 @@ LOWBIT_FUNCTION void fill_rows(InputRows& to, const InputForm& form, MatrixView<
 LOWBIT_FUNCTION void make_rows(InputRows& to, const InputForm& form, std::size_t rows, const Kernels& kernel, Executor& executor,
                                MakeRows make);
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/product/input-inl.hpp"
+#endif

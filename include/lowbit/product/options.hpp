@@ -7,7 +7,7 @@
 #include "lowbit/base/view.hpp"
 #include "lowbit/compute.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 class Executor;
 class PreparedInput;
@@ -64,4 +64,4 @@ struct MatmulOptions : ComputeOptions, Epilogue, CallOptions {
       : ComputeOptions(compute_options), Epilogue(epilogue), CallOptions(call), bias(its_bias) {}
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

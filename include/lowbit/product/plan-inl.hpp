@@ -4,11 +4,8 @@
 #include <algorithm>
 
 #include "lowbit/product/plan.hpp"
-#include "lowbit/tensor/weights_view-inl.hpp"
 
-namespace lowbit {
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The rule of Compute::automatic.
 inline Compute automatic_compute(Format format, Level level) {
@@ -70,10 +67,9 @@ LOWBIT_FUNCTION ProductPlan make_plan(const Weights& w, const ComputeOptions& op
   return plan;
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 LOWBIT_FUNCTION Compute automatic_compute(Format format) { return detail::automatic_compute(format, active_level()); }
 LOWBIT_FUNCTION std::string to_string(const MatmulPlan& p) {
@@ -81,5 +77,4 @@ LOWBIT_FUNCTION std::string to_string(const MatmulPlan& p) {
          " compute, " + level_name(p.level) + (p.compute == Compute::bf16 && !p.native_bf16 ? " (bf16 widened to f32)" : "");
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

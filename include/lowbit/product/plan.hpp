@@ -9,7 +9,7 @@
 #include "lowbit/tensor/packed_tensor.hpp"
 #include "lowbit/tensor/weights_view.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // What a product runs as.
 struct MatmulPlan {
@@ -42,7 +42,9 @@ class Weights {
   detail::CanonicalWeights canonical_;
 };
 
-namespace detail {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Sums of int8 products: depth * 128 * 127 must stay below 2^31.  128, because the packed layout adds 128 to its codes and takes it
 // off the sum again, and because a file may hold the code -128.
@@ -54,15 +56,12 @@ struct ProductPlan {
   InputForm form;  // how the rows of x must stand
 };
 
-inline namespace LOWBIT_ABI {
-
 // Throws InvalidArgument if the format has no such compute type, or if integer sums could overflow.
 LOWBIT_FUNCTION ProductPlan make_plan(const Weights& w, const ComputeOptions& options);
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // What Compute::automatic stands for with weights of this format, on this processor at the active level.  Thread safe.
 LOWBIT_FUNCTION Compute automatic_compute(Format format);
@@ -70,5 +69,8 @@ LOWBIT_FUNCTION Compute automatic_compute(Format format);
 // "nf4 weights (packed), int8 compute, avx2".
 LOWBIT_FUNCTION std::string to_string(const MatmulPlan& plan);
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/product/plan-inl.hpp"
+#endif

@@ -8,8 +8,7 @@
 #include "lowbit/product/plan.hpp"
 #include "lowbit/product/workspace.hpp"
 
-namespace lowbit {
-namespace detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 template <class T>
 inline constexpr Element element_type = Element::f32;
@@ -42,7 +41,9 @@ struct AnyRows {
       : AnyRows(MatrixView<T>(d, r, c)) {}
 };
 
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // The x of a product: a MatrixView of float, Float16 or BFloat16, or input that was prepared.
 struct Input : detail::AnyRows<const void> {
@@ -56,13 +57,16 @@ struct Input : detail::AnyRows<const void> {
 // The y of a product: a MatrixView of float, Float16 or BFloat16.
 using Output = detail::AnyRows<void>;
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // y = activation(x w^T + bias) + residual.  plan: made for w.  y may lack data where only epilogue.next is wanted.
 LOWBIT_FUNCTION void run(const ProductPlan& plan, const Weights& w, const Input& x, const Output& y, const Bias& bias,
                          const Epilogue& epilogue, const CallOptions& call);
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
-}  // namespace lowbit
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/product/run-inl.hpp"
+#endif

@@ -9,9 +9,7 @@
 #include "lowbit/base/per_thread.hpp"
 #include "lowbit/product/input.hpp"
 
-namespace lowbit {
-
-namespace detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // What one task works in at a time.
 struct WorkspaceSlot {
@@ -41,12 +39,12 @@ struct WorkspaceState {
   std::uint64_t calls = 0;
 };
 
-inline namespace LOWBIT_ABI {
 LOWBIT_FUNCTION std::size_t held_bytes(const WorkspaceState& workspace);
 LOWBIT_FUNCTION std::size_t held_bytes(const InputRows& rows);
-}  // namespace LOWBIT_ABI
 
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // One call at a time may work in it: a second one throws InvalidArgument.  It grows to what the largest call needs, and never shrinks by itself.
 class Workspace {
@@ -66,4 +64,8 @@ class Workspace {
 // own): ThreadWorkspace()->release().
 using ThreadWorkspace = detail::PerThread<Workspace>;
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/product/workspace-inl.hpp"
+#endif

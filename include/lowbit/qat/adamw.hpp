@@ -14,7 +14,7 @@
 #include "lowbit/qat/operators.hpp"
 #include "lowbit/qat/parameter.hpp"
 
-namespace lowbit::qat {
+namespace lowbit::qat::inline LOWBIT_ABI {
 
 // The rate of step `step` (from 0) of `total`: rises linearly to `peak` over the first `warmup` steps, then falls linearly to
 // `last` * peak at the end.
@@ -87,4 +87,4 @@ struct AdamW {
   }
 };
 
-}  // namespace lowbit::qat
+}  // namespace lowbit::qat::inline LOWBIT_ABI

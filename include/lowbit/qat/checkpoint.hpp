@@ -13,7 +13,7 @@
 #include "lowbit/io/safetensors.hpp"
 #include "lowbit/qat/adamw.hpp"
 
-namespace lowbit::qat {
+namespace lowbit::qat::inline LOWBIT_ABI {
 
 inline constexpr const char* checkpoint_kind = "lowbit training checkpoint, version 1";
 
@@ -77,4 +77,4 @@ io::Metadata load_checkpoint(const std::filesystem::path& path, Model& model, Ad
   return notes;
 }
 
-}  // namespace lowbit::qat
+}  // namespace lowbit::qat::inline LOWBIT_ABI

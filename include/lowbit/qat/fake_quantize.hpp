@@ -20,7 +20,7 @@
 #include "lowbit/kernel/dispatch/dispatch.hpp"
 #include "lowbit/tensor/nf4_tensor.hpp"
 
-namespace lowbit::qat {
+namespace lowbit::qat::inline LOWBIT_ABI {
 
 // What a model's linear layers are trained for.
 enum class Quantization { none, int8, nf4 };
@@ -66,4 +66,4 @@ inline void fake_quantize_weights(Quantization quantization, const float* w, std
   }
 }
 
-}  // namespace lowbit::qat
+}  // namespace lowbit::qat::inline LOWBIT_ABI

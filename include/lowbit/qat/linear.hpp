@@ -11,9 +11,7 @@
 #include "lowbit/qat/panels.hpp"
 #include "lowbit/qat/parameter.hpp"
 
-namespace lowbit::qat {
-
-namespace detail {
+namespace lowbit::qat::detail::inline LOWBIT_ABI {
 
 // sums [n] += the sum of x (rows, n)'s rows, always in the same order.
 inline void add_row_sums(const float* x, std::size_t rows, std::size_t n, float* sums, Executor& executor) {
@@ -57,7 +55,9 @@ class WeightGradient {
   Panels inputs_;
 };
 
-}  // namespace detail
+}  // namespace lowbit::qat::detail::inline LOWBIT_ABI
+
+namespace lowbit::qat::inline LOWBIT_ABI {
 
 // T: tokens.  One call at a time.
 class Linear {
@@ -110,4 +110,4 @@ class Linear {
   Panels forward_, backward_;
 };
 
-}  // namespace lowbit::qat
+}  // namespace lowbit::qat::inline LOWBIT_ABI

@@ -5,14 +5,16 @@
 #include <map>
 #include <string>
 
-namespace lowbit::qat {
+namespace lowbit::qat::inline LOWBIT_ABI {
 
 struct OperatorTime {
   double seconds = 0, flops = 0;
 };
 using OperatorTimes = std::map<std::string, OperatorTime>;
 
-namespace detail {
+}  // namespace lowbit::qat::inline LOWBIT_ABI
+
+namespace lowbit::qat::detail::inline LOWBIT_ABI {
 // Adds the time of its scope to `times`, where there is one.
 class Timer {
  public:
@@ -34,6 +36,5 @@ class Timer {
   double flops_;
   std::chrono::steady_clock::time_point start_;
 };
-}  // namespace detail
 
-}  // namespace lowbit::qat
+}  // namespace lowbit::qat::detail::inline LOWBIT_ABI

@@ -15,16 +15,17 @@
 #include "lowbit/parallel.hpp"
 #include "lowbit/qat/parameter.hpp"
 
-namespace lowbit::qat {
-
-namespace detail {
+namespace lowbit::qat::detail::inline LOWBIT_ABI {
 // part(begin, end) over [0, n) in runs of `grain`.
 template <class Part>
 void for_runs(std::size_t n, std::size_t grain, Executor& executor, const Part& part) {
   executor.run(ceil_div(n, grain), [&](std::size_t i) { part(i * grain, std::min(n, (i + 1) * grain)); });
 }
 inline constexpr std::size_t float_grain = std::size_t{1} << 15;
-}  // namespace detail
+
+}  // namespace lowbit::qat::detail::inline LOWBIT_ABI
+
+namespace lowbit::qat::inline LOWBIT_ABI {
 
 struct LayerNorm {
   Parameter gain, shift;  // [C]
@@ -169,4 +170,4 @@ struct Dropout {
   }
 };
 
-}  // namespace lowbit::qat
+}  // namespace lowbit::qat::inline LOWBIT_ABI

@@ -10,7 +10,7 @@
 #include "lowbit/base/per_thread.hpp"
 #include "lowbit/matmul.hpp"
 
-namespace lowbit::qat {
+namespace lowbit::qat::inline LOWBIT_ABI {
 
 // Thread safe to read.
 class Panels {
@@ -120,4 +120,4 @@ inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float
   });
 }
 
-}  // namespace lowbit::qat
+}  // namespace lowbit::qat::inline LOWBIT_ABI

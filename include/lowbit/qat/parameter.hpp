@@ -8,7 +8,7 @@
 
 #include "lowbit/base/aligned_buffer.hpp"
 
-namespace lowbit::qat {
+namespace lowbit::qat::inline LOWBIT_ABI {
 
 struct Parameter {
   std::string name;                // as in a Hugging Face folder, "transformer.h.0.attn.c_attn.weight"
@@ -51,4 +51,4 @@ inline std::uint64_t random_stream(std::uint64_t seed, std::uint64_t a, std::uin
 // In [0, 1).
 inline double random_unit(std::uint64_t seed, std::uint64_t i) { return static_cast<double>(random_bits(seed, i) >> 11) * 0x1p-53; }
 
-}  // namespace lowbit::qat
+}  // namespace lowbit::qat::inline LOWBIT_ABI

@@ -18,7 +18,7 @@
 #include "lowbit/qat/operator_times.hpp"
 #include "lowbit/qat/operators.hpp"
 
-namespace lowbit::qat {
+namespace lowbit::qat::inline LOWBIT_ABI {
 
 // Rows one behind the other: row r is ids[offsets[r] .. offsets[r+1]), offsets[0] = 0, its class labels[r].
 struct Batch {
@@ -430,4 +430,4 @@ class Transformer {
   detail::WeightGradient gradient_;
 };
 
-}  // namespace lowbit::qat
+}  // namespace lowbit::qat::inline LOWBIT_ABI

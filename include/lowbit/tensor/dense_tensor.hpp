@@ -6,7 +6,7 @@
 
 #include "lowbit/tensor/tensor.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 struct DenseOptions {};
 
@@ -40,4 +40,4 @@ class DenseTensor : public Tensor {
   const T* data() const { return reinterpret_cast<const T*>(parts().codes.data()); }
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

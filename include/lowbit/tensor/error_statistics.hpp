@@ -8,7 +8,7 @@
 #include "lowbit/base/float_environment.hpp"
 #include "lowbit/tensor/tensor.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 struct ErrorStatistics {
   double max = 0;     // largest |a - b|, in the units of the data
@@ -48,4 +48,4 @@ inline ErrorStatistics error_statistics(const float* w, std::size_t rows, std::s
   return error_statistics(w, decoded.data(), tensor.size());
 }
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

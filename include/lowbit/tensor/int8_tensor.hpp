@@ -5,7 +5,7 @@
 
 #include "lowbit/tensor/tensor.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // What shares a scale: an output row, the whole tensor, or a flat block of elements that ignores rows.
 struct PerRow {};
@@ -136,4 +136,4 @@ class LlmInt8Tensor : public Tensor {
   }
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -6,7 +6,7 @@
 
 #include "lowbit/tensor/tensor.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // How absmax is held: fp32, 8-bit codes of the dynamic map with nested blocks of 256, or either, known at run time.
 struct PlainAbsmax {};
@@ -83,4 +83,4 @@ using NF4Tensor = FourBitTensor<Nf4, BlockSize, Absmax>;
 template <std::size_t BlockSize = 64, class Absmax = DoubleQuantizedAbsmax>
 using FP4Tensor = FourBitTensor<Fp4, BlockSize, Absmax>;
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

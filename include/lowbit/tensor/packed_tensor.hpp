@@ -14,7 +14,7 @@
 #include "lowbit/layout/packed.hpp"
 #include "lowbit/tensor/tensor.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // Double-quantized scales are decoded to fp32 (4 bytes a block instead of 1): decoding them in the kernel costs up to 45 % of the
 // M = 1 arithmetic for 8 % of the bytes.  Move-only; reading from several threads is safe.
@@ -354,4 +354,4 @@ class PackedTensor {
   std::uint8_t odd_tail_ = 0;
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -6,7 +6,7 @@
 #include "lowbit/base/float_environment.hpp"
 #include "lowbit/tensor/tensor.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // y (m, rows) = x (m, cols) * w^T, all row-major, in double.  magnitude (m, rows), if given, receives sum |x| |w|: rounding errors
 // of a float product are at most a small multiple of cols * 2^-24 times it.
@@ -28,4 +28,4 @@ inline void reference_matmul(const float* x, std::size_t m, const Tensor& w, dou
   }
 }
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -15,7 +15,7 @@
 #include "lowbit/format/format.hpp"
 #include "lowbit/layout/canonical.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // The parts of a tensor: what a checkpoint holds.  Scales: none (dense), fp32 over flat blocks of `block` elements, or
 // double-quantized (scale_codes, nested, nested_map, offset; scale i = map[code i] * nested[i / 256] + offset).
@@ -192,4 +192,4 @@ inline void require_finite(const float* w, std::size_t rows, std::size_t cols) {
   });
 }
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -6,7 +6,7 @@
 
 #include "lowbit/tensor/tensor.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // What a WeightsView is made of, as TensorParts, but by pointer.  Everything must outlive the view.
 struct WeightsViewParts {
@@ -22,13 +22,15 @@ struct WeightsViewParts {
   const float* table = nullptr;  // [16], nf4 and fp4; null: the format's own
 };
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 LOWBIT_FUNCTION void make_view(const WeightsViewParts& parts, Format& format, CanonicalWeights& weights, CodebookTables& codebook);
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // Copyable.  Reading it from several threads is safe.
 class WeightsView {
@@ -56,4 +58,8 @@ class WeightsView {
   detail::CodebookTables codebook_{};
 };
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI
+
+#if !LOWBIT_DECLARED_ONLY
+#include "lowbit/tensor/weights_view-inl.hpp"
+#endif

@@ -7,7 +7,7 @@
 #include "lowbit/kernel/args.hpp"
 #include "lowbit/layout/canonical.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 struct CanonicalGemmArgs {
   CanonicalWeights w;
@@ -51,4 +51,4 @@ struct CanonicalPlan {
 };
 inline std::size_t canonical_scratch_bytes(const CanonicalWeights& w, std::size_t m) { return CanonicalPlan(w, m).scratch_bytes(); }
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -19,7 +19,7 @@ inline void finish_columns(const EpilogueArgs& e, float* y, std::size_t row, std
     V f = S::mul(load(sum + c), S::set1(scale));
     if (extra) f = S::add(S::keep(f), load(extra + c));
     if (e.bias) f = S::add(S::keep(f), load(e.bias + n + c));
-    if (e.activation == Activation::gelu_tanh) f = gelu(f);
+    f = activate(e.activation, f);
     if (residual) f = S::add(S::keep(f), load(residual + c));
     if (left < S::lanes)
       S::store_n(y + c, f, left);

@@ -15,8 +15,7 @@
 #endif
 #endif
 
-namespace lowbit {
-namespace detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 struct CpuidResult {
   std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -84,7 +83,9 @@ inline unsigned detect_cpu_levels() {
   return levels;
 }
 
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+namespace lowbit::inline LOWBIT_ABI {
 
 // Whether this machine can run a level.  Thread safe; asked once.
 inline bool cpu_supports(Level level) {
@@ -134,4 +135,4 @@ inline bool cpu_wants_prefetch() {
 #endif
 }
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -10,8 +10,7 @@
 #include "lowbit/kernel/dispatch/cpu.hpp"
 #include "lowbit/kernel/dispatch/targets.hpp"
 
-namespace lowbit {
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // The levels that this build holds and this processor runs, the best one last; never empty.
 inline std::vector<Level> available_levels() {
@@ -34,10 +33,9 @@ inline Level level_from_name(const std::string& name) {
   raise<InvalidArgument>("instruction-set level '" + name + "': expected one of " + known);
 }
 
-}  // namespace LOWBIT_ABI
+}  // namespace lowbit::inline LOWBIT_ABI
 
-namespace detail {
-inline namespace LOWBIT_ABI {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 inline const Kernels* default_kernels() {
   if (const char* name = std::getenv("LOWBIT_ISA"); name != nullptr && *name != '\0') return kernels_of(level_from_name(name));
@@ -54,10 +52,9 @@ inline const Kernels& kernels() {
 inline const TransformerKernels& transformer_kernels() { return *float_kernels_of<TransformerKernels>(kernels().level); }
 inline const TrainingKernels& training_kernels() { return *float_kernels_of<TrainingKernels>(kernels().level); }
 
-}  // namespace LOWBIT_ABI
-}  // namespace detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
 
-inline namespace LOWBIT_ABI {
+namespace lowbit::inline LOWBIT_ABI {
 
 // The level that products run at.  Thread safe.
 inline Level active_level() { return detail::kernels().level; }
@@ -68,5 +65,4 @@ inline void set_level(Level level) {
   detail::active_kernels.store(detail::kernels_of(level_from_name(level_name(level))), std::memory_order_release);
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

@@ -6,7 +6,7 @@
 
 #include "lowbit/base/config.hpp"
 
-namespace lowbit {
+namespace lowbit::inline LOWBIT_ABI {
 
 // In the order of preference, which is not one of inclusion: a processor may have avxvnni and no avx512, or avx512 and no avxvnni
 // (cpu_supports() asks for each).  `base` is what the compiler may use without flags: SSE2 on x86-64, NEON on arm64.
@@ -27,4 +27,4 @@ constexpr const char* level_name(Level level) {
   return "?";
 }
 
-}  // namespace lowbit
+}  // namespace lowbit::inline LOWBIT_ABI

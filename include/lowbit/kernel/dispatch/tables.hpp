@@ -11,7 +11,7 @@
 #include "lowbit/kernel/packed/args.hpp"
 #include "lowbit/kernel/training/args.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The entry points of one level for products.
 struct Kernels {
@@ -62,4 +62,4 @@ struct TrainingKernels {
   void (*adamw)(const AdamWArgs&) = nullptr;
 };
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

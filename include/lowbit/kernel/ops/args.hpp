@@ -6,7 +6,7 @@
 
 #include "lowbit/layout/element.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 enum class QuantizeRule : std::uint8_t {
   absmax,    // scale = absmax / 127, code = round(x / scale)
@@ -71,4 +71,4 @@ constexpr std::size_t attention_scratch_floats(std::size_t positions, std::size_
   return attention_rows(positions) * (2 * padded + 16) + 2 * 16 * padded + 16;
 }
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -7,7 +7,7 @@
 #include "lowbit/kernel/args.hpp"
 #include "lowbit/layout/packed.hpp"
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 struct PackedGemmArgs {
   PackedWeights w;
@@ -44,4 +44,4 @@ inline std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) {
   return (row_block + decoded_k(w, c)) * panel_cols * 4;
 }
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI

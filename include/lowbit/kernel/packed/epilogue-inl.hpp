@@ -103,7 +103,7 @@ LOWBIT_NOINLINE inline std::size_t finish_outliers(const PackedGemmArgs& a, cons
 
 // y = activation(total * scales + outliers + bias) + residual for rows [row, row + rows) of panel number `index`, which stands at
 // `panel`; total [rows][panel_cols].
-template <bool Int8, Activation A>
+template <bool Int8, bool Activated>
 LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* panel, std::size_t index, std::size_t row,
                                  std::size_t rows, const float* total) {
   using S = simd;
@@ -122,7 +122,7 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
   const float* extra = extras;
   std::size_t extras_end = 0;
   for (std::size_t r = 0; r < rows; ++r, total += panel_cols) {
-    if constexpr (Int8 && A == Activation::none) {
+    if constexpr (Int8 && !Activated) {
       if (whole && !a.epilogue.bf16 && a.x.outliers && a.x.outliers[row + r].count != 0) {
         const std::size_t done = finish_outliers(a, panel, bias, column, row + r, rows - r, total) - 1;
         r += done;
@@ -139,11 +139,11 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
       extra += panel_cols;
     }
     const auto value = [&](std::size_t c, V residual) LOWBIT_INLINE_LAMBDA {
-      if (A == Activation::none && !outliers) return finished(S::load(total + c), row_scale, S::load(bias + c), residual);
+      if (!Activated && !outliers) return finished(S::load(total + c), row_scale, S::load(bias + c), residual);
       const V f = outliers ? with_outliers(S::load(total + c), row_scale, S::load(extra + c), a.w.scale_factor, S::load(scale + c),
                                            S::load(bias + c))
                            : S::keep(S::add(S::keep(S::mul(S::load(total + c), row_scale)), S::load(bias + c)));
-      return S::add(A == Activation::gelu_tanh ? S::keep(gelu(f)) : f, residual);
+      return S::add(Activated ? S::keep(activate(a.epilogue.activation, f)) : f, residual);
     };
     const float* residual =
         a.epilogue.residual ? a.epilogue.residual + (row + r) * a.epilogue.residual_stride + column : nothing_to_add.data();
@@ -173,10 +173,10 @@ template <bool Int8>
 inline void finish_rows(const PackedGemmArgs& a, const std::uint8_t* panel, std::size_t index, std::size_t row, std::size_t rows,
                         const float* total) {
   if (a.sums) return;  // who asked for sums finishes them
-  if (a.epilogue.activation == Activation::gelu_tanh)
-    finish_tile<Int8, Activation::gelu_tanh>(a, panel, index, row, rows, total);
+  if (a.epilogue.activation != Activation::none)
+    finish_tile<Int8, true>(a, panel, index, row, rows, total);
   else
-    finish_tile<Int8, Activation::none>(a, panel, index, row, rows, total);
+    finish_tile<Int8, false>(a, panel, index, row, rows, total);
 }
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

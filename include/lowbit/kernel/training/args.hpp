@@ -3,7 +3,7 @@
 #pragma once
 #include <cstddef>
 
-namespace lowbit::detail {
+namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The gradient of layer normalization, whose statistics are computed again from x.  dx (rows, n) is written (or added to, where
 // `add` says so); dgain and dshift [n] are added to.
@@ -47,4 +47,4 @@ struct AdamWArgs {
   float epsilon = 0, decay = 0;  // decay: learning rate * weight decay
 };
 
-}  // namespace lowbit::detail
+}  // namespace lowbit::detail::inline LOWBIT_ABI
