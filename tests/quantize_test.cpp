@@ -3,8 +3,11 @@
 // writes against folders that transformers and bitsandbytes wrote on a GPU, and its memory on a model of 4 GB.
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -17,9 +20,11 @@
 
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/io/stored_weights.hpp"
+#include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
+#include "support/npy.hpp"
 #include "support/paths.hpp"
 #include "support/process.hpp"
 #include "support/random.hpp"
@@ -144,6 +149,23 @@ TEST_CASE("lowbit-quantize: GPT-2 in every format is what the library makes of i
   const auto y = halves.at("transformer.h.0.mlp.c_fc.weight").copy<Float16>();
   CHECK(std::equal(x.begin(), x.end(), y.begin(), [](BFloat16 a, Float16 b) { return to_float16(to_float(a)) == b; }));
   CHECK(json_of(folder / "f16" / "config.json")["torch_dtype"] == "float16");
+}
+
+TEST_CASE("lowbit-quantize: searched scales are the library's, and lose less") {
+  const Folder folder;
+  const gpt2::FolderParameters floats(mini());
+  const Tensor exact = floats.linear("h.2.attn.c_attn", 768, 256);
+  const auto* w = reinterpret_cast<const float*>(exact.parts().codes.data());
+  const auto snr = [&](const Tensor& t) { return error_statistics(w, 768, 256, t).snr_db; };
+  works(folder, {"quantize", mini(), (folder / "plain").string()});
+  works(folder, {"quantize", mini(), (folder / "searched").string(), "--scales", "search", "--threads", "3"});
+  const Tensor plain = gpt2::FolderParameters(folder / "plain").linear("h.2.attn.c_attn", 768, 256),
+               searched = gpt2::FolderParameters(folder / "searched").linear("h.2.attn.c_attn", 768, 256);
+  FourBitOptions o;
+  o.scales = FourBitScales::search;
+  check_same(searched, NF4Tensor<>::quantize(w, 768, 256, o));
+  CHECK(snr(searched) > snr(plain) + 0.6);
+  CHECK(fs::file_size(folder / "searched" / "model.safetensors") < fs::file_size(folder / "plain" / "model.safetensors") + 64);
 }
 
 TEST_CASE("lowbit-quantize: threads and shards change no bit") {
@@ -426,6 +448,102 @@ TEST_CASE("folders that bitsandbytes wrote are read and saved again byte for byt
       CHECK(same);
     }
   }
+}
+
+TEST_CASE("folders that bitsandbytes wrote give the classes and logits that transformers gave on a GPU", "[.full]") {
+  const Folder folder;
+  // Where the rest is 16 bits, transformers rounds every activation to it: these distances are its own.
+  const std::vector<std::pair<std::string, double>> bounds{
+      {"nf4-dq-f16", 0.0025}, {"nf4-bf16-sharded", 0.02}, {"nf4-storage-bf16", 0.02}, {"int8-f16", 0.04}};
+  SerialExecutor serial;
+  for (const auto& [name, bound] : bounds) {
+    if (!unpack(folder, name)) return;
+    INFO(name);
+    const fs::path rows = testing::shared_dir() / "golden" / "checkpoints" / "rows.npz";
+    REQUIRE(std::system(("python3 -m zipfile -e '" + rows.string() + "' '" + (folder / "rows").string() + "'").c_str()) == 0);
+    const auto expected = lowbit_test::load_npy_as<float>((folder / name / "logits.npy").string());
+    const auto numbers = lowbit_test::load_npy((folder / "rows" / "rows.npy").string());
+    REQUIRE(numbers.size() == 190);
+    gpt2::Transformer model;
+    if (name == "int8-f16") {
+      model = gpt2::Model<LlmInt8Tensor>::load(folder / name);
+    } else {
+      using Any = NF4Tensor<any_block_size, AnyAbsmax>;
+      gpt2::ModelOptions<Any> o;
+      o.linear.compute = Compute::f32;
+      model = gpt2::Model<Any>::load(folder / name, o);
+    }
+    double furthest = 0;
+    std::size_t other_class = 0;
+    for (std::size_t i = 0; i < 190; ++i) {
+      std::int64_t number = 0;
+      const std::size_t width = numbers.bytes.size() / 190;
+      std::memcpy(&number, numbers.bytes.data() + i * width, width);
+      const auto row = lowbit_test::load_npy((folder / "rows" / ("r" + std::to_string(number) + ".npy")).string());
+      std::vector<std::int32_t> ids(row.size());
+      for (std::size_t t = 0; t < ids.size(); ++t)
+        std::memcpy(&ids[t], row.bytes.data() + t * (row.bytes.size() / ids.size()),
+                    std::min<std::size_t>(4, row.bytes.size() / ids.size()));
+      const Floats logits = model.classify(ids, serial);
+      for (std::size_t c = 0; c < 4; ++c)
+        furthest = std::max(furthest, static_cast<double>(std::fabs(logits[c] - expected[i * 4 + c])));
+      const auto best = [](const float* v) { return std::max_element(v, v + 4) - v; };
+      other_class += best(logits.data()) != best(expected.data() + i * 4);
+    }
+    std::cout << name << ": " << furthest << " from transformers' logits at most, " << other_class << " of 190 classes differ\n";
+    CHECK(furthest <= bound);
+    CHECK(other_class <= 1);
+  }
+}
+
+TEST_CASE("a mapped NF4 checkpoint opens in no time and takes the memory of what is touched", "[.full]") {
+  // The linear layers of GPT-2 small, of zeros: 85 million weights.
+  const Folder folder;
+  std::string header = "{";
+  std::vector<std::string> names;
+  std::size_t end = 0;
+  for (int layer = 0; layer < 12; ++layer)
+    for (const auto& [name, out, in] : {std::tuple<const char*, std::size_t, std::size_t>{"c_attn", 2304, 768},
+                                        {"c_proj", 768, 768},
+                                        {"c_fc", 3072, 768},
+                                        {"down", 768, 3072}}) {
+      names.push_back("h." + std::to_string(layer) + "." + name + ".weight");
+      header += (end == 0 ? "\"" : ",\"") + names.back() + "\":{\"dtype\":\"BF16\",\"shape\":[" + std::to_string(out) + "," +
+                std::to_string(in) + "],\"data_offsets\":[" + std::to_string(end) + "," + std::to_string(end + 2 * out * in) + "]}";
+      end += 2 * out * in;
+    }
+  const std::string image = lowbit_test::image(header + "}", "");
+  put_file(folder / "m" / "model.safetensors", image);
+  fs::resize_file(folder / "m" / "model.safetensors", image.size() + end);
+  works(folder, {"quantize", (folder / "m").string(), (folder / "q").string()});
+
+  const auto resident = [] {
+    std::size_t size = 0, pages = 0;
+    std::ifstream("/proc/self/statm") >> size >> pages;
+    return pages * 4096;
+  };
+  Floats x(3072, 1.0f), y(3072);
+  const std::size_t before = resident();
+  const auto began = std::chrono::steady_clock::now();
+  const auto files = io::ModelFiles::open(folder / "q");
+  std::vector<WeightsView> views;
+  for (const std::string& name : names) views.push_back(io::view_four_bit(files, name));
+  const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began).count();
+  const std::size_t opened = resident() - before;
+  SerialExecutor serial;
+  const auto multiply = [&](std::size_t i) {
+    matmul(x.data(), 1, views[i], y.data(), {{.compute = Compute::f32}, {}, {.executor = &serial}});
+  };
+  multiply(1);  // what the library keeps for itself
+  const std::size_t first = resident();
+  multiply(4 * 6 + 2);  // 3072 x 768: 1.2 MB
+  const std::size_t touched = resident() - first;
+  std::cout << "NF4 checkpoint of " << end / 2 << " weights: open in " << ms << " ms, " << opened / 1024
+            << " KiB resident; one layer: " << touched / 1024 << " KiB\n";
+  CHECK(ms < 100);
+  CHECK(opened < 4'000'000);
+  CHECK(touched > 1'000'000);
+  CHECK(touched < 2'500'000);
 }
 
 TEST_CASE("lowbit-quantize: a model of 4 GB passes through the memory of its largest tensor", "[.full]") {

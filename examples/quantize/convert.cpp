@@ -15,6 +15,7 @@
 #include "examples/common/progress.hpp"
 #include "examples/quantize/commands.hpp"
 #include "examples/quantize/model_folder.hpp"
+#include "examples/quantize/quantizers.hpp"
 #include "examples/quantize/shard_writer.hpp"
 #include "lowbit/format/finite.hpp"
 #include "lowbit/io/bitsandbytes.hpp"
@@ -132,28 +133,39 @@ std::optional<float> offset_in(const std::optional<ModelFolder>& other, const st
   return state.tensor.double_quantized() ? std::optional(state.tensor.parts().offset) : std::nullopt;
 }
 
-template <class Codebook>
-lowbit::Tensor quantize_four_bit(const Matrix& m, const Options& o, std::optional<float> offset, lowbit::Executor& executor) {
+lowbit::Tensor four_bit_tensor(const Matrix& m, const Options& o, std::optional<float> offset, lowbit::Executor& executor) {
   lowbit::TensorParts p;
   p.format = o.format;
   p.rows = m.rows;
   p.cols = m.cols;
   p.block = o.block;
-  p.table = Codebook::table;
+  p.table = o.format == Format::nf4 ? lowbit::Nf4::table : lowbit::Fp4::table;
   const std::size_t n = m.rows * m.cols, blocks = lowbit::block_count(n, o.block);
+  const bool search = o.scales == Scales::search;
   p.codes.reset(lowbit::packed_size(n));
   p.scales.reset(blocks);
   for_rows(m, o.block, executor, [&](std::size_t begin, std::size_t end, const float* values) {
-    lowbit::quantize_four_bit<Codebook>(values, (end - begin) * m.cols, o.block, lowbit::Producer::cuda,
-                                        p.codes.data() + begin * m.cols / 2, p.scales.data() + begin * m.cols / o.block);
+    const std::size_t first = begin * m.cols, count = (end - begin) * m.cols;
+    if (search)
+      search_scales(o.format, values, count, o.block, p.scales.data() + first / o.block);
+    else
+      quantize_four_bit(o.format, values, count, o.block, p.codes.data() + first / 2, p.scales.data() + first / o.block);
   });
   if (o.double_quantized) {
     p.offset = offset ? *offset : lowbit::mean_offset(p.scales.data(), blocks);
     p.scale_codes.reset(blocks);
     p.nested.reset(lowbit::ceil_div(blocks, lowbit::nested_block_size));
     lowbit::double_quantize(p.scales.data(), blocks, p.offset, p.scale_codes.data(), p.nested.data());
-    p.scales.reset(0);
+    if (search)
+      lowbit::double_dequantize(p.nested_map.data(), p.scale_codes.data(), p.nested.data(), blocks, p.offset, p.scales.data());
   }
+  if (search)  // the codes for the scales as they will be decoded
+    for_rows(m, o.block, executor, [&](std::size_t begin, std::size_t end, const float* values) {
+      const std::size_t first = begin * m.cols;
+      quantize_four_bit_with(o.format, p.scales.data() + first / o.block, values, (end - begin) * m.cols, o.block,
+                             p.codes.data() + first / 2);
+    });
+  if (o.double_quantized) p.scales.reset(0);
   return lowbit::Tensor(std::move(p));
 }
 
@@ -383,9 +395,7 @@ int quantize_folder(const Options& o) {
         const std::string module = io::module_name(view.name);
         io::StateDict state;
         const lowbit::Tensor tensor =
-            o.format == Format::nf4   ? quantize_four_bit<lowbit::Nf4>(m, o, offset_in(offsets, view.name), pool)
-            : o.format == Format::fp4 ? quantize_four_bit<lowbit::Fp4>(m, o, offset_in(offsets, view.name), pool)
-                                      : quantize_rows(m, o.format, pool);
+            four_bit ? four_bit_tensor(m, o, offset_in(offsets, view.name), pool) : quantize_rows(m, o.format, pool);
         if (four_bit) {
           io::add_four_bit(state, view.name, tensor, torch_name(rest.value_or(view.dtype)), o.storage);
         } else if (o.format == Format::llm_int8) {

@@ -8,8 +8,7 @@
 
 #include "lowbit/io/file.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 // Lets the system take back the whole pages inside `bytes`, a part of a MappedFile.  They are read from the file again when they are
 // touched again.  Elsewhere than on POSIX nothing happens.  Thread safe.
@@ -22,5 +21,4 @@ inline void release_pages([[maybe_unused]] std::span<const std::byte> bytes) noe
 #endif
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI

@@ -14,8 +14,7 @@
 #include "lowbit/io/tensor_view.hpp"
 #include "lowbit/tensor/int8_tensor.hpp"
 
-namespace lowbit::io {
-inline namespace LOWBIT_ABI {
+namespace lowbit::io::inline LOWBIT_ABI {
 
 struct StoredWeight {
   // plain     a tensor as it is, of any element type
@@ -96,5 +95,4 @@ inline Tensor read_quantized(const TensorSource& source, const StoredWeight& wei
   raise<InvalidArgument>(source.at(weight.name).where() + ": expected quantized weights, found a plain tensor");
 }
 
-}  // namespace LOWBIT_ABI
-}  // namespace lowbit::io
+}  // namespace lowbit::io::inline LOWBIT_ABI
