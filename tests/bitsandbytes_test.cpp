@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "lowbit/io/bitsandbytes.hpp"
+#include "lowbit/matmul.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
@@ -261,6 +262,48 @@ TEST_CASE("the JSON is what Python writes, character for character", "[write]") 
       std::string(reinterpret_cast<const char*>(state.bytes.data()), state.bytes.size()) ==
       R"({"quant_type": "fp4", "blocksize": 32, "dtype": "bfloat16", "shape": [2, 32], "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.10000000149011612})");
   CHECK(dict.tensors[0].shape == std::vector<std::size_t>{32, 1});
+}
+
+TEST_CASE("weights of a file are multiplied where they lie, bit for bit as copies of them", "[view]") {
+  const auto four = io::SafeTensors::open(data_path("model/tiny_4bit.safetensors"));
+  const auto eight = io::SafeTensors::open(data_path("model/tiny_8bit.safetensors"));
+  Random random(55);
+  const auto check = [&](const lowbit::WeightsView& view, const lowbit::Tensor& copy, const io::TensorView& codes) {
+    CHECK(view.format() == copy.format());
+    CHECK(view.canonical().codes == static_cast<const void*>(codes.data.data()));
+    const Floats x = random.normals(3 * copy.cols());
+    for (const auto compute : {lowbit::Compute::f32, lowbit::Compute::int8}) {
+      Floats a(3 * copy.rows()), b(a.size());
+      lowbit::matmul(x.data(), 3, view, a.data(), {{.compute = compute}});
+      lowbit::matmul(x.data(), 3, copy, b.data(), {{.compute = compute}});
+      CHECK(bits_of(a) == bits_of(b));
+    }
+  };
+  for (const std::string& weight : {nested_weight, plain_weight}) {
+    INFO(weight);
+    check(io::view_four_bit(four, weight), io::read_four_bit(four, weight).tensor, four.at(weight));
+  }
+  // Here the file's order has put floats behind an odd number of bytes.
+  CHECK(unsaid<FormatError>([&] { io::view_four_bit(four, fp4_weight); }, {fp4_weight, "multiple of 4"}) == "");
+  check(io::view_llm_int8(eight, "layer"), io::read_llm_int8(eight, "layer"), eight.at("layer.weight"));
+
+  // What kernels cannot read in place is refused: sizes that lie, scales in 16 bits, scales that are not aligned.
+  Checkpoint c = Checkpoint::open("tiny_4bit.safetensors");
+  const auto refused_view = [&](std::initializer_list<std::string_view> words) {
+    std::string result;
+    c.with(
+        [&](const io::SafeTensors& file) { result = unsaid<FormatError>([&] { io::view_four_bit(file, plain_weight); }, words); });
+    return result;
+  };
+  c.at(plain_weight + ".absmax").shape = {c.at(plain_weight + ".absmax").shape[0] - 1};
+  c.at(plain_weight + ".absmax").bytes.resize(c.at(plain_weight + ".absmax").bytes.size() - 4);
+  CHECK(refused_view({plain_weight + ".absmax", "48", "47"}) == "");
+  c = Checkpoint::open("tiny_4bit.safetensors");
+  c.set(plain_weight + ".absmax", DType::F16, {48}, std::string(96, '\1'));
+  CHECK(refused_view({plain_weight + ".absmax", "F32", "F16"}) == "");
+  c = Checkpoint::open("tiny_4bit.safetensors");
+  c.entries.insert(c.entries.begin(), {"odd", DType::U8, {1}, "x"});
+  CHECK(refused_view({plain_weight, "multiple of 4"}) == "");
 }
 
 // ---- the forms of real files

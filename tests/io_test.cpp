@@ -400,7 +400,10 @@ TEST_CASE("JSON that is none, or that two readers could take differently, is ref
   CHECK(refuses("{} {}", {"f.json", "not JSON"}) == "");
   CHECK(refuses("{'a':1}", {"not JSON"}) == "");
   CHECK(refuses("[1,]", {"not JSON"}) == "");
-  CHECK(refuses("[NaN]", {"not JSON"}) == "");
+  for (const char* wrong : {"[nan]", "[NaNs]", "[1NaN]", "[-NaN]", "[+Infinity]", "[inf]", "NaN NaN"})
+    CHECK(refuses(wrong, {"not JSON"}) == "");
+  CHECK(refuses("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", {"f.json", "git-LFS pointer", "git lfs pull"}) == "");
+  CHECK(refuses("\n <!DOCTYPE html><html>", {"f.json", "HTML page"}) == "");
   CHECK(refuses("[1e999]", {"not JSON"}) == "");
   CHECK(refuses("// comment\n1", {"not JSON"}) == "");
   CHECK(refuses("\"\xFF\"", {"not JSON"}) == "");
@@ -456,6 +459,41 @@ TEST_CASE("every dtype of the format has its name and size") {
   CHECK(io::dtype_of<std::int8_t> == *io::dtype_from_name("I8"));
   CHECK(io::dtype_of<std::uint8_t> == *io::dtype_from_name("U8"));
   CHECK(io::dtype_of<std::int64_t> == *io::dtype_from_name("I64"));
+}
+
+TEST_CASE("JSON as Python writes it: NaN, Infinity, a byte order mark") {
+  const auto json = [](const char* text) { return io::parse_json(text, "f.json").dump(); };
+  CHECK(json("{\"a\": NaN, \"b\":[-Infinity,Infinity]}") == R"({"a":null,"b":[null,null]})");
+  CHECK(json("NaN") == "null");
+  CHECK(json(R"({"NaN": "Infinity, NaN", "\"NaN": NaN, "\\": NaN})") == R"({"NaN":"Infinity, NaN","\"NaN":null,"\\":null})");
+  CHECK(json("\xEF\xBB\xBF{\"a\":1}") == R"({"a":1})");
+  CHECK(io::parse_config(
+            "\xEF\xBB\xBF{\"model_type\":\"gpt2\",\"n_layer\":2,\"n_head\":4,\"n_embd\":32,\"n_positions\":16,\"vocab_size\":50,"
+            "\"initializer_range\":NaN}",
+            "c")
+            .layers == 2);
+}
+
+TEST_CASE("a file that is another one says what it is") {
+  const auto refuses = [](const std::string& bytes, std::initializer_list<std::string_view> words) {
+    return unsaid<FormatError>([&] { io::SafeTensors::parse(as_bytes(bytes), "m.safetensors"); }, words);
+  };
+  CHECK(refuses("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", {"m.safetensors", "git-LFS pointer"}) == "");
+  CHECK(refuses("<!DOCTYPE html>\n<html><body>Not found", {"m.safetensors", "HTML page"}) == "");
+  CHECK(refuses("<html", {"HTML page"}) == "");
+  CHECK(refuses(std::string("PK\3\4") + std::string(30, 'x'), {"zip archive", "save_pretrained"}) == "");
+  CHECK(refuses(std::string("\x80\2}q") + std::string(30, 'x'), {"pickle"}) == "");
+  CHECK(refuses("GGUF\3    " + std::string(30, 'x'), {"GGUF"}) == "");
+  const lowbit_test::Folder folder;
+  lowbit_test::put_file(folder / "pytorch_model.bin", "PK");
+  CHECK(unsaid<lowbit::IoError>([&] { io::ModelFiles::open(folder.path()); }, {"only pytorch_model.bin", "safetensors"}) == "");
+}
+
+TEST_CASE("__metadata__ may be null") {
+  const std::string image = lowbit_test::image(R"({"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "x");
+  const auto file = io::SafeTensors::parse(as_bytes(image), "m");
+  CHECK(file.metadata().empty());
+  CHECK(file.contains("a"));
 }
 
 TEST_CASE("a file with scalars, empty tensors and metadata is read as it stands") {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <initializer_list>
 #include <map>
+#include <set>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -54,6 +55,50 @@ TEST_CASE("Model: names with and without \"transformer.\"", "[model]") {
   CHECK(bits_of(classify(load(folder / "twin", mini_folder), items, serial)) == twin_expected);
   CHECK(bits_of(classify(load(mini_twin, folder / "base"), items, serial)) == twin_expected);
   CHECK(bits_of(classify(load(folder / "twin", folder / "base"), items, serial)) == twin_expected);
+}
+
+TEST_CASE("Model: names that another object put something before", "[model]") {
+  const Folder folder;
+  const auto rows = tiny_rows();
+  const Checkpoint c = tiny_checkpoint();
+  const auto expected = bits_of(classify(Model<DenseTensor<float>>::load(c.write(folder / "plain")), rows, serial));
+  for (const std::string before : {"module.", "_orig_mod.", "model.", "_orig_mod.module."}) {
+    INFO(before);
+    Checkpoint d = c;
+    d.tensors.clear();
+    for (const auto& [name, e] : c.tensors) d.tensors[before + name] = e;
+    CHECK(bits_of(classify(Model<DenseTensor<float>>::load(d.write(folder / "named")), rows, serial)) == expected);
+    // Around a bare GPT2Model, whose head is beside it.
+    d.tensors.clear();
+    for (const auto& [name, e] : c.tensors) d.tensors[before + below_transformer(name)] = e;
+    CHECK(bits_of(classify(Model<DenseTensor<float>>::load(d.write(folder / "bare")), rows, serial)) == expected);
+  }
+}
+
+TEST_CASE("Model: a tied embedding under the name of the head", "[model]") {
+  const Folder folder;
+  const auto rows = tiny_rows();
+  Checkpoint c = tiny_checkpoint();
+  const auto expected = bits_of(classify(Model<DenseTensor<float>>::load(c.write(folder / "plain")), rows, serial));
+  c.tensors["lm_head.weight"] = c.tensors.at("transformer.wte.weight");
+  c.tensors.erase("transformer.wte.weight");
+  CHECK(bits_of(classify(Model<DenseTensor<float>>::load(c.write(folder / "head")), rows, serial)) == expected);
+  c.config["tie_word_embeddings"] = false;
+  CHECK(unsaid<FormatError>([&] { Model<DenseTensor<float>>::load(c.write(folder / "untied")); }, {"wte.weight"}) == "");
+}
+
+TEST_CASE("Model: activations by the names that transformers knows", "[model]") {
+  const Folder folder;
+  Checkpoint c = tiny_checkpoint();
+  const auto rows = tiny_rows();
+  const auto logits = [&](const char* name) {
+    c.config["activation_function"] = name;
+    return bits_of(classify(Model<DenseTensor<float>>::load(c.write(folder / "m")), rows, serial));
+  };
+  const auto expected = logits("gelu_new");
+  for (const char* same : {"gelu_pytorch_tanh", "gelu_fast"}) CHECK(logits(same) == expected);
+  std::set<std::vector<std::uint32_t>> different{expected};
+  for (const char* other : {"gelu", "relu", "silu"}) CHECK(different.insert(logits(other)).second);
 }
 
 // A folder as transformers saves a GPT-2 that bitsandbytes quantized: linear weights [out, in], everything else in fp16.
@@ -304,8 +349,8 @@ TEST_CASE("Model: what is wrong with a folder is said", "[model]") {
     CHECK(unsaid<FormatError>(load, {config, "n_head", "divisor of n_embd = 32", "found 5"}) == "");
     bend("n_head", 0);
     CHECK(unsaid<FormatError>(load, {config, "n_head", "found 0"}) == "");
-    bend("activation_function", "relu");
-    CHECK(unsaid<FormatError>(load, {config, "activation_function", "gelu_new", "\"relu\""}) == "");
+    bend("activation_function", "tanh");
+    CHECK(unsaid<FormatError>(load, {config, "activation_function", "gelu_new", "\"tanh\""}) == "");
     bend("model_type", "llama");
     CHECK(unsaid<FormatError>(load, {config, "model_type", "\"llama\""}) == "");
     bend("id2label", {{"0", "a"}, {"1", "b"}});

@@ -2,6 +2,7 @@
 // The tokenizer against token ids that two other implementations agree on, against a plain implementation of the merges, and
 // against pre-tokens cut by hand.
 #include "lowbit/gpt2/tokenizer.hpp"
+#include "lowbit/gpt2/tokenizer_files.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <initializer_list>
 #include <map>
 #include <random>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -442,6 +444,82 @@ TEST_CASE("Tokenizer: whether it fits a model", "[tokenizer]") {
   const Tokenizer bytes = Tokenizer::from_text(json + "\"far\":8191}", "");
   CHECK_THROWS_AS(bytes.require_fits(8192, "folder"), lowbit::FormatError);
   CHECK_NOTHROW(Tokenizer::from_text(json + "\"near\":256}", "").require_fits(384, "folder"));
+}
+
+TEST_CASE("Tokenizer: tokenizer.json, added tokens, a byte order mark", "[tokenizer]") {
+  using lowbit::FormatError;
+  using lowbit::gpt2::TokenizerFiles;
+  using lowbit::io::Json;
+  const Tokenizer expected = Tokenizer::load(mini_folder);
+  const TokenizerFiles files = TokenizerFiles::read(mini_folder);
+  Json merges = Json::array(), pairs = Json::array();
+  std::istringstream lines(files.merges);
+  for (std::string line; std::getline(lines, line);)
+    if (!line.empty() && !line.starts_with("#version")) {
+      merges.push_back(line);
+      pairs.push_back({line.substr(0, line.find(' ')), line.substr(line.find(' ') + 1)});
+    }
+  const Json good = {
+      {"version", "1.0"},
+      {"added_tokens", {{{"id", 0}, {"content", "<|endoftext|>"}, {"special", true}}, {{"id", 8192}, {"content", "<p\u00e9d>"}}}},
+      {"normalizer", nullptr},
+      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}}},
+      {"model", {{"type", "BPE"}, {"vocab", Json::parse(files.vocab_json)}, {"merges", merges}}}};
+  const fs::path folder = fs::temp_directory_path() / ("lowbit-tokenizer-" + std::to_string(std::random_device{}()));
+  fs::create_directories(folder);
+  const std::string text =
+      "Oil prices fell 3.5% on <|endoftext|>Friday <p\xC3\xA9"
+      "d>";
+  for (const Json& list : {merges, pairs}) {
+    Json document = good;
+    document["model"]["merges"] = list;
+    std::ofstream(folder / "tokenizer.json") << document.dump();
+    const Tokenizer found = Tokenizer::load(folder);
+    CHECK(found.encode(text) == expected.encode(text));
+    CHECK(found.vocab_size() == 8193);
+    const TokenizerFiles made = TokenizerFiles::read(folder);
+    CHECK(Tokenizer::from_text(made.vocab_json, made.merges).encode(text) == expected.encode(text));
+    // Added tokens in a text, where that is wanted.
+    std::vector<std::int32_t> ids = expected.encode("Oil prices fell 3.5% on ");
+    ids.push_back(0);
+    expected.encode("Friday ", ids);
+    ids.push_back(8192);
+    CHECK(found.encode_with_added(text) == ids);
+    CHECK(found.decode(ids) == text);
+    CHECK(found.encode_with_added("") == std::vector<std::int32_t>{});
+  }
+  const auto refuses = [&](const char* pointer, const Json& value, const char* word) {
+    Json document = good;
+    document[Json::json_pointer(pointer)] = value;
+    try {
+      Tokenizer::from_tokenizer_json(document.dump());
+      return std::string("nothing thrown");
+    } catch (const FormatError& error) {
+      return std::string(error.what()).find(word) != std::string::npos ? std::string() : std::string(error.what());
+    }
+  };
+  CHECK(refuses("/model/type", "Unigram", "model") == "");
+  CHECK(refuses("/model/merges/0", 7, "merges") == "");
+  CHECK(refuses("/model/vocab", Json::array(), "vocab") == "");
+  CHECK(refuses("/model/byte_fallback", true, "byte_fallback") == "");
+  CHECK(refuses("/normalizer", {{"type", "NFC"}}, "normalizer") == "");
+  CHECK(refuses("/pre_tokenizer/add_prefix_space", true, "pre_tokenizer") == "");
+  CHECK(refuses("/pre_tokenizer", nullptr, "pre_tokenizer") == "");
+  CHECK(refuses("/added_tokens/0/id", -1, "added_tokens") == "");
+  CHECK(refuses("/added_tokens/1/id", 5, "id 5 is given to two tokens") == "");
+
+  // The older files, with a byte order mark each and a file of added tokens.
+  fs::remove(folder / "tokenizer.json");
+  std::ofstream(folder / "vocab.json") << "\xEF\xBB\xBF" << files.vocab_json;
+  std::ofstream(folder / "merges.txt") << "\xEF\xBB\xBF" << files.merges;
+  std::ofstream(folder / "added_tokens.json") << R"({"<pad>": 8192, "<pad>>": 8193})";
+  const Tokenizer older = Tokenizer::load(folder);
+  CHECK(older.encode(text) == expected.encode(text));
+  CHECK(older.vocab_size() == 8194);
+  CHECK(older.encode_with_added("<pad>>") == std::vector<std::int32_t>{8193});
+  std::ofstream(folder / "added_tokens.json") << R"({"<pad>": 7})";
+  CHECK_THROWS_AS(Tokenizer::load(folder), FormatError);
+  fs::remove_all(folder);
 }
 
 TEST_CASE("Tokenizer: files that cannot be read", "[tokenizer]") {

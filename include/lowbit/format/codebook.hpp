@@ -44,6 +44,16 @@ struct FourBitRule {
   std::array<std::uint8_t, 16> codes{};       // by count
   std::uint8_t nan_code = 0;
   std::uint8_t zero_block_code = 0;
+  bool ascending = false;          // the codes are the counts
+  std::array<float, 15> limits{};  // the thresholds as numbers
+
+  // Makes the limits from the thresholds.
+  constexpr void set_limits() {
+    for (std::size_t i = 0; i < 15; ++i) {
+      const std::int32_t t = thresholds[i];
+      limits[i] = std::bit_cast<float>(t ^ ((t >> 31) & 0x7FFFFFFF));
+    }
+  }
 
   // v must not be NaN.  A binary search without branches.
   LOWBIT_INLINE constexpr std::uint8_t code(float v) const {
@@ -59,8 +69,10 @@ struct FourBitRule {
 // Thresholds half way between neighbours, each midpoint rounded to float; a value on a threshold takes the lower neighbour.
 constexpr FourBitRule midpoint_rule(const std::array<float, 16>& table, const std::array<std::uint8_t, 16>& ascending,
                                     std::uint8_t nan_code, std::uint8_t zero_block_code) {
-  FourBitRule rule{{}, ascending, nan_code, zero_block_code};
+  FourBitRule rule{{}, ascending, nan_code, zero_block_code, true, {}};
+  for (std::size_t i = 0; i < 16; ++i) rule.ascending = rule.ascending && ascending[i] == i;
   for (std::size_t i = 0; i < 15; ++i) rule.thresholds[i] = ordered_bits((table[ascending[i]] + table[ascending[i + 1]]) * 0.5f);
+  rule.set_limits();
   return rule;
 }
 
@@ -79,6 +91,7 @@ constexpr FourBitRule fp4_cuda_rule() {
     rule.codes[7 - i] = static_cast<std::uint8_t>(magnitudes[i] | 8u);
     rule.codes[8 + i] = magnitudes[i];
   }
+  rule.set_limits();
   return rule;
 }
 

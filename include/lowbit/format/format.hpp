@@ -32,6 +32,7 @@
 #include "lowbit/format/finite.hpp"
 #include "lowbit/format/four_bit.hpp"
 #include "lowbit/format/int8.hpp"
+#include "lowbit/format/scale_search.hpp"
 
 namespace lowbit::inline LOWBIT_ABI {
 

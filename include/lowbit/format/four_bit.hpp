@@ -28,6 +28,32 @@ constexpr std::size_t block_count(std::size_t n, std::size_t block) { return cei
 // The block sizes that bitsandbytes knows: powers of two from 32 to 4096.
 constexpr bool valid_block_size(std::size_t block) { return std::has_single_bit(block) && block >= 32 && block <= 4096; }
 
+}  // namespace lowbit::inline LOWBIT_ABI
+
+namespace lowbit::detail::inline LOWBIT_ABI {
+
+// The codes of x (32 elements) times factor, packed; no product may be NaN.  Counts all thresholds instead of searching, in plain
+// loops that compilers vectorize; the result is FourBitRule::code's.
+LOWBIT_INLINE void quantize_32(const FourBitRule& rule, const float* x, float factor, std::uint8_t* packed) {
+  alignas(64) std::array<std::int32_t, 32> below;
+  for (std::size_t i = 0; i < 32; ++i) {
+    const float v = x[i] * factor;
+    std::int32_t count = 0;
+    for (std::size_t k = 0; k < 15; ++k) count += rule.limits[k] < v ? 1 : 0;
+    below[i] = count;
+  }
+  if (rule.ascending)
+    for (std::size_t j = 0; j < 16; ++j) packed[j] = static_cast<std::uint8_t>(below[2 * j] << 4 | below[2 * j + 1]);
+  else
+    for (std::size_t j = 0; j < 16; ++j)
+      packed[j] = static_cast<std::uint8_t>(rule.codes[static_cast<std::size_t>(below[2 * j])] << 4 |
+                                            rule.codes[static_cast<std::size_t>(below[2 * j + 1])]);
+}
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI
+
+namespace lowbit::inline LOWBIT_ABI {
+
 // Quantizes x (n) into packed (packed_size(n)) and absmax (block_count(n, block)).
 // Where n is odd the last low nibble is what the producer's code for 0 would be.
 // NaN and infinity are coded as the producer codes them; a library's user who wants them refused asks first_non_finite().
@@ -45,6 +71,14 @@ inline void quantize_four_bit(const float* x, std::size_t n, std::size_t block, 
   for (std::size_t begin = 0; begin < n; begin += block, packed += block / 2, ++absmax) {
     const float* const in = x + begin;
     const std::size_t count = n - begin < block ? n - begin : block;
+    // Whole blocks of ordinary numbers, in which no producer differs.
+    const std::uint32_t largest = count == block ? detail::largest_magnitude(in, count) : 0;
+    if (largest >= detail::smallest_normal_bits && largest < detail::infinity_bits) [[likely]] {
+      *absmax = std::bit_cast<float>(largest);
+      const float factor = quotient(1.0f, *absmax);
+      for (std::size_t i = 0; i < count; i += 32) detail::quantize_32(codes, in + i, factor, packed + i / 2);
+      continue;
+    }
     const auto emit = [&](const auto& code_of) {
       for (std::size_t j = 0; j < count / 2; ++j)
         packed[j] = static_cast<std::uint8_t>((code_of(in[2 * j]) << 4) | code_of(in[2 * j + 1]));

@@ -131,7 +131,12 @@ class ModelFolder {
     io::Json json;
     json["architectures"] = io::Json::array({config.classes != 0 ? "GPT2ForSequenceClassification" : "GPT2LMHeadModel"});
     json["model_type"] = "gpt2";
-    json["activation_function"] = "gelu_new";
+    const Activation a = config.activation;
+    require(a != Activation::none, [&] { return name + ": activation: expected one, found none"; });
+    json["activation_function"] = a == Activation::relu   ? "relu"
+                                  : a == Activation::gelu ? "gelu"
+                                  : a == Activation::silu ? "silu"
+                                                          : "gelu_new";
     json["n_layer"] = config.layers;
     json["n_head"] = config.heads;
     json["n_embd"] = config.width;

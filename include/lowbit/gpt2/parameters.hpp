@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "lowbit/compute.hpp"
 #include "lowbit/io/bitsandbytes.hpp"
 #include "lowbit/io/hugging_face.hpp"
 #include "lowbit/io/model_files.hpp"
@@ -28,7 +29,19 @@ struct Config {
   bool tied = true;         // the language-model head is the token embedding
   float epsilon = 1e-5f;
   std::vector<std::string> class_names;  // [classes]
+  Activation activation = Activation::gelu_tanh;
 };
+
+// The activation that transformers knows by this name; none if lowbit does not have it.
+inline std::optional<Activation> activation_of(std::string_view name) {
+  // One formula under four names.
+  for (const char* tanh : {"gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate"})
+    if (name == tanh) return Activation::gelu_tanh;
+  if (name == "gelu" || name == "gelu_python") return Activation::gelu;
+  if (name == "relu") return Activation::relu;
+  if (name == "silu" || name == "swish") return Activation::silu;
+  return std::nullopt;
+}
 
 class ParameterSource {
  public:
@@ -76,9 +89,14 @@ class FolderParameters final : public ParameterSource {
       : files_(io::ModelFiles::open(folder)) {
     if (base) base_.emplace(io::ModelFiles::open(*base));
     const io::HuggingFaceConfig c = io::read_config(folder);
-    if (c.activation != "gelu_new")
-      raise<FormatError>((folder / "config.json").string() + ": activation_function: expected \"gelu_new\", found " +
-                         io::in_quotes(c.activation));
+    const std::optional<Activation> activation = activation_of(c.activation);
+    if (!activation)
+      raise<FormatError>(
+          (folder / "config.json").string() +
+          ": activation_function: expected \"gelu_new\" (or \"gelu_pytorch_tanh\", \"gelu_fast\"), \"gelu\", \"relu\" or "
+          "\"silu\", found " +
+          io::in_quotes(c.activation));
+    config_.activation = *activation;
     config_.layers = c.layers;
     config_.heads = c.heads;
     config_.width = c.width;
@@ -87,7 +105,7 @@ class FolderParameters final : public ParameterSource {
     config_.vocab = c.vocab;
     config_.tied = c.tied_embeddings;
     config_.epsilon = static_cast<float>(c.layer_norm_epsilon);
-    if (files_.contains("score.weight") || (base_ && base_->contains("score.weight"))) {
+    if (contains("score.weight")) {
       config_.classes = score_rows();
       config_.class_names = c.id2label;
       if (!c.id2label.empty() && c.id2label.size() != config_.classes)
@@ -141,16 +159,35 @@ class FolderParameters final : public ParameterSource {
   }
 
  private:
-  // Names are found with and without "transformer.": a bare GPT2Model is saved without it.
-  static std::string full_name(const io::TensorSource& files, const std::string& name) {
-    const std::string prefixed = "transformer." + name;
-    return !files.contains(name) && is_below_transformer(name) &&
-                   (files.contains(prefixed) || files.contains("transformer.h.0.ln_1.weight"))
-               ? prefixed
-               : name;
+  // The files of a folder, and what stands before the names of a plain GPT2Model in them: "", "transformer.", and where the model was
+  // saved from inside another object ("module.", "_orig_mod.", "model."), that too.
+  struct Folder : io::ModelFiles {
+    Folder(io::ModelFiles files) : io::ModelFiles(std::move(files)) {  // NOLINT: the same with two words more
+      constexpr std::string_view block = "h.0.", body = "transformer.";
+      for (const std::string& name : names()) {
+        const std::size_t at = name.find(block);
+        if (at == name.npos || (at != 0 && name[at - 1] != '.')) continue;
+        inner = name.substr(0, at);
+        outer = inner.ends_with(body) ? inner.substr(0, inner.size() - body.size()) : inner;
+        return;
+      }
+      inner = body;  // embeddings alone
+      if (contains("wte.weight")) inner.clear();
+    }
+    std::string outer, inner;
+  };
+  // The name in the file.
+  std::string full_name(const Folder& files, const std::string& name) const {
+    if (files.contains(name)) return name;
+    const std::string prefixed = (is_below_transformer(name) ? files.inner : files.outer) + name;
+    if (files.contains(prefixed)) return prefixed;
+    // A tied model may have been saved by the other name of its embedding.
+    if (config_.tied && name == "wte.weight" && files.contains(files.outer + "lm_head.weight"))
+      return files.outer + "lm_head.weight";
+    return prefixed;
   }
   // What bitsandbytes quantized: 4-bit or LLM.int8(); nothing where the weight is of another kind or is not there.
-  static std::optional<Tensor> quantized(const io::ModelFiles& files, const std::string& weight) {
+  static std::optional<Tensor> quantized(const Folder& files, const std::string& weight) {
     if (io::is_four_bit(files, weight)) return std::move(io::read_four_bit(files, weight).tensor);
     const std::string_view end = ".weight";
     const std::string module = weight.ends_with(end) ? weight.substr(0, weight.size() - end.size()) : weight;
@@ -158,23 +195,25 @@ class FolderParameters final : public ParameterSource {
     return std::nullopt;
   }
   // Blocks come from one folder: a float layer must not slip in where a trained int8 one is missing.
-  const io::ModelFiles& files_of(const std::string& name) const {
+  const Folder& files_of(const std::string& name) const {
     return base_ && !name.starts_with("h.") && !files_.contains(full_name(files_, name)) ? *base_ : files_;
   }
   const io::TensorView& view(const std::string& name) const {
-    const io::ModelFiles& files = files_of(name);
+    const Folder& files = files_of(name);
     return files.at(full_name(files, name));
   }
   // Classes: the rows of score.weight, whatever its format.
   std::size_t score_rows() const {
-    if (const std::optional<Tensor> score = quantized(files_of("score.weight"), "score.weight")) return score->rows();
+    if (const std::optional<Tensor> score =
+            quantized(files_of("score.weight"), full_name(files_of("score.weight"), "score.weight")))
+      return score->rows();
     const io::TensorView& score = view("score.weight");
     if (score.shape.size() != 2)
       raise<FormatError>(score.where() + ": expected shape [classes, width], found " + io::shape_string(score.shape));
     return score.shape[0];
   }
-  io::ModelFiles files_;
-  std::optional<io::ModelFiles> base_;
+  Folder files_;
+  std::optional<Folder> base_;
   Config config_;
 };
 

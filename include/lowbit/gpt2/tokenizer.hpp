@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -73,6 +74,73 @@ inline std::string token_bytes(std::string_view token) {
   return bytes;
 }
 
+// What a tokenizer.json holds, in the forms of the older files.
+struct TokenizerJson {
+  std::string vocab_json, merges;
+  std::vector<std::pair<std::string, std::int32_t>> added;  // tokens that stand for their own text
+};
+
+inline constexpr std::int32_t largest_token_id = std::numeric_limits<std::int32_t>::max();
+
+// Reads the file that Hugging Face's tokenizers library writes.  Throws FormatError that names the file and the key, for everything
+// but a byte-level BPE that cuts texts as GPT-2 does.
+inline TokenizerJson read_tokenizer_json(std::string_view text, const std::string& name) {
+  const io::Json document = io::parse_json(text, name);
+  const auto fail = [&](const std::string& key, const std::string& expected) {
+    raise<FormatError>(name + ": " + key + ": expected " + expected);
+  };
+  const auto member = [](const io::Json& object, const char* key) {
+    const auto found = object.is_object() ? object.find(key) : object.end();
+    return object.is_object() && found != object.end() && !found->is_null() ? &*found : nullptr;
+  };
+  const auto is = [&](const io::Json& object, const char* key, const io::Json& value, bool if_missing) {
+    const io::Json* found = member(object, key);
+    return found == nullptr ? if_missing : *found == value;
+  };
+  const io::Json* model = member(document, "model");
+  if (model == nullptr || !is(*model, "type", "BPE", true)) fail("model", "a BPE, as GPT-2's is");
+  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
+    if (!is(*model, key, "", true)) fail(std::string("model: ") + key, "none, as GPT-2 has");
+  for (const char* key : {"byte_fallback", "ignore_merges"})
+    if (!is(*model, key, false, true)) fail(std::string("model: ") + key, "false, as GPT-2 has");
+  if (member(document, "normalizer") != nullptr) fail("normalizer", "none, as GPT-2 has");
+  const io::Json* cut = member(document, "pre_tokenizer");
+  if (cut != nullptr && is(*cut, "type", "Sequence", false)) {
+    const io::Json* parts = member(*cut, "pretokenizers");
+    cut = parts != nullptr && parts->is_array() && parts->size() == 1 ? &(*parts)[0] : nullptr;
+  }
+  if (cut == nullptr || !is(*cut, "type", "ByteLevel", false) || !is(*cut, "add_prefix_space", false, false) ||
+      !is(*cut, "use_regex", true, true))
+    fail("pre_tokenizer", "ByteLevel without add_prefix_space, which cuts texts as GPT-2 does");
+
+  TokenizerJson result;
+  const io::Json *vocabulary = member(*model, "vocab"), *merges = member(*model, "merges");
+  if (vocabulary == nullptr || !vocabulary->is_object()) fail("model: vocab", "an object of token: id");
+  if (merges == nullptr || !merges->is_array()) fail("model: merges", "an array");
+  result.vocab_json = vocabulary->dump();
+  for (const io::Json& merge : *merges) {
+    if (merge.is_string()) {
+      result.merges += merge.get_ref<const std::string&>();
+    } else {
+      if (!merge.is_array() || merge.size() != 2 || !merge[0].is_string() || !merge[1].is_string())
+        fail("model: merges", "strings \"left right\" or pairs of strings");
+      result.merges += merge[0].get_ref<const std::string&>() + ' ' + merge[1].get_ref<const std::string&>();
+    }
+    result.merges += '\n';
+  }
+  if (const io::Json* added = member(document, "added_tokens")) {
+    if (!added->is_array()) fail("added_tokens", "an array");
+    for (const io::Json& token : *added) {
+      const io::Json *content = member(token, "content"), *id = member(token, "id");
+      if (content == nullptr || !content->is_string() || id == nullptr || !id->is_number_unsigned() ||
+          id->get<std::uint64_t>() > std::uint64_t{largest_token_id})
+        fail("added_tokens", "objects with content and id");
+      result.added.emplace_back(content->get<std::string>(), id->get<std::int32_t>());
+    }
+  }
+  return result;
+}
+
 // The ids by token.  `name` opens every message.
 inline Vocabulary read_vocabulary(std::string_view json, const std::string& name) {
   const io::Json document = io::parse_json(json, name);
@@ -104,10 +172,27 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 // nor number.  So decode(encode(s)) == s for every byte string s.
 class Tokenizer {
  public:
-  // Reads vocab.json and merges.txt of `folder`.  Throws IoError if a file cannot be read, and what from_text() throws.
+  // Reads vocab.json and merges.txt of `folder`, or tokenizer.json where there is no vocab.json; and added_tokens.json, if there is
+  // one.  Throws IoError if a file cannot be read, and what from_text(), from_tokenizer_json() and add_tokens() throw.
   static Tokenizer load(const std::filesystem::path& folder) {
-    const std::filesystem::path vocabulary = folder / "vocab.json", merges = folder / "merges.txt";
-    return from_text(io::read_text(vocabulary), io::read_text(merges), vocabulary.string(), merges.string());
+    const std::filesystem::path vocabulary = folder / "vocab.json", merges = folder / "merges.txt",
+                                whole = folder / "tokenizer.json", added = folder / "added_tokens.json";
+    std::error_code ignored;
+    const bool only_whole = !std::filesystem::exists(vocabulary, ignored) && std::filesystem::exists(whole, ignored);
+    Tokenizer tokenizer = only_whole
+                              ? from_tokenizer_json(io::read_text(whole), whole.string())
+                              : from_text(io::read_text(vocabulary), io::read_text(merges), vocabulary.string(), merges.string());
+    if (std::filesystem::exists(added, ignored)) tokenizer.add_tokens(io::read_text(added), added.string());
+    return tokenizer;
+  }
+
+  // The same from the contents of a tokenizer.json of a byte-level BPE; the name is for messages.  Throws FormatError as from_text()
+  // does, and for a tokenizer of another kind.
+  static Tokenizer from_tokenizer_json(std::string_view text, const std::string& name = "tokenizer.json") {
+    const detail::TokenizerJson parts = detail::read_tokenizer_json(text, name);
+    Tokenizer tokenizer = from_text(parts.vocab_json, parts.merges, name + ": vocab", name + ": merges");
+    for (const auto& [content, id] : parts.added) tokenizer.add_token(content, id, name);
+    return tokenizer;
   }
 
   // The same from the contents of the two files; the names are for messages.
@@ -121,8 +206,16 @@ class Tokenizer {
     Tokenizer tokenizer;
     const detail::Vocabulary vocabulary = detail::read_vocabulary(vocab_json, vocab_name);
     tokenizer.take_vocabulary(vocabulary, vocab_name);
-    tokenizer.take_merges(vocabulary, merges, merges_name);
+    tokenizer.take_merges(vocabulary, merges.starts_with("\xEF\xBB\xBF") ? merges.substr(3) : merges, merges_name);
+    if (const auto end = vocabulary.find("<|endoftext|>"); end != vocabulary.end())
+      tokenizer.add_token(end->first, end->second, vocab_name);
     return tokenizer;
+  }
+
+  // Takes the tokens of an added_tokens.json, {"text": id, ...}: they stand for their own text.  Throws FormatError that names the
+  // file and the token where an id is another token's.
+  void add_tokens(std::string_view json, const std::string& name = "added_tokens.json") {
+    for (const auto& [content, id] : detail::read_vocabulary(json, name)) add_token(content, id, name);
   }
 
   // Token ids of `text`, in order; none for an empty text.
@@ -140,6 +233,28 @@ class Tokenizer {
       encode_word(text.substr(0, bytes), scratch, ids);
       text.remove_prefix(bytes);
     }
+  }
+
+  // The same, where tokens that were added, and "<|endoftext|>", are found in the text and become their ids; of several that begin at
+  // a place the longest.  For texts that a program puts together; whoever writes a text of his own can write such tokens too.
+  std::vector<std::int32_t> encode_with_added(std::string_view text) const {
+    std::vector<std::int32_t> ids;
+    std::size_t plain = 0;  // begin of the text before the next one
+    for (std::size_t at = 0; at < text.size();) {
+      const std::pair<std::string, std::int32_t>* found = nullptr;
+      for (const auto& token : added_)
+        if (text.substr(at).starts_with(token.first) && (found == nullptr || token.first.size() > found->first.size()))
+          found = &token;
+      if (found == nullptr) {
+        ++at;
+        continue;
+      }
+      encode(text.substr(plain, at - plain), ids);
+      ids.push_back(found->second);
+      plain = at += found->first.size();
+    }
+    encode(text.substr(plain), ids);
+    return ids;
   }
 
   // The bytes that `ids` stand for, one after another.  Ids that encode() never gives are fine ("<|endoftext|>" becomes its name).
@@ -199,6 +314,16 @@ class Tokenizer {
   };
 
   Tokenizer() = default;
+
+  void add_token(const std::string& content, std::int32_t id, const std::string& name) {
+    if (content.empty()) raise<FormatError>(name + ": the empty string cannot be a token (id " + std::to_string(id) + ")");
+    const auto [known, is_new] = bytes_of_.emplace(id, content);
+    if (!is_new && known->second != content)
+      raise<FormatError>(name + ": id " + std::to_string(id) + " is given to two tokens, one of them " + io::in_quotes(content));
+    vocab_size_ = std::max(vocab_size_, static_cast<std::size_t>(id) + 1);
+    const std::pair<std::string, std::int32_t> token(content, id);
+    if (std::find(added_.begin(), added_.end(), token) == added_.end()) added_.push_back(token);
+  }
 
   void take_vocabulary(const detail::Vocabulary& vocabulary, const std::string& name) {
     bytes_of_.reserve(vocabulary.size());
@@ -282,6 +407,7 @@ class Tokenizer {
   }
 
   std::array<std::int32_t, 256> byte_ids_{};
+  std::vector<std::pair<std::string, std::int32_t>> added_;
   std::unordered_map<std::int32_t, std::string> bytes_of_;  // not a vector: ids may be far apart
   std::size_t vocab_size_ = 0;
   std::vector<Merge> merges_;                               // by rank

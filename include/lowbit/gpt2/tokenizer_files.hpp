@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/file.hpp"
@@ -20,8 +21,18 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 struct TokenizerFiles {
   std::string vocab_json, merges;  // the contents of vocab.json and merges.txt
 
-  // As `folder` holds them, unchanged and unchecked.  Throws IoError if a file cannot be read.
+  // As `folder` holds them, unchanged and unchecked; where it has a tokenizer.json alone, made of that.  Throws IoError if a file
+  // cannot be read, FormatError as Tokenizer::from_tokenizer_json() does.
   static TokenizerFiles read(const std::filesystem::path& folder) {
+    const std::filesystem::path whole = folder / "tokenizer.json";
+    std::error_code ignored;
+    if (!std::filesystem::exists(folder / "vocab.json", ignored) && std::filesystem::exists(whole, ignored)) {
+      detail::TokenizerJson parts = detail::read_tokenizer_json(io::read_text(whole), whole.string());
+      io::Json vocabulary = io::parse_json(parts.vocab_json, whole.string());
+      for (const auto& [content, id] : parts.added)
+        if (!vocabulary.contains(content)) vocabulary[content] = id;
+      return {vocabulary.dump(), "#version: 0.2\n" + parts.merges};
+    }
     return {io::read_text(folder / "vocab.json"), io::read_text(folder / "merges.txt")};
   }
 

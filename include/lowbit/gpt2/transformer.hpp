@@ -189,7 +189,7 @@ class Transformer {
       block.mlp_in.shape(b.normed_input);
       block.mlp_out.shape(b.inner_input);
       layer_norm(block.ln_2, x.data, tokens, b.normed_input, executor);
-      block.mlp_in.forward(b.normed_input, no_floats, {Activation::gelu_tanh, {}, &b.inner_input}, call);
+      block.mlp_in.forward(b.normed_input, no_floats, {config.activation, {}, &b.inner_input}, call);
       block.mlp_out.forward(b.inner_input, x, add_to_x, call);
     }
   }

@@ -18,6 +18,7 @@
 #include "lowbit/io/safetensors.hpp"
 #include "lowbit/tensor/int8_tensor.hpp"
 #include "lowbit/tensor/nf4_tensor.hpp"
+#include "lowbit/tensor/weights_view.hpp"
 
 namespace lowbit::io::inline LOWBIT_ABI {
 
@@ -39,25 +40,28 @@ inline std::string four_bit_state_key(const TensorSource& source, const std::str
   }
   return {};
 }
-inline void fill(AlignedBuffer<float>& out, const TensorView& view, std::size_t n) {
+inline void check_elements(const TensorView& view, std::size_t n) {
   if (view.elements() != n)
     raise<FormatError>(view.where() + ": expected " + std::to_string(n) + " elements, found " + std::to_string(view.elements()));
+}
+inline void fill(AlignedBuffer<float>& out, const TensorView& view, std::size_t n) {
+  check_elements(view, n);
   out.reset(n);
   read_floats(view, out.span());
 }
 
-}  // namespace lowbit::io::detail::inline LOWBIT_ABI
+// A 4-bit weight's tensors, as the file has them, and what its state says.
+struct FourBitFile {
+  Format format = Format::nf4;
+  std::size_t rows = 0, cols = 0, block = 0;
+  std::string dtype, nested_dtype = "float32";
+  float offset = 0;
+  const TensorView *codes = nullptr, *table = nullptr, *absmax = nullptr;
+  const TensorView *nested = nullptr, *nested_map = nullptr;  // where absmax is double-quantized
+  bool transposed_absmax = false;
+};
 
-namespace lowbit::io::inline LOWBIT_ABI {
-
-// Whether `weight` (for example "transformer.h.0.attn.c_attn.weight") is held in 4 bits.
-inline bool is_four_bit(const TensorSource& source, const std::string& weight) {
-  return !detail::four_bit_state_key(source, weight).empty();
-}
-
-// Reads a 4-bit weight (out, in).  The tables, offset and block size are those of the file; the packed bytes may be stored as any
-// type (quant_storage).  Throws FormatError that names the tensor, what was expected and what was found.
-inline FourBitState read_four_bit(const TensorSource& source, const std::string& weight) {
+inline FourBitFile read_four_bit_state(const TensorSource& source, const std::string& weight) {
   const std::string key = detail::four_bit_state_key(source, weight);
   if (key.empty())
     raise<FormatError>(source.location() + ": tensor " + in_quotes(weight) +
@@ -74,8 +78,7 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
     if (!json.is_object() || !json.contains(name)) fail(name, "a value, found nothing");
     return json[name];
   };
-  FourBitState result;
-  TensorParts p;
+  FourBitFile p;
   const bool nf4 = key.ends_with("nf4");
   if (!member("quant_type").is_string() || member("quant_type") != (nf4 ? "nf4" : "fp4"))
     fail("quant_type", nf4 ? "\"nf4\"" : "\"fp4\"");
@@ -90,27 +93,20 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
   p.cols = shape[1].get<std::size_t>();
   if (p.cols != 0 && p.rows > SIZE_MAX / p.cols) fail("shape", "[out, in] whose product fits in a size");
   if (!member("dtype").is_string()) fail("dtype", "a string");
-  result.dtype = member("dtype").get<std::string>();
+  p.dtype = member("dtype").get<std::string>();
 
-  const TensorView& codes = source.at(weight);
+  p.codes = &source.at(weight);
   const std::size_t n = checked_mul(p.rows, p.cols, "4-bit weight"), blocks = block_count(n, p.block);
-  if (codes.data.size() != packed_size(n))
-    raise<FormatError>(codes.where() + ": expected " + std::to_string(packed_size(n)) + " bytes for shape " +
-                       lowbit::shape_string(p.rows, p.cols) + ", found " + std::to_string(codes.data.size()));
-  p.codes.reset(packed_size(n));
-  if (n != 0) std::memcpy(p.codes.data(), codes.data.data(), codes.data.size());
-
-  AlignedBuffer<float> table;
-  detail::fill(table, source.at(weight + ".quant_map"), 16);
-  std::copy_n(table.data(), 16, p.table.begin());
-  const TensorView& absmax = source.at(weight + ".absmax");
+  if (p.codes->data.size() != packed_size(n))
+    raise<FormatError>(p.codes->where() + ": expected " + std::to_string(packed_size(n)) + " bytes for shape " +
+                       lowbit::shape_string(p.rows, p.cols) + ", found " + std::to_string(p.codes->data.size()));
+  p.table = &source.at(weight + ".quant_map");
+  p.absmax = &source.at(weight + ".absmax");
+  const TensorView& absmax = *p.absmax;
   if (absmax.dtype == DType::U8) {
-    const auto quantized = absmax.as_span<std::uint8_t>();
-    if (quantized.size() != blocks)
+    if (absmax.data.size() != blocks)
       raise<FormatError>(absmax.where() + ": expected " + std::to_string(blocks) + " blocks, found " +
-                         std::to_string(quantized.size()));
-    p.scale_codes.reset(blocks);
-    std::copy(quantized.begin(), quantized.end(), p.scale_codes.data());
+                         std::to_string(absmax.data.size()));
     if (!member("nested_blocksize").is_number_unsigned() || member("nested_blocksize").get<std::size_t>() != nested_block_size)
       fail("nested_blocksize", "256");
     if (!member("nested_offset").is_number() ||
@@ -118,38 +114,23 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
       fail("nested_offset", "a number that fits in a float");
     p.offset = static_cast<float>(member("nested_offset").get<double>());
     if (json.contains("nested_dtype"))
-      result.nested_dtype = member("nested_dtype").is_string() ? member("nested_dtype").get<std::string>() : "";
-    if (result.nested_dtype != "float32")
-      raise<FormatError>(state.where() + ": nested_dtype: expected \"float32\", found " + in_quotes(result.nested_dtype) +
+      p.nested_dtype = member("nested_dtype").is_string() ? member("nested_dtype").get<std::string>() : "";
+    if (p.nested_dtype != "float32")
+      raise<FormatError>(state.where() + ": nested_dtype: expected \"float32\", found " + in_quotes(p.nested_dtype) +
                          "; the file was saved again after a repacking that rounded its scales");
-    detail::fill(p.nested, source.at(weight + ".nested_absmax"), ceil_div(blocks, nested_block_size));
-    AlignedBuffer<float> map;
-    detail::fill(map, source.at(weight + ".nested_quant_map"), 256);
-    std::copy_n(map.data(), 256, p.nested_map.begin());
-  } else if (absmax.dtype == DType::BF16 && absmax.shape.size() == 2 && p.cols % p.block == 0 &&
-             absmax.shape[0] == p.cols / p.block && absmax.shape[1] == p.rows) {
-    // Saved again after bitsandbytes repacked it for a CPU with AVX512-BF16: transposed and rounded to bf16.
-    AlignedBuffer<float> transposed;
-    detail::fill(transposed, absmax, blocks);
-    p.scales.reset(blocks);
-    const std::size_t per_row = p.cols / p.block;
-    for (std::size_t r = 0; r < p.rows; ++r)
-      for (std::size_t b = 0; b < per_row; ++b) p.scales[r * per_row + b] = transposed[b * p.rows + r];
+    p.nested = &source.at(weight + ".nested_absmax");
+    p.nested_map = &source.at(weight + ".nested_quant_map");
   } else {
-    detail::fill(p.scales, absmax, blocks);
+    // Saved again after bitsandbytes repacked it for a CPU with AVX512-BF16: transposed and rounded to bf16.
+    p.transposed_absmax = absmax.dtype == DType::BF16 && absmax.shape.size() == 2 && p.cols % p.block == 0 &&
+                          absmax.shape[0] == p.cols / p.block && absmax.shape[1] == p.rows;
   }
-  result.tensor = Tensor(std::move(p));
-  return result;
+  return p;
 }
 
-// Whether `module` (for example "transformer.h.0.attn.c_attn") is an LLM.int8() layer.
-inline bool is_llm_int8(const TensorSource& source, const std::string& module) {
-  return source.contains(module + ".SCB") && source.contains(module + ".weight");
-}
-
-// Reads the weights (out, in) of an LLM.int8() layer.  Throws FormatError as above; tile formats of old versions are refused.
-inline LlmInt8Tensor read_llm_int8(const TensorSource& source, const std::string& module) {
-  const TensorView &weight = source.at(module + ".weight"), &scb = source.at(module + ".SCB");
+// The codes of an LLM.int8() layer, row-major [out, in].
+inline const TensorView& llm_int8_codes(const TensorSource& source, const std::string& module) {
+  const TensorView& weight = source.at(module + ".weight");
   weight.check_dtype(DType::I8);
   if (weight.shape.size() != 2)
     raise<FormatError>(weight.where() + ": expected shape [out, in], found " + shape_string(weight.shape));
@@ -160,9 +141,112 @@ inline LlmInt8Tensor read_llm_int8(const TensorSource& source, const std::string
       raise<FormatError>(format.where() +
                          ": expected 0 (row-major), found another layout; save the model again with a current bitsandbytes");
   }
+  return weight;
+}
+
+}  // namespace lowbit::io::detail::inline LOWBIT_ABI
+
+namespace lowbit::io::inline LOWBIT_ABI {
+
+// Whether `weight` (for example "transformer.h.0.attn.c_attn.weight") is held in 4 bits.
+inline bool is_four_bit(const TensorSource& source, const std::string& weight) {
+  return !detail::four_bit_state_key(source, weight).empty();
+}
+
+// Reads a 4-bit weight (out, in).  The tables, offset and block size are those of the file; the packed bytes may be stored as any
+// type (quant_storage).  Throws FormatError that names the tensor, what was expected and what was found.
+inline FourBitState read_four_bit(const TensorSource& source, const std::string& weight) {
+  const detail::FourBitFile f = detail::read_four_bit_state(source, weight);
+  FourBitState result;
+  result.dtype = f.dtype;
+  result.nested_dtype = f.nested_dtype;
+  TensorParts p;
+  p.format = f.format;
+  p.rows = f.rows;
+  p.cols = f.cols;
+  p.block = f.block;
+  const std::size_t n = f.rows * f.cols, blocks = block_count(n, f.block);
+  p.codes.reset(packed_size(n));
+  if (n != 0) std::memcpy(p.codes.data(), f.codes->data.data(), f.codes->data.size());
+  AlignedBuffer<float> table;
+  detail::fill(table, *f.table, 16);
+  std::copy_n(table.data(), 16, p.table.begin());
+  if (f.nested != nullptr) {
+    const auto quantized = f.absmax->as_span<std::uint8_t>();
+    p.scale_codes.reset(blocks);
+    std::copy(quantized.begin(), quantized.end(), p.scale_codes.data());
+    p.offset = f.offset;
+    detail::fill(p.nested, *f.nested, ceil_div(blocks, nested_block_size));
+    AlignedBuffer<float> map;
+    detail::fill(map, *f.nested_map, 256);
+    std::copy_n(map.data(), 256, p.nested_map.begin());
+  } else if (f.transposed_absmax) {
+    AlignedBuffer<float> transposed;
+    detail::fill(transposed, *f.absmax, blocks);
+    p.scales.reset(blocks);
+    const std::size_t per_row = p.cols / p.block;
+    for (std::size_t r = 0; r < p.rows; ++r)
+      for (std::size_t b = 0; b < per_row; ++b) p.scales[r * per_row + b] = transposed[b * p.rows + r];
+  } else {
+    detail::fill(p.scales, *f.absmax, blocks);
+  }
+  result.tensor = Tensor(std::move(p));
+  return result;
+}
+
+// A 4-bit weight (out, in) where it lies: nothing but the state's JSON is read, and nothing is copied.  For matmul on a mapped file,
+// whose pages are then read as they are needed.  The source must outlive the view.  Throws FormatError as read_four_bit() does, and
+// where the file does not hold what kernels read in place: scales in another type than F32 or U8, or not aligned to their type.
+inline WeightsView view_four_bit(const TensorSource& source, const std::string& weight) {
+  const detail::FourBitFile f = detail::read_four_bit_state(source, weight);
+  WeightsViewParts p;
+  p.format = f.format;
+  p.rows = f.rows;
+  p.cols = f.cols;
+  p.block = f.block;
+  p.codes = f.codes->data.data();
+  p.table = f.table->as_span<float>().data();
+  const std::size_t blocks = block_count(f.rows * f.cols, f.block);
+  detail::check_elements(*f.table, 16);
+  if (f.nested != nullptr) {
+    p.scale_codes = f.absmax->as_span<std::uint8_t>().data();
+    p.nested = f.nested->as_span<float>().data();
+    p.nested_map = f.nested_map->as_span<float>().data();
+    p.offset = f.offset;
+    detail::check_elements(*f.nested, ceil_div(blocks, nested_block_size));
+    detail::check_elements(*f.nested_map, 256);
+  } else {
+    p.scales = f.absmax->as_span<float>().data();
+    detail::check_elements(*f.absmax, blocks);
+  }
+  return WeightsView(p);
+}
+
+// Whether `module` (for example "transformer.h.0.attn.c_attn") is an LLM.int8() layer.
+inline bool is_llm_int8(const TensorSource& source, const std::string& module) {
+  return source.contains(module + ".SCB") && source.contains(module + ".weight");
+}
+
+// Reads the weights (out, in) of an LLM.int8() layer.  Throws FormatError as above; tile formats of old versions are refused.
+inline LlmInt8Tensor read_llm_int8(const TensorSource& source, const std::string& module) {
+  const TensorView &weight = detail::llm_int8_codes(source, module), &scb = source.at(module + ".SCB");
   AlignedBuffer<float> scales;
   detail::fill(scales, scb, weight.shape[0]);
   return LlmInt8Tensor::from_codes(weight.as_span<std::int8_t>().data(), scales.data(), weight.shape[0], weight.shape[1]);
+}
+
+// The weights (out, in) of an LLM.int8() layer where they lie; as view_four_bit().
+inline WeightsView view_llm_int8(const TensorSource& source, const std::string& module) {
+  const TensorView &weight = detail::llm_int8_codes(source, module), &scb = source.at(module + ".SCB");
+  WeightsViewParts p;
+  p.format = Format::llm_int8;
+  p.rows = weight.shape[0];
+  p.cols = weight.shape[1];
+  p.codes = weight.data.data();
+  p.block = p.cols;
+  p.scales = scb.as_span<float>().data();
+  detail::check_elements(scb, p.rows);
+  return WeightsView(p);
 }
 
 // Tensors to write, and the bytes that they point at; those of the tensor itself are not copied, so it must live on.
@@ -179,13 +263,20 @@ struct StateDict {
   }
 };
 
-// Adds a 4-bit weight under the name `weight`, with keys, order and JSON as bitsandbytes writes them.
-inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor& tensor, const std::string& dtype) {
+// Adds a 4-bit weight under the name `weight`, with keys, order and JSON as bitsandbytes writes them.  storage: the type that the
+// file gives the codes (quant_storage), whose size divides theirs.
+inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor& tensor, const std::string& dtype,
+                         DType storage = DType::U8) {
   const TensorParts& p = tensor.parts();
   require(p.format == Format::nf4 || p.format == Format::fp4,
           [&] { return in_quotes(weight) + ": expected a 4-bit tensor, found " + format_name(p.format); });
   const std::size_t blocks = block_count(tensor.size(), p.block);
-  out.add(weight, DType::U8, {p.codes.size(), 1}, p.codes.data(), p.codes.size_bytes());
+  const std::size_t stored = dtype_bits(storage) / 8;
+  require(stored != 0 && p.codes.size() % stored == 0, [&] {
+    return in_quotes(weight) + ": " + std::to_string(p.codes.size()) + " bytes of codes cannot be stored as " +
+           std::string(dtype_name(storage));
+  });
+  out.add(weight, storage, {p.codes.size() / stored, 1}, p.codes.data(), p.codes.size_bytes());
   Json json = {{"quant_type", format_name(p.format)}, {"blocksize", p.block}, {"dtype", dtype}, {"shape", {p.rows, p.cols}}};
   if (tensor.double_quantized()) {
     out.add(weight + ".absmax", DType::U8, {blocks}, p.scale_codes.data(), p.scale_codes.size_bytes());
@@ -210,10 +301,13 @@ inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor
                 spaced.size());
 }
 // Adds the weights of an LLM.int8() layer.
-inline void add_llm_int8(StateDict& out, const std::string& module, const LlmInt8Tensor& tensor) {
+inline void add_llm_int8(StateDict& out, const std::string& module, const Tensor& tensor) {
+  const TensorParts& p = tensor.parts();
+  require(p.format == Format::llm_int8,
+          [&] { return in_quotes(module) + ": expected an LLM.int8() tensor, found " + format_name(p.format); });
   const std::uint8_t row_major = 0;
-  out.add(module + ".weight", DType::I8, {tensor.rows(), tensor.cols()}, tensor.codes(), tensor.size());
-  out.add(module + ".SCB", DType::F32, {tensor.rows()}, tensor.scb(), tensor.rows() * 4);
+  out.add(module + ".weight", DType::I8, {p.rows, p.cols}, p.codes.data(), p.codes.size());
+  out.add(module + ".SCB", DType::F32, {p.rows}, p.scales.data(), p.rows * 4);
   out.add_owned(module + ".weight_format", DType::U8, {}, &row_major, 1);
 }
 

@@ -15,6 +15,7 @@
 
 #include "lowbit/base/error.hpp"
 #include "lowbit/io/in_quotes.hpp"
+#include "lowbit/io/mistaken.hpp"
 #include "lowbit/io/utf16.hpp"
 
 namespace lowbit::io::inline LOWBIT_ABI {
@@ -98,17 +99,54 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
   std::vector<Open> open_;  // a container does not move while one of its children is open: only the innermost one grows
 };
 
+// `text` with null in place of NaN, Infinity and -Infinity outside strings; empty if it has none.
+inline std::string without_python_numbers(std::string_view text) {
+  std::string result;
+  if (text.find("NaN") == text.npos && text.find("Infinity") == text.npos) return result;
+  const auto is_part_of_word = [&](std::size_t i) {
+    const char c = i < text.size() ? text[i] : ' ';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' || c == '+' ||
+           c == '-';
+  };
+  bool in_string = false, found = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto is = [&](std::string_view word) {
+      return !in_string && text.substr(i).starts_with(word) && !(i != 0 && is_part_of_word(i - 1)) &&
+             !is_part_of_word(i + word.size());
+    };
+    const std::size_t length = is("NaN") ? 3 : is("Infinity") ? 8 : is("-Infinity") ? 9 : 0;
+    if (length != 0) {
+      result += "null";
+      i += length - 1;
+      found = true;
+      continue;
+    }
+    if (in_string && text[i] == '\\' && i + 1 < text.size())
+      result += text[i++];
+    else if (text[i] == '"')
+      in_string = !in_string;
+    result += text[i];
+  }
+  return found ? result : std::string();
+}
+
 }  // namespace lowbit::io::detail::inline LOWBIT_ABI
 
 namespace lowbit::io::inline LOWBIT_ABI {
 
 // The JSON document in `text` (UTF-8, nothing but white space after it).  `what` opens every message: a file, or a part of one.
-// Throws FormatError for anything that is not JSON, duplicate keys, NUL bytes, and nesting deeper than 64.
+// A byte order mark is passed over, and NaN, Infinity and -Infinity, which Python's json writes and reads, are read as null.
+// Throws FormatError for anything else that is not JSON (and says so where it is an HTML page or a git-LFS pointer), duplicate keys,
+// NUL bytes, and nesting deeper than 64.
 inline Json parse_json(std::string_view text, const std::string& what) {
   refuse_utf16(text, what);
+  if (const std::string found = mistaken_for(text); !found.empty()) raise<FormatError>(what + ": expected JSON, found " + found);
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   // nlohmann's reader takes a NUL byte for the end of its input and would not look at what follows.
   if (const auto nul = text.find('\0'); nul != text.npos)
     raise<FormatError>(what + ": not JSON: NUL at byte " + std::to_string(nul));
+  const std::string plain = detail::without_python_numbers(text);
+  if (!plain.empty()) text = plain;
   detail::JsonBuilder builder(what, text.size());
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();

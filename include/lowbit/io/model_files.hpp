@@ -21,7 +21,7 @@ namespace lowbit::io::inline LOWBIT_ABI {
 // One or several safetensors files seen as one source.  Each is opened once.  Where there is an index, it decides: the names are
 // those of its weight_map, in its order, and a tensor that a shard holds but the index does not list stays unseen.
 // Move-only.  Reading from several threads is safe.
-class ModelFiles final : public TensorSource {
+class ModelFiles : public TensorSource {
  public:
   // `path` is a folder with model.safetensors or, failing that, model.safetensors.index.json; or a .safetensors file; or an index
   // (its name ends in .json), whose shards lie beside it.  Throws IoError if a file is missing or cannot be read, FormatError if
@@ -32,7 +32,11 @@ class ModelFiles final : public TensorSource {
     const std::filesystem::path single = path / "model.safetensors", index = path / "model.safetensors.index.json";
     if (std::filesystem::exists(single, ignored)) return open_single(single);
     if (std::filesystem::exists(index, ignored)) return open_index(index);
-    raise<IoError>(path.string() + ": expected model.safetensors or model.safetensors.index.json, found neither");
+    std::string found = "neither";
+    for (const char* other : {"pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"})
+      if (std::filesystem::exists(path / other, ignored))
+        found = std::string("only ") + other + "; save the model as safetensors (transformers' save_pretrained does)";
+    raise<IoError>(path.string() + ": expected model.safetensors or model.safetensors.index.json, found " + found);
   }
 
   const std::string& location() const override { return location_; }

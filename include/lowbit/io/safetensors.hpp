@@ -25,6 +25,7 @@
 #include "lowbit/base/error.hpp"
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/json.hpp"
+#include "lowbit/io/mistaken.hpp"
 #include "lowbit/io/tensor_view.hpp"
 
 namespace lowbit::io::inline LOWBIT_ABI {
@@ -78,6 +79,8 @@ class SafeTensors final : public TensorSource {
 
  private:
   SafeTensors(std::span<const std::byte> bytes, std::string name) : name_(std::move(name)) {
+    if (const std::string found = mistaken_for({reinterpret_cast<const char*>(bytes.data()), bytes.size()}); !found.empty())
+      fail("expected a safetensors file, found " + found);
     if (bytes.size() < 8) fail("expected the 8 bytes of the header's length, found a file of " + std::to_string(bytes.size()));
     std::uint64_t length = 0;
     std::memcpy(&length, bytes.data(), 8);
@@ -126,6 +129,7 @@ class SafeTensors final : public TensorSource {
   }
 
   void read_metadata(const Json& object) {
+    if (object.is_null()) return;  // some writers have it where others leave it out
     if (!object.is_object()) fail(std::string("__metadata__: expected an object, found ") + object.type_name());
     for (const auto& [key, value] : object.items()) {
       if (!value.is_string()) fail("__metadata__: " + in_quotes(key) + ": expected a string, found " + value.type_name());

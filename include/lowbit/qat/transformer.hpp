@@ -193,6 +193,7 @@ class Transformer {
                      std::to_string(config.vocab) + ", " + std::to_string(config.classes) + " classes" +
                      (config.tied ? "" : ", a head of its own");
             });
+    require(config.activation == Activation::gelu_tanh, [] { return std::string("training: expected the activation gelu_new"); });
     const std::size_t c = config.width;
     token_embedding = Parameter("transformer.wte.weight", config.vocab, c, true);
     position_embedding = Parameter("transformer.wpe.weight", config.positions, c, true);

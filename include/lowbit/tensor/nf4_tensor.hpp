@@ -15,13 +15,18 @@ struct AnyAbsmax {};
 // A block size that is known at run time only.
 inline constexpr std::size_t any_block_size = 0;
 
+// How the scale of a block is chosen: its largest magnitude, as bitsandbytes does, or the number of either sign with the least squared
+// error (format/scale_search.hpp), which decodes as every other.
+enum class FourBitScales { absmax, search };
+
 struct FourBitOptions {
   std::size_t block_size = 64;         // used by tensors of any_block_size
   bool double_quantized = true;        // used by tensors of AnyAbsmax
   Producer producer = Producer::cuda;  // whose rule decides ties and special blocks
   DynamicRule absmax_rule = DynamicRule::cuda;
   std::optional<float> offset = {};  // of double quantization; default: the correctly rounded mean of absmax
-  bool allow_non_finite = false;     // quantize NaN and infinity as the producer does, instead of throwing
+  FourBitScales scales = FourBitScales::absmax;
+  bool allow_non_finite = false;  // quantize NaN and infinity as the producer does, instead of throwing
 };
 
 // A weight matrix (rows, cols) in 4 bits.  BlockSize: 32, 64, ... 4096 or any_block_size.  Blocks run over the flattened matrix and
@@ -65,14 +70,25 @@ class FourBitTensor : public Tensor {
     p.codes.reset(packed_size(n));
     p.scales.reset(block_count(n, p.block));
     p.table = Codebook::table;
-    quantize_four_bit<Codebook>(w, n, p.block, options.producer, p.codes.data(), p.scales.data());
+    const bool search = options.scales == FourBitScales::search;
+    if (search)
+      search_scales<Codebook>(w, n, p.block, p.scales.data());
+    else
+      quantize_four_bit<Codebook>(w, n, p.block, options.producer, p.codes.data(), p.scales.data());
     if (n != 0 && (std::is_same_v<Absmax, AnyAbsmax> ? options.double_quantized : std::is_same_v<Absmax, DoubleQuantizedAbsmax>)) {
       const std::size_t blocks = p.scales.size();
       p.offset = options.offset ? *options.offset : mean_offset(p.scales.data(), blocks);
       p.scale_codes.reset(blocks);
       p.nested.reset(ceil_div(blocks, nested_block_size));
       double_quantize(p.scales.data(), blocks, p.offset, p.scale_codes.data(), p.nested.data(), options.absmax_rule);
-      p.scales.reset(0);
+      if (search)
+        double_dequantize(p.nested_map.data(), p.scale_codes.data(), p.nested.data(), blocks, p.offset, p.scales.data());
+      else
+        p.scales.reset(0);
+    }
+    if (search) {  // the codes for the scales as they will be decoded
+      quantize_four_bit_with<Codebook>(p.scales.data(), w, n, p.block, p.codes.data());
+      if (!p.scale_codes.empty()) p.scales.reset(0);
     }
     return FourBitTensor(std::move(p));
   }

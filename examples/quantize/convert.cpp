@@ -1,0 +1,490 @@
+// SPDX-License-Identifier: MIT
+// The commands quantize and dequantize: weight after weight from mapped files to a new folder.
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "examples/common/interrupt.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/quantize/commands.hpp"
+#include "examples/quantize/model_folder.hpp"
+#include "examples/quantize/quantizers.hpp"
+#include "examples/quantize/shard_writer.hpp"
+#include "lowbit/format/finite.hpp"
+#include "lowbit/io/bitsandbytes.hpp"
+#include "lowbit/io/file.hpp"
+#include "lowbit/io/residency.hpp"
+#include "lowbit/io/stored_weights.hpp"
+#include "lowbit/lowbit.hpp"
+
+namespace quantize {
+
+namespace {
+
+namespace fs = std::filesystem;
+namespace io = lowbit::io;
+using io::DType;
+using io::TensorView;
+using lowbit::Format;
+using lowbit::FormatError;
+using lowbit::InvalidArgument;
+using lowbit::raise;
+using Kind = io::StoredWeight::Kind;
+
+bool is_float(DType d) { return d == DType::F64 || d == DType::F32 || d == DType::F16 || d == DType::BF16; }
+
+// As PyTorch calls it; F64 is read as float.
+const char* torch_name(DType d) { return d == DType::F16 ? "float16" : d == DType::BF16 ? "bfloat16" : "float32"; }
+
+// ---- reading -------------------------------------------------------------------------------------------------------------------
+
+void round_through(DType type, std::span<float> values) {
+  if (type == DType::F16)
+    for (float& v : values) v = lowbit::to_float(lowbit::to_float16(v));
+  if (type == DType::BF16)
+    for (float& v : values) v = lowbit::to_float(lowbit::to_bfloat16(v));
+}
+
+// A float matrix (rows, cols) as the quantizers want it: `view` is that, or its transposed (cols, rows).
+struct Matrix {
+  const TensorView* view = nullptr;
+  bool transposed = false;
+  std::size_t rows = 0, cols = 0;
+  std::optional<DType> through;  // rounded to it first
+
+  static Matrix of(const TensorView& view, bool transposed, std::optional<DType> through) {
+    const std::size_t a = view.shape[0], b = view.shape[1];
+    return {&view, transposed, transposed ? b : a, transposed ? a : b, through};
+  }
+  // Rows [begin, end) to out (end - begin, cols).  Throws InvalidArgument that names the element if one is NaN or infinite.
+  void read(std::size_t begin, std::size_t end, std::span<float> out) const {
+    if (transposed) {
+      switch (view->dtype) {
+        case DType::F64: gather<double>(begin, end, out.data()); break;
+        case DType::F32: gather<float>(begin, end, out.data()); break;
+        case DType::F16: gather<lowbit::Float16>(begin, end, out.data()); break;
+        default: gather<lowbit::BFloat16>(begin, end, out.data()); break;
+      }
+    } else {
+      const std::size_t size = io::dtype_bits(view->dtype) / 8;
+      TensorView part;
+      part.dtype = view->dtype;
+      part.shape = {end - begin, cols};
+      part.data = view->data.subspan(begin * cols * size, (end - begin) * cols * size);
+      io::read_floats(part, out);
+    }
+    if (through && *through != view->dtype) round_through(*through, out);
+    const std::size_t i = lowbit::first_non_finite(out.data(), out.size());
+    if (i == out.size()) return;
+    const std::size_t row = begin + i / cols, col = i % cols;
+    raise<InvalidArgument>(fmt::format("{}: expected finite weights, found NaN or infinity at element [{}, {}]{}", view->where(),
+                                       transposed ? col : row, transposed ? row : col,
+                                       through && *through != view->dtype ? fmt::format(", as {}", torch_name(*through)) : ""));
+  }
+
+ private:
+  template <class T>
+  void gather(std::size_t begin, std::size_t end, float* out) const {
+    constexpr std::size_t tile = 32;
+    for (std::size_t c0 = 0; c0 < cols; c0 += tile)
+      for (std::size_t r0 = begin; r0 < end; r0 += tile)
+        for (std::size_t c = c0; c < std::min(cols, c0 + tile); ++c)
+          for (std::size_t r = r0; r < std::min(end, r0 + tile); ++r) {
+            T element;
+            std::memcpy(&element, view->data.data() + (c * rows + r) * sizeof(T), sizeof(T));
+            if constexpr (std::is_same_v<T, double>)
+              out[(r - begin) * cols + c] = static_cast<float>(element);
+            else
+              out[(r - begin) * cols + c] = lowbit::to_float(element);
+          }
+  }
+};
+
+// Calls part(begin, end, values) for ranges of rows on the executor's threads: whole numbers of blocks, about 128k elements each.
+void for_rows(const Matrix& m, std::size_t block, lowbit::Executor& executor,
+              const std::function<void(std::size_t, std::size_t, const float*)>& part) {
+  constexpr std::size_t elements = std::size_t{1} << 17;
+  const std::size_t unit = block / std::gcd(m.cols, block);  // rows that end with a block
+  const std::size_t least = m.transposed ? 64 : 1;           // a cache line of 16-bit values
+  const std::size_t rows = lowbit::ceil_div(std::max(least, elements / m.cols), unit) * unit;
+  const std::size_t parts = lowbit::ceil_div(m.rows, rows);
+  executor.run(parts, [&](std::size_t i) {
+    if (examples::interrupted()) throw Interrupted{};
+    const std::size_t begin = i * rows, end = std::min(m.rows, begin + rows);
+    std::vector<float> values((end - begin) * m.cols);
+    m.read(begin, end, values);
+    part(begin, end, values.data());
+  });
+}
+
+// ---- quantizing ----------------------------------------------------------------------------------------------------------------
+
+// The offset that another checkpoint has for this weight.
+std::optional<float> offset_in(const std::optional<ModelFolder>& other, const std::string& weight) {
+  if (!other || !io::is_four_bit(other->files, weight)) return std::nullopt;
+  const io::FourBitState state = io::read_four_bit(other->files, weight);
+  return state.tensor.double_quantized() ? std::optional(state.tensor.parts().offset) : std::nullopt;
+}
+
+lowbit::Tensor four_bit_tensor(const Matrix& m, const Options& o, std::optional<float> offset, lowbit::Executor& executor) {
+  lowbit::TensorParts p;
+  p.format = o.format;
+  p.rows = m.rows;
+  p.cols = m.cols;
+  p.block = o.block;
+  p.table = o.format == Format::nf4 ? lowbit::Nf4::table : lowbit::Fp4::table;
+  const std::size_t n = m.rows * m.cols, blocks = lowbit::block_count(n, o.block);
+  const bool search = o.scales == Scales::search;
+  p.codes.reset(lowbit::packed_size(n));
+  p.scales.reset(blocks);
+  for_rows(m, o.block, executor, [&](std::size_t begin, std::size_t end, const float* values) {
+    const std::size_t first = begin * m.cols, count = (end - begin) * m.cols;
+    if (search)
+      search_scales(o.format, values, count, o.block, p.scales.data() + first / o.block);
+    else
+      quantize_four_bit(o.format, values, count, o.block, p.codes.data() + first / 2, p.scales.data() + first / o.block);
+  });
+  if (o.double_quantized) {
+    p.offset = offset ? *offset : lowbit::mean_offset(p.scales.data(), blocks);
+    p.scale_codes.reset(blocks);
+    p.nested.reset(lowbit::ceil_div(blocks, lowbit::nested_block_size));
+    lowbit::double_quantize(p.scales.data(), blocks, p.offset, p.scale_codes.data(), p.nested.data());
+    if (search)
+      lowbit::double_dequantize(p.nested_map.data(), p.scale_codes.data(), p.nested.data(), blocks, p.offset, p.scales.data());
+  }
+  if (search)  // the codes for the scales as they will be decoded
+    for_rows(m, o.block, executor, [&](std::size_t begin, std::size_t end, const float* values) {
+      const std::size_t first = begin * m.cols;
+      quantize_four_bit_with(o.format, p.scales.data() + first / o.block, values, (end - begin) * m.cols, o.block,
+                             p.codes.data() + first / 2);
+    });
+  if (o.double_quantized) p.scales.reset(0);
+  return lowbit::Tensor(std::move(p));
+}
+
+// LLM.int8(), or int8 with a scale a row.
+lowbit::Tensor quantize_rows(const Matrix& m, Format format, lowbit::Executor& executor) {
+  lowbit::TensorParts p;
+  p.format = format;
+  p.rows = m.rows;
+  p.cols = p.block = m.cols;
+  p.codes.reset(m.rows * m.cols);
+  p.scales.reset(m.rows);
+  for_rows(m, m.cols, executor, [&](std::size_t begin, std::size_t end, const float* values) {
+    auto* codes = reinterpret_cast<std::int8_t*>(p.codes.data()) + begin * m.cols;
+    for (std::size_t r = begin; r < end; ++r, values += m.cols, codes += m.cols) {
+      if (format == Format::int8) {
+        lowbit::quantize_int8_group(values, m.cols, codes, p.scales[r]);
+        continue;
+      }
+      lowbit::llm_int8_quantize_row(values, m.cols, true, 0.0f, codes, p.scales[r]);
+      if (!lowbit::is_finite_bits(p.scales[r]))
+        raise<InvalidArgument>(
+            fmt::format("{}: LLM.int8() rounds weights to float16, where row {} of [out, in] overflows", m.view->where(), r));
+    }
+  });
+  return lowbit::Tensor(std::move(p));
+}
+
+// ---- the new folder ------------------------------------------------------------------------------------------------------------
+
+struct Summary {
+  std::size_t weights = 0, elements = 0, parameters = 0;  // elements: of the weights that were quantized (or decoded)
+  std::size_t weight_bytes = 0, bytes_in = 0, bytes_out = 0;
+  double seconds = 0;
+};
+
+// Progress in megabytes; a step that is smaller counts with the next one.
+class ByteProgress {
+ public:
+  ByteProgress(const std::string& what, std::size_t bytes) : shown_(what + ", MB", bytes / unit) {}
+  void step(std::size_t bytes, const std::string& name) {
+    done_ += bytes;
+    const std::size_t whole = done_ / unit;
+    if (whole == said_) return;
+    shown_.step(whole - said_, ", " + name);
+    said_ = whole;
+  }
+
+ private:
+  static constexpr std::size_t unit = 1'000'000;
+  examples::Progress shown_;
+  std::size_t done_ = 0, said_ = 0;
+};
+
+std::size_t bytes_of(const io::TensorSource& files, const io::StoredWeight& w) {
+  std::size_t bytes = 0;
+  for (const std::string& part : w.parts) bytes += files.at(part).data.size();
+  return bytes;
+}
+void release(const io::TensorSource& files, const io::StoredWeight& w) {
+  for (const std::string& part : w.parts) io::release_pages(files.at(part).data);
+}
+
+// A tensor as it is, or as another float type.
+void add_plain(ShardWriter& writer, const TensorView& view, std::optional<DType> type) {
+  if (!type || *type == view.dtype || !is_float(view.dtype)) {
+    writer.add({view.name, view.dtype, view.shape, view.data}, true);
+    return;
+  }
+  // In parts: an embedding may be the largest tensor.
+  const std::size_t n = view.elements(), from = io::dtype_bits(view.dtype) / 8, to = io::dtype_bits(*type) / 8;
+  lowbit::AlignedBuffer<std::byte> out(n * to);
+  std::vector<float> values;
+  for (std::size_t begin = 0; begin < n; begin += values.size()) {
+    values.resize(std::min(n - begin, std::size_t{1} << 16));
+    TensorView part;
+    part.dtype = view.dtype;
+    part.shape = {values.size()};
+    part.data = view.data.subspan(begin * from, values.size() * from);
+    io::read_floats(part, values);
+    std::byte* at = out.data() + begin * to;
+    const auto store = [&]<class T>(T) {
+      for (const float v : values) {
+        const T element = lowbit::DenseElement<T>::encode(v);
+        if (lowbit::is_finite_bits(v) && !lowbit::is_finite_bits(lowbit::to_float(element)))
+          raise<InvalidArgument>(
+              fmt::format("{}: {} overflows {}; --rest bf16 or f32 holds it", view.where(), v, torch_name(*type)));
+        std::memcpy(at, &element, sizeof(T));
+        at += sizeof(T);
+      }
+    };
+    if (*type == DType::F16)
+      store(lowbit::Float16{});
+    else if (*type == DType::BF16)
+      store(lowbit::BFloat16{});
+    else
+      store(float{});
+  }
+  writer.add({view.name, *type, view.shape, {out.data(), out.size()}}, false);
+}
+
+// Writes OUT: fill(writer) adds the tensors, `config` goes beside them, and what IN holds besides.
+void write_folder(const Options& o, const ModelFolder& in, const std::optional<io::Json>& config, Summary& summary,
+                  const std::function<void(ShardWriter&)>& fill) {
+  std::error_code ignored;
+  if (!o.overwrite && fs::exists(o.out, ignored) && !(fs::is_directory(o.out, ignored) && fs::is_empty(o.out, ignored)))
+    raise<lowbit::IoError>(o.out.string() +
+                           ": expected a folder that is empty or not there, found something; --overwrite replaces it");
+  if (fs::equivalent(in.folder, o.out, ignored))
+    raise<InvalidArgument>(o.out.string() + ": expected another folder than that of the input");
+  const auto began = std::chrono::steady_clock::now();
+  const auto is_model_file = [](const fs::path& name) {
+    return name.extension() == ".safetensors" || name.string().ends_with(".safetensors.index.json");
+  };
+  io::write_folder_atomically(
+      o.out,
+      [&](const fs::path& fresh) {
+        ShardWriter writer(fresh, o.shard_bytes);
+        writer.count_parameters(summary.parameters);
+        fill(writer);
+        summary.bytes_out = writer.finish();
+        if (config) io::write_atomically(fresh / "config.json", std::string_view(config->dump(2, ' ', true) + "\n"));
+        for (const fs::path& file : in.other_files()) {
+          std::error_code failure;
+          fs::copy_file(file, fresh / file.filename(), failure);
+          if (failure) io::detail::raise_io(file, "copy", failure.default_error_condition().value());
+        }
+        if (examples::interrupted()) throw Interrupted{};
+      },
+      [&](const fs::path& name) { return !is_model_file(name); });
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+}
+
+void say_summary(const Options& o, const Summary& s, const char* verb) {
+  const double bits = s.elements == 0 ? 0 : 8 * static_cast<double>(s.weight_bytes) / static_cast<double>(s.elements);
+  if (o.json) {
+    const io::Json json = {{"weights", s.weights},       {"elements", s.elements}, {"bits_per_weight", bits},
+                           {"parameters", s.parameters}, {"bytes_in", s.bytes_in}, {"bytes_out", s.bytes_out},
+                           {"seconds", s.seconds}};
+    say(json.dump(2) + "\n");
+    return;
+  }
+  say(fmt::format("{}: {} of {} parameters {} in {} weights, {:.3f} bits each; {} -> {} in {:.2f} s\n", o.out.string(), s.elements,
+                  s.parameters, verb, s.weights, bits, size_text(static_cast<double>(s.bytes_in)),
+                  size_text(static_cast<double>(s.bytes_out)), s.seconds));
+}
+
+// config.json's quantization_config as transformers writes it.
+io::Json bitsandbytes_config(const Options& o, io::Json skipped) {
+  const bool four = o.format != Format::llm_int8;
+  const auto storage = [&] { return o.storage == DType::U8 ? "uint8" : torch_name(o.storage); };
+  return {{"_load_in_4bit", four},
+          {"_load_in_8bit", !four},
+          {"bnb_4bit_compute_dtype", o.compute},
+          {"bnb_4bit_quant_storage", storage()},
+          {"bnb_4bit_quant_type", four ? lowbit::format_name(o.format) : "fp4"},
+          {"bnb_4bit_use_double_quant", four && o.double_quantized},
+          {"llm_int8_enable_fp32_cpu_offload", false},
+          {"llm_int8_has_fp16_weight", false},
+          {"llm_int8_skip_modules", std::move(skipped)},
+          {"llm_int8_threshold", 6.0},
+          {"load_in_4bit", four},
+          {"load_in_8bit", !four},
+          {"quant_method", "bitsandbytes"}};
+}
+
+void set_dtype(io::Json& config, DType type) {
+  config[config.contains("torch_dtype") ? "torch_dtype" : "dtype"] = torch_name(type);
+}
+
+}  // namespace
+
+int quantize_folder(const Options& o) {
+  const ModelFolder in = ModelFolder::open(o.in);
+  std::optional<ModelFolder> offsets;
+  if (!o.offsets_of.empty()) offsets.emplace(ModelFolder::open(o.offsets_of));
+  const bool rounded_only = o.format == Format::f16 || o.format == Format::bf16;
+  const bool four_bit = o.format == Format::nf4 || o.format == Format::fp4;
+  const std::optional<DType> rest = o.format == Format::f16 ? DType::F16 : o.format == Format::bf16 ? DType::BF16 : o.rest;
+
+  // What is quantized, and what is left alone.
+  const std::vector<io::StoredWeight> weights = io::stored_weights(in.files);
+  std::vector<bool> chosen(weights.size(), false);
+  std::vector<std::string> left_alone;
+  Summary summary;
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const TensorView& view = in.files.at(weights[i].name);
+    if (weights[i].kind != Kind::plain)
+      raise<FormatError>(view.where() + ": is quantized already; lowbit-quantize dequantize makes floats of it");
+    summary.bytes_in += view.data.size();
+    summary.parameters += view.elements();
+    const std::string module = io::module_name(view.name);
+    const auto any = [&](const std::vector<std::string>& patterns) {
+      return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& p) { return matches(p, module); });
+    };
+    if (rounded_only || module == view.name || view.shape.size() != 2 || !is_float(view.dtype) || view.elements() == 0) continue;
+    chosen[i] = o.only.empty() ? !is_kept_by_default(module) && !any(o.skip) : any(o.only);
+    if (!chosen[i] && !is_embedding(module)) left_alone.push_back(module);
+  }
+  if (!rounded_only && std::find(chosen.begin(), chosen.end(), true) == chosen.end())
+    raise<InvalidArgument>(in.files.location() + ": found no float matrix X.weight to quantize" +
+                           (o.only.empty() ? "" : " that --only names"));
+
+  std::optional<io::Json> config = in.config;
+  if (config) {
+    if (config->contains("quantization_config"))
+      raise<FormatError>((in.folder / "config.json").string() + ": has a quantization_config, expected a folder of floats");
+    if (rest) set_dtype(*config, *rest);
+    io::Json skipped = nullptr;
+    if (!o.only.empty() || !o.skip.empty()) skipped = left_alone;
+    if (four_bit || o.format == Format::llm_int8) (*config)["quantization_config"] = bitsandbytes_config(o, std::move(skipped));
+    if (o.format == Format::int8)
+      (*config)["lowbit_quantization"] = {
+          {"method", "int8"}, {"weight", "per-row absmax/127"}, {"activation", "per-token absmax/127"}};
+  }
+
+  lowbit::ThreadPool pool(o.threads);
+  const bool conv1d = in.has_conv1d();
+  write_folder(o, in, config, summary, [&](ShardWriter& writer) {
+    ByteProgress progress(rounded_only ? "rounding" : "quantizing", summary.bytes_in);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      if (examples::interrupted()) throw Interrupted{};
+      const TensorView& view = in.files.at(weights[i].name);
+      if (!chosen[i]) {
+        add_plain(writer, view, rest);
+      } else {
+        const Matrix m = Matrix::of(view, conv1d, rest);
+        const std::string module = io::module_name(view.name);
+        io::StateDict state;
+        const lowbit::Tensor tensor =
+            four_bit ? four_bit_tensor(m, o, offset_in(offsets, view.name), pool) : quantize_rows(m, o.format, pool);
+        if (four_bit) {
+          io::add_four_bit(state, view.name, tensor, torch_name(rest.value_or(view.dtype)), o.storage);
+        } else if (o.format == Format::llm_int8) {
+          io::add_llm_int8(state, module, tensor);
+        } else {
+          const auto& p = tensor.parts();
+          state.add(view.name, DType::I8, {p.rows, p.cols}, p.codes.data(), p.codes.size());
+          state.add(view.name + "_scale", DType::F32, {p.rows}, p.scales.data(), p.scales.size_bytes());
+        }
+        for (const io::TensorToWrite& t : state.tensors) {
+          writer.add(t, false);
+          summary.weight_bytes += t.bytes.size();
+        }
+        ++summary.weights;
+        summary.elements += view.elements();
+      }
+      progress.step(view.data.size(), view.name);
+      io::release_pages(view.data);
+    }
+  });
+  if (rounded_only) {
+    summary.weights = weights.size();
+    summary.elements = summary.parameters;
+    summary.weight_bytes = summary.bytes_out;
+  }
+  say_summary(o, summary, rounded_only ? "rounded" : "quantized");
+  return 0;
+}
+
+int dequantize_folder(const Options& o) {
+  const ModelFolder in = ModelFolder::open(o.in);
+  const DType type = o.format == Format::f16 ? DType::F16 : o.format == Format::bf16 ? DType::BF16 : DType::F32;
+  const std::vector<io::StoredWeight> weights = io::stored_weights(in.files);
+  Summary summary;
+  for (const io::StoredWeight& w : weights) summary.bytes_in += bytes_of(in.files, w);
+  std::optional<io::Json> config = in.config;
+  if (config) {
+    config->erase("quantization_config");
+    config->erase("lowbit_quantization");
+    set_dtype(*config, type);
+  }
+  lowbit::ThreadPool pool(o.threads);
+  const bool conv1d = in.has_conv1d();
+  write_folder(o, in, config, summary, [&](ShardWriter& writer) {
+    ByteProgress progress("decoding", summary.bytes_in);
+    for (const io::StoredWeight& w : weights) {
+      if (examples::interrupted()) throw Interrupted{};
+      if (w.kind == Kind::plain) {
+        const TensorView& view = in.files.at(w.name);
+        add_plain(writer, view, type);
+        writer.count_parameters(view.elements());
+        summary.parameters += view.elements();
+      } else {
+        const lowbit::Tensor tensor = io::read_quantized(in.files, w);
+        // Conv1D's place for linear weights is [in, out]; embeddings and heads stand as they are.
+        const bool turn = conv1d && !is_kept_by_default(io::module_name(w.name));
+        const std::size_t rows = tensor.rows(), cols = tensor.cols(), size = io::dtype_bits(type) / 8;
+        lowbit::AlignedBuffer<std::byte> out(tensor.size() * size);
+        lowbit::detail::for_row_parts(rows, pool, [&](std::size_t, std::size_t begin, std::size_t end) {
+          std::vector<float> row(cols);
+          for (std::size_t r = begin; r < end; ++r) {
+            tensor.dequantize_rows(r, r + 1, row.data());
+            for (std::size_t c = 0; c < cols; ++c) {
+              std::byte* at = out.data() + (turn ? c * rows + r : r * cols + c) * size;
+              const auto store = [&](const auto& element) { std::memcpy(at, &element, sizeof(element)); };
+              if (type == DType::F16)
+                store(lowbit::to_float16(row[c]));
+              else if (type == DType::BF16)
+                store(lowbit::to_bfloat16(row[c]));
+              else
+                store(row[c]);
+            }
+          }
+        });
+        std::vector<std::size_t> shape{rows, cols};
+        if (turn) std::swap(shape[0], shape[1]);
+        writer.add({w.name, type, shape, {out.data(), out.size()}}, false);
+        writer.count_parameters(tensor.size());
+        ++summary.weights;
+        summary.elements += tensor.size();
+        summary.parameters += tensor.size();
+        summary.weight_bytes += out.size();
+      }
+      progress.step(bytes_of(in.files, w), w.name);
+      release(in.files, w);
+    }
+  });
+  say_summary(o, summary, "decoded");
+  return 0;
+}
+
+}  // namespace quantize

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+#include "examples/quantize/options.hpp"
+
+#include <cstdio>
+#include <map>
+#include <sstream>
+
+#include <CLI/CLI.hpp>
+
+#include "lowbit/base/config.hpp"
+#include "lowbit/format/four_bit.hpp"
+#include "lowbit/parallel.hpp"
+
+namespace quantize {
+
+namespace {
+
+using lowbit::Format;
+using lowbit::io::DType;
+
+constexpr const char* description =
+    "Writes, reads and compares quantized model folders, on a CPU and without Python.  Folders are Hugging Face's: config.json,\n"
+    "model.safetensors (or shards and an index).  NF4, FP4 and LLM.int8() come out in bitsandbytes' layout, byte for byte, so "
+    "that\n"
+    "transformers loads them, and so does lowbit.";
+
+constexpr const char* footer =
+    "Examples:\n"
+    "  lowbit-quantize quantize gpt2 gpt2-nf4                            4.13 bits per weight, as load_in_4bit with double quant\n"
+    "  lowbit-quantize quantize gpt2 gpt2-nf4 --block 32 --scales search  better weights in the same format\n"
+    "  lowbit-quantize quantize llama llama-int8 --format llm_int8 --rest f16 --shard-size 5GB\n"
+    "  lowbit-quantize quantize bert bert-nf4 --skip 'bert.pooler*'      leaves those modules as they are\n"
+    "  lowbit-quantize inspect gpt2-nf4 --against gpt2                    every tensor, with its error\n"
+    "  lowbit-quantize dequantize gpt2-nf4 gpt2-f16 --format f16          for programs that know no 4-bit files\n"
+    "  lowbit-quantize verify gpt2-nf4 other                              the first difference of every tensor\n"
+    "\n"
+    "Each command has its own --help.\n"
+    "Exit codes: 0 done (verify: equal), 1 a file or the system failed, 2 wrong usage, 3 verify found a difference, 130 "
+    "interrupted\n"
+    "(SIGTERM: 143).";
+
+constexpr const char* quantize_footer =
+    "What is quantized: the weights of linear layers, which are the float matrices X.weight, but for embeddings, norms and heads\n"
+    "(*embed*, *wte, *wpe, *shared, *norm*, *ln_*, *lm_head, *embed_out, *score, *classifier*, ...): what bitsandbytes leaves "
+    "alone in\n"
+    "transformers too.  --skip leaves more modules alone, --only takes exactly the matrices that it names; both are patterns with "
+    "*\n"
+    "and ? for module names (\"transformer.h.0.*\"), and what they leave alone is written to llm_int8_skip_modules.  Models whose "
+    "linear\n"
+    "layers are Conv1D, [in, out] (GPT-2 and its kin, by model_type), are turned to [out, in], as transformers does.\n"
+    "\n"
+    "--rest rounds everything, the weights before they are quantized too: that is what torch_dtype does in transformers.\n"
+    "Memory: about twice the largest tensor.  The folder OUT appears whole or not at all; files of IN that are not weights "
+    "(tokenizer,\n"
+    "licence) are copied.";
+
+// CLI11 shows "[a,b]" otherwise, which nobody can type.
+template <class T>
+std::string names_of(const std::map<std::string, T>& names) {
+  std::string text;
+  for (const auto& [name, value] : names) text += (text.empty() ? "" : "|") + name;
+  return text;
+}
+
+}  // namespace
+
+std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
+  const std::map<std::string, Format> formats{{"nf4", Format::nf4},   {"fp4", Format::fp4}, {"llm_int8", Format::llm_int8},
+                                              {"int8", Format::int8}, {"f16", Format::f16}, {"bf16", Format::bf16}};
+  const std::map<std::string, Format> float_formats{{"f32", Format::f32}, {"f16", Format::f16}, {"bf16", Format::bf16}};
+  const std::map<std::string, DType> rests{{"f32", DType::F32}, {"f16", DType::F16}, {"bf16", DType::BF16}};
+  const std::map<std::string, DType> storages{
+      {"uint8", DType::U8}, {"float16", DType::F16}, {"bfloat16", DType::BF16}, {"float32", DType::F32}};
+  const std::map<std::string, std::string> computes{{"float32", "float32"}, {"float16", "float16"}, {"bfloat16", "bfloat16"}};
+  const std::map<std::string, Scales> scale_names{{"absmax", Scales::absmax}, {"search", Scales::search}};
+
+  CLI::App app(description, "lowbit-quantize");
+  app.footer(footer);
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string("lowbit-quantize ") + LOWBIT_VERSION);
+  o.threads = lowbit::available_processors();
+  o.shard_bytes = std::size_t{50'000'000'000};
+  std::string format_text, rest_text, storage_text, compute_text, scales_text, shard_text;
+
+  const auto choice = [](CLI::App* command, const char* name, std::string& text, const auto& names, const std::string& what) {
+    return command->add_option(name, text, what)->check(CLI::IsMember(names))->type_name(names_of(names));
+  };
+  const auto folder_pair = [&](CLI::App* command, const char* out_text) {
+    command->add_option("IN", o.in, "model folder, safetensors file or index")->required();
+    command->add_option("OUT", o.out, out_text)->required();
+  };
+  const auto writing = [&](CLI::App* command) {
+    command->add_option("--shard-size", shard_text, "most bytes of a file: 5GB, 500MB, 2GiB [50GB]")->type_name("SIZE");
+    command->add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
+    command->add_flag("--overwrite", o.overwrite, "replace the model in OUT; other files of the folder stay");
+  };
+
+  CLI::App* quantize = app.add_subcommand("quantize", "a folder of floats to a quantized one");
+  quantize->footer(quantize_footer);
+  folder_pair(quantize, "folder to write");
+  choice(quantize, "--format", format_text, formats,
+         "nf4, fp4, llm_int8: bitsandbytes'; int8: a scale a row, for lowbit alone; f16, bf16: rounded only [nf4]");
+  quantize->add_option("--block", o.block, "nf4, fp4: elements that share a scale, 32 to 4096 [64]")->type_name("N");
+  bool plain = false;
+  quantize->add_flag("--plain-absmax", plain, "nf4, fp4: scales as float32 instead of 8 bits");
+  choice(quantize, "--scales", scales_text, scale_names,
+         "nf4, fp4: the largest magnitude of the block, or what gives the least squared error [absmax]");
+  choice(quantize, "--rest", rest_text, rests, "type of everything that is not quantized [as it is]");
+  quantize->add_option("--skip", o.skip, "modules to leave alone, beside embeddings and heads (again for more)")
+      ->type_name("PATTERN");
+  quantize->add_option("--only", o.only, "quantize these modules and no others (again for more)")->type_name("PATTERN");
+  choice(quantize, "--quant-storage", storage_text, storages, "nf4, fp4: the type that the file gives the codes [uint8]");
+  choice(quantize, "--compute-dtype", compute_text, computes,
+         "what transformers is to compute in, written to config.json [float32]");
+  quantize
+      ->add_option("--offsets-of", o.offsets_of, "take the offsets of double quantization from this checkpoint, to compare bytes")
+      ->type_name("DIR");
+  writing(quantize);
+  quantize->add_flag("--json", o.json, "print the summary as JSON");
+
+  CLI::App* dequantize = app.add_subcommand("dequantize", "a quantized folder to one of floats");
+  folder_pair(dequantize, "folder to write");
+  choice(dequantize, "--format", format_text, float_formats, "of all weights [f32]");
+  writing(dequantize);
+  dequantize->add_flag("--json", o.json, "print the summary as JSON");
+
+  CLI::App* inspect = app.add_subcommand("inspect", "what a folder or file holds, weight by weight");
+  inspect->add_option("IN", o.in, "model folder, safetensors file or index")->required();
+  inspect->add_option("--against", o.against, "the model before quantization: adds the error of every weight")->type_name("DIR");
+  inspect->add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
+  inspect->add_flag("--json", o.json, "print JSON");
+
+  CLI::App* verify = app.add_subcommand("verify", "compare two checkpoints, tensor by tensor");
+  verify->footer(
+      "Tensors are the same if type, shape and bytes are.  Where one side is quantized and the other is not, or differently, the\n"
+      "decoded weights are compared, and that counts as a difference.  Exit code 0: all the same, 3: something differs.");
+  verify->add_option("A", o.in, "model folder, safetensors file or index")->required();
+  verify->add_option("B", o.out, "what it is compared with")->required();
+  verify->add_flag("--json", o.json, "print JSON");
+
+  try {
+    app.parse(argc, argv);
+    o.command = quantize->parsed()     ? Command::quantize
+                : dequantize->parsed() ? Command::dequantize
+                : inspect->parsed()    ? Command::inspect
+                                       : Command::verify;
+    if (o.command == Command::dequantize) o.format = Format::f32;
+    if (!format_text.empty()) o.format = formats.contains(format_text) ? formats.at(format_text) : float_formats.at(format_text);
+    if (!rest_text.empty()) o.rest = rests.at(rest_text);
+    if (!storage_text.empty()) o.storage = storages.at(storage_text);
+    if (!compute_text.empty()) o.compute = compute_text;
+    if (!scales_text.empty()) o.scales = scale_names.at(scales_text);
+    o.double_quantized = !plain;
+    if (!shard_text.empty()) {
+      std::uint64_t bytes = 0;
+      std::string text = shard_text, wrong = "no number";
+      try {
+        wrong = CLI::AsSizeValue(true)(text);
+      } catch (const CLI::Error&) {  // its own message lists a hundred spellings
+      }
+      if (!wrong.empty() || !CLI::detail::lexical_cast(text, bytes) || bytes == 0)
+        throw CLI::ValidationError("--shard-size", "expected a size such as 5GB, 500MB or 2GiB, found \"" + shard_text + "\"");
+      o.shard_bytes = static_cast<std::size_t>(bytes);
+    }
+    const bool four_bit = o.format == Format::nf4 || o.format == Format::fp4;
+    if (!lowbit::valid_block_size(o.block))
+      throw CLI::ValidationError("--block", "expected a power of two from 32 to 4096, found " + std::to_string(o.block));
+    if (!four_bit && o.command == Command::quantize)
+      for (const char* name : {"--block", "--plain-absmax", "--scales", "--quant-storage", "--offsets-of"})
+        if (quantize->get_option(name)->count() != 0) throw CLI::ValidationError(name, "is for --format nf4 and fp4");
+    if (!o.skip.empty() && !o.only.empty()) throw CLI::ValidationError("--only", "cannot stand beside --skip");
+  } catch (const CLI::Success& done) {  // --help, --version
+    std::ostringstream text;
+    const int code = app.exit(done, text, text);
+    const bool said = std::fputs(text.str().c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+    return said ? code : exit_failed;
+  } catch (const CLI::Error& error) {
+    std::fprintf(stderr, "lowbit-quantize: %s (--help explains)\n", error.what());
+    return exit_usage;
+  }
+  return std::nullopt;
+}
+
+}  // namespace quantize

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// A GPT-2 in a GGUF file, as llama.cpp's tools write it: its parameters, and the tokenizer that it carries.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "lowbit/gpt2/parameters.hpp"
+#include "lowbit/gpt2/tokenizer.hpp"
+#include "lowbit/io/gguf.hpp"
+
+namespace lowbit::gpt2::inline LOWBIT_ABI {
+
+// Model<...>(GgufParameters(path)) is the model: a language model, as GGUF knows no classification head.  Weights of types that
+// io::read_gguf() does not know are refused by name when they are read.  Throws IoError or FormatError that name the file and the key
+// or tensor.  Reading from several threads is safe.
+class GgufParameters final : public ParameterSource {
+ public:
+  explicit GgufParameters(const std::filesystem::path& path) : GgufParameters(io::Gguf::open(path)) {}
+  explicit GgufParameters(io::Gguf file) : file_(std::move(file)) {
+    const io::Json* architecture = find("general.architecture");
+    if (architecture == nullptr || *architecture != "gpt2")
+      raise<FormatError>(file_.location() + ": general.architecture: expected \"gpt2\", found " +
+                         (architecture == nullptr ? std::string("nothing")
+                                                  : architecture->dump(-1, ' ', true, io::Json::error_handler_t::replace)));
+    config_.layers = size("gpt2.block_count", 10'000);
+    config_.width = size("gpt2.embedding_length", 1'000'000);
+    config_.heads = size("gpt2.attention.head_count", config_.width);
+    config_.inner = size("gpt2.feed_forward_length", 100'000'000);
+    config_.positions = size("gpt2.context_length", std::size_t{1} << 30);
+    if (config_.width % config_.heads != 0)
+      raise<FormatError>(file_.location() + ": gpt2.attention.head_count: expected a divisor of " + std::to_string(config_.width) +
+                         ", found " + std::to_string(config_.heads));
+    if (const io::Json* epsilon = find("gpt2.attention.layer_norm_epsilon")) {
+      if (!epsilon->is_number() || !(epsilon->get<double>() > 0 && epsilon->get<double>() < 1))
+        raise<FormatError>(file_.location() + ": gpt2.attention.layer_norm_epsilon: expected a number above 0 and below 1");
+      config_.epsilon = static_cast<float>(epsilon->get<double>());
+    }
+    const io::GgufTensor& embedding = file_.at("token_embd.weight");
+    if (embedding.shape.size() != 2)
+      raise<FormatError>(embedding.where() + ": expected shape [vocabulary, width], found " + io::shape_string(embedding.shape));
+    config_.vocab = embedding.shape[0];
+    config_.tied = !file_.contains("output.weight");
+  }
+
+  const Config& config() const override { return config_; }
+  const io::Gguf& file() const { return file_; }
+  bool contains(const std::string& name) const override { return file_.contains(gguf_name(name)); }
+  AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
+    const Tensor t = read(name, rows, cols);
+    AlignedBuffer<float> out(t.size());
+    t.dequantize(out.data());
+    return out;
+  }
+  Tensor linear(const std::string& module, std::size_t out, std::size_t in) const override {
+    return read(module + ".weight", out, in);
+  }
+
+  // The tokenizer inside: tokenizer.ggml.tokens and merges.  Throws FormatError as Tokenizer::from_text() does, and for another kind.
+  Tokenizer tokenizer() const {
+    const auto refuse = [&](const std::string& what) { raise<FormatError>(file_.location() + ": " + what); };
+    const io::Json *model = find("tokenizer.ggml.model"), *cut = find("tokenizer.ggml.pre"),
+                   *tokens = find("tokenizer.ggml.tokens"), *merges = find("tokenizer.ggml.merges");
+    if (model == nullptr || *model != "gpt2") refuse("tokenizer.ggml.model: expected \"gpt2\"");
+    if (cut != nullptr && *cut != "gpt-2" && *cut != "default") refuse("tokenizer.ggml.pre: expected \"gpt-2\"");
+    const auto texts = [&](const io::Json* array, const char* key) {
+      if (array == nullptr || !array->is_array()) refuse(std::string(key) + ": expected an array of strings");
+      for (const io::Json& text : *array)
+        if (!text.is_string()) refuse(std::string(key) + ": expected an array of strings");
+    };
+    texts(tokens, "tokenizer.ggml.tokens");
+    texts(merges, "tokenizer.ggml.merges");
+    std::string vocabulary = "{", list;
+    for (std::size_t i = 0; i < tokens->size(); ++i) {
+      // Not as an object of Json: that would look for every key among all the others.
+      std::string token = (*tokens)[i].dump(-1, ' ', false, io::Json::error_handler_t::replace);
+      vocabulary += (i == 0 ? "" : ",") + std::move(token) + ":" + std::to_string(i);
+    }
+    for (const io::Json& merge : *merges) list += merge.get_ref<const std::string&>() + '\n';
+    return Tokenizer::from_text(vocabulary + "}", list, file_.location() + ": tokenizer.ggml.tokens",
+                                file_.location() + ": tokenizer.ggml.merges");
+  }
+
+ private:
+  const io::Json* find(std::string_view key) const {
+    const auto found = file_.keys().find(key);
+    return found == file_.keys().end() ? nullptr : &found->second;
+  }
+  std::size_t size(const std::string& key, std::size_t most) const {
+    const io::Json* value = find(key);
+    if (value == nullptr || !value->is_number_unsigned() || value->get<std::uint64_t>() < 1 || value->get<std::uint64_t>() > most)
+      raise<FormatError>(
+          file_.location() + ": " + key + ": expected an integer from 1 to " + std::to_string(most) + ", found " +
+          (value == nullptr ? std::string("nothing") : value->dump(-1, ' ', true, io::Json::error_handler_t::replace)));
+    return value->get<std::size_t>();
+  }
+  // "h.3.mlp.c_fc.weight" as GGUF calls it.
+  static std::string gguf_name(const std::string& name) {
+    using Pair = std::pair<std::string_view, std::string_view>;
+    for (const auto& [ours, theirs] :
+         {Pair{"wte.", "token_embd."}, Pair{"wpe.", "position_embd."}, Pair{"ln_f.", "output_norm."}, Pair{"lm_head.", "output."}})
+      if (name.starts_with(ours)) return std::string(theirs) + name.substr(ours.size());
+    if (!name.starts_with("h.")) return name;
+    const std::size_t dot = name.find('.', 2);
+    const std::string block = "blk." + name.substr(2, dot - 1), rest = name.substr(dot + 1);
+    for (const auto& [ours, theirs] :
+         {Pair{"ln_1.", "attn_norm."}, Pair{"attn.c_attn.", "attn_qkv."}, Pair{"attn.c_proj.", "attn_output."},
+          Pair{"ln_2.", "ffn_norm."}, Pair{"mlp.c_fc.", "ffn_up."}, Pair{"mlp.c_proj.", "ffn_down."}})
+      if (rest.starts_with(ours)) return block + std::string(theirs) + rest.substr(ours.size());
+    return name;
+  }
+  Tensor read(const std::string& name, std::size_t rows, std::size_t cols) const {
+    const io::GgufTensor& view = file_.at(gguf_name(name));
+    Tensor t = io::read_gguf(view);
+    if (t.rows() != rows || t.cols() != cols)
+      raise<FormatError>(view.where() + ": expected shape " + shape_string(rows, cols) + ", found " + io::shape_string(view.shape));
+    return t;
+  }
+
+  io::Gguf file_;
+  Config config_;
+};
+
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI

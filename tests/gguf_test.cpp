@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: MIT
+// GGUF files: keys and tensors, what the quantized types decode to, a GPT-2 with its tokenizer, and damaged ones; hidden, files that
+// llama.cpp's own tools made.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <iostream>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lowbit/gpt2/gguf.hpp"
+#include "lowbit/gpt2/model.hpp"
+#include "support/catch.hpp"
+#include "support/golden.hpp"
+#include "support/io_files.hpp"
+#include "support/npy.hpp"
+#include "support/paths.hpp"
+#include "support/random.hpp"
+
+namespace io = lowbit::io;
+namespace fs = std::filesystem;
+using lowbit::FormatError;
+using lowbit_test::as_bytes;
+using lowbit_test::bits_of;
+using lowbit_test::Random;
+using lowbit_test::unsaid;
+
+namespace {
+
+using Floats = std::vector<float>;
+
+template <class T>
+std::string raw(const T& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+std::string u32(std::uint32_t v) { return raw(v); }
+std::string u64(std::uint64_t v) { return raw(v); }
+std::string text(const std::string& s) { return u64(s.size()) + s; }
+
+// The parts of a file, which a test may bend before they are put together.
+struct Image {
+  std::string magic = "GGUF";
+  std::uint32_t version = 3;
+  std::vector<std::string> keys;
+  struct Tensor {
+    std::string name;
+    std::vector<std::uint64_t> dimensions;  // the fastest first
+    std::uint32_t type = 0;
+    std::string data;
+    std::int64_t shift = 0;  // of the offset
+  };
+  std::vector<Tensor> tensors;
+  std::int64_t more_tensors = 0, more_keys = 0, cut = 0;
+  std::size_t alignment = 32;
+
+  std::string bytes() const {
+    std::string head = magic + u32(version) + u64(tensors.size() + static_cast<std::uint64_t>(more_tensors)) +
+                       u64(keys.size() + static_cast<std::uint64_t>(more_keys));
+    for (const std::string& key : keys) head += key;
+    std::string data;
+    for (const Tensor& t : tensors) {
+      data.resize((data.size() + alignment - 1) / alignment * alignment);
+      head += text(t.name) + u32(static_cast<std::uint32_t>(t.dimensions.size()));
+      for (const std::uint64_t d : t.dimensions) head += u64(d);
+      head += u32(t.type) + u64(data.size() + static_cast<std::uint64_t>(t.shift));
+      data += t.data;
+    }
+    head.resize((head.size() + alignment - 1) / alignment * alignment);
+    head += data;
+    head.resize(head.size() - static_cast<std::size_t>(cut));
+    return head;
+  }
+};
+std::string key(const std::string& name, std::uint32_t type, const std::string& value) { return text(name) + u32(type) + value; }
+
+Image small() {
+  Image i;
+  i.keys = {key("general.architecture", 8, text("gpt2")), key("n", 4, u32(7)),
+            key("list", 9, u32(8) + u64(2) + text("a") + text("b"))};
+  i.tensors = {{"a", {2, 3}, 0, std::string(24, '\0'), 0}, {"b", {32, 2}, 8, std::string(68, '\1'), 0}};
+  return i;
+}
+
+std::string refused(const std::function<void(Image&)>& bend, std::initializer_list<std::string_view> words) {
+  Image i = small();
+  bend(i);
+  const std::string bytes = i.bytes();
+  return unsaid<FormatError>([&] { io::Gguf::parse(as_bytes(bytes), "f.gguf"); }, words);
+}
+
+Floats decoded(const lowbit::Tensor& t) {
+  Floats out(t.size());
+  t.dequantize(out.data());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("GGUF: keys and tensors are read as they stand") {
+  Image image = small();
+  image.keys.push_back(key("f", 6, raw(0.5f)));
+  image.keys.push_back(key("yes", 7, "\1"));
+  image.keys.push_back(key("i", 1, raw(std::int8_t{-3})));
+  image.keys.push_back(key("deep", 9, u32(9) + u64(1) + u32(4) + u64(2) + u32(1) + u32(2)));
+  const std::string bytes = image.bytes();
+  const io::Gguf file = io::Gguf::parse(as_bytes(bytes), "f.gguf");
+  CHECK(file.keys().at("general.architecture") == "gpt2");
+  CHECK(file.keys().at("n") == 7);
+  CHECK(file.keys().at("list") == io::Json::array({"a", "b"}));
+  CHECK(file.keys().at("f") == 0.5);
+  CHECK(file.keys().at("yes") == true);
+  CHECK(file.keys().at("i") == -3);
+  CHECK(file.keys().at("deep").dump() == "[[1,2]]");
+  CHECK(file.at("a").shape == std::vector<std::size_t>{3, 2});
+  CHECK(file.at("b").data.size() == 68);
+  CHECK(unsaid<FormatError>([&] { file.at("c"); }, {"f.gguf", "\"c\""}) == "");
+}
+
+TEST_CASE("GGUF: quantized types decode to d times the code, exactly") {
+  Random random(7);
+  constexpr std::array<int, 16> iq4_nl{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+  Image image;
+  Floats q8, q4, nl;
+  std::string data8, data4;
+  const std::size_t rows = 3, cols = 96;
+  for (std::size_t b = 0; b < rows * cols / 32; ++b) {
+    const lowbit::Float16 d = lowbit::to_float16(random.normal() * 0.01f);
+    data8 += raw(d.bits);
+    data4 += raw(d.bits);
+    for (int j = 0; j < 32; ++j) {
+      const auto code = static_cast<std::int8_t>(static_cast<int>(random.below(255)) - 127);
+      data8 += static_cast<char>(code);
+      q8.push_back(lowbit::to_float(d) * static_cast<float>(code));
+    }
+    std::array<unsigned, 32> codes;
+    for (unsigned& c : codes) c = static_cast<unsigned>(random.below(16));
+    for (std::size_t j = 0; j < 16; ++j) data4 += static_cast<char>(codes[j] | codes[j + 16] << 4);
+    for (const unsigned c : codes) {
+      q4.push_back(lowbit::to_float(d) * (static_cast<float>(c) - 8));
+      nl.push_back(lowbit::to_float(d) * static_cast<float>(iq4_nl[c]));
+    }
+  }
+  image.tensors = {{"q8", {cols, rows}, 8, data8, 0}, {"q4", {cols, rows}, 2, data4, 0}, {"nl", {cols, rows}, 20, data4, 0}};
+  const std::string bytes = image.bytes();
+  const io::Gguf file = io::Gguf::parse(as_bytes(bytes), "f");
+  for (const auto& [name, expected] : {std::pair<const char*, const Floats&>{"q8", q8}, {"q4", q4}, {"nl", nl}}) {
+    INFO(name);
+    const lowbit::Tensor t = io::read_gguf(file.at(name));
+    CHECK(t.rows() == rows);
+    CHECK(t.cols() == cols);
+    CHECK(t.block_size() == 32);
+    CHECK(lowbit_test::comparable32(decoded(t)) == lowbit_test::comparable32(expected));  // 0 == -0
+
+    // The kernels take them, in every compute type.
+    const Floats x = random.normals(2 * cols);
+    for (const auto compute : {lowbit::Compute::f32, lowbit::Compute::int8, lowbit::Compute::bf16}) {
+      Floats y(2 * rows);
+      lowbit::matmul(x.data(), 2, t, y.data(), {{.compute = compute}});
+      for (std::size_t m = 0; m < 2; ++m)
+        for (std::size_t r = 0; r < rows; ++r) {
+          double sum = 0, size = 0;
+          for (std::size_t k = 0; k < cols; ++k) {
+            const double term = static_cast<double>(x[m * cols + k]) * static_cast<double>(expected[r * cols + k]);
+            sum += term;
+            size += std::fabs(term);
+          }
+          // int8 rounds activations, and what it looks 4-bit codes up in, to 1/127 of their largest: 2 % of all terms is ample.
+          CHECK(std::fabs(static_cast<double>(y[m * rows + r]) - sum) <= (compute == lowbit::Compute::f32 ? 1e-5 : 0.02) * size);
+        }
+    }
+  }
+}
+
+TEST_CASE("GGUF: damaged files are refused, each with words of its own") {
+  CHECK(refused([](Image&) {}, {}) == "nothing thrown");
+  CHECK(refused([](Image& i) { i.magic = "GGML"; }, {"f.gguf", "begins with GGUF", "\"GGML\""}) == "");
+  CHECK(refused([](Image& i) { i.magic = "<html><body>"; }, {"HTML page"}) == "");
+  CHECK(refused([](Image& i) { i.magic = "version https://git-lfs.github.com/spec/v1\n"; }, {"git-LFS pointer"}) == "");
+  CHECK(refused([](Image& i) { i.version = 1; }, {"version", "found 1"}) == "");
+  CHECK(refused([](Image& i) { i.version = 0x03000000; }, {"version", "big-endian"}) == "");
+  CHECK(refused([](Image& i) { i.more_tensors = 1; }, {"f.gguf"}) == "");
+  CHECK(refused([](Image& i) { i.more_tensors = std::int64_t{1} << 60; }, {"number of tensors", "room for"}) == "");
+  CHECK(refused([](Image& i) { i.more_tensors = -3; }, {"number of tensors"}) == "");
+  CHECK(refused([](Image& i) { i.more_keys = std::int64_t{1} << 61; }, {"number of keys", "room for"}) == "");
+  CHECK(refused([](Image& i) { i.more_keys = -4; }, {"number of keys"}) == "");
+  CHECK(refused([](Image& i) { i.keys[1] = key("n", 13, u32(7)); }, {"\"n\"", "type", "found 13"}) == "");
+  CHECK(refused([](Image& i) { i.keys[1] = key("n", 7, "\2"); }, {"\"n\"", "true (1) or false (0)", "found 2"}) == "");
+  CHECK(refused([](Image& i) { i.keys[1] = key("", 4, u32(7)); }, {"key 1", "name"}) == "");
+  CHECK(refused([](Image& i) { i.keys.push_back(i.keys[1]); }, {"\"n\"", "twice"}) == "");
+  CHECK(refused([](Image& i) { i.keys[1] = key("n", 8, u64(std::uint64_t{1} << 62)); }, {"\"n\"", "length", "room for"}) == "");
+  CHECK(refused([](Image& i) { i.keys[1] = u64(~std::uint64_t{0}); }, {"key 1", "length"}) == "");
+  CHECK(refused([](Image& i) { i.keys[2] = key("list", 9, u32(8) + u64(std::uint64_t{1} << 40)); },
+                {"\"list\"", "number of elements"}) == "");
+  CHECK(refused([](Image& i) { i.keys[2] = key("list", 9, u32(0) + u64(std::uint64_t{1} << 63)); },
+                {"\"list\"", "number of elements"}) == "");
+  CHECK(refused([](Image& i) { i.keys[2] = key("list", 9, u32(99) + u64(1)); }, {"\"list\"", "type of elements", "found 99"}) ==
+        "");
+  CHECK(refused(
+            [](Image& i) {
+              std::string nested = u32(0) + u64(0);
+              for (int d = 0; d < 5; ++d) nested = u32(9) + u64(1) + nested;
+              i.keys[2] = key("list", 9, nested);
+            },
+            {"\"list\"", "more than 4 deep"}) == "");
+  CHECK(refused([](Image& i) { i.keys.push_back(key("general.alignment", 4, u32(0))); },
+                {"general.alignment", "power of two", "found 0"}) == "");
+  CHECK(refused([](Image& i) { i.keys.push_back(key("general.alignment", 4, u32(48))); }, {"general.alignment", "found 48"}) == "");
+  CHECK(refused([](Image& i) { i.keys.push_back(key("general.alignment", 8, text("32"))); }, {"general.alignment", "\"32\""}) ==
+        "");
+  CHECK(refused([](Image& i) { i.tensors[0].dimensions = {1, 1, 1, 1, 6}; }, {"\"a\"", "4 dimensions", "found 5"}) == "");
+  CHECK(refused(
+            [](Image& i) {
+              i.tensors[0].dimensions = {std::uint64_t{1} << 32, std::uint64_t{1} << 32};
+            },
+            {"\"a\"", "fits in a size"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[0].dimensions = {2, ~std::uint64_t{0}}; }, {"\"a\"", "fits in a size"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[0].dimensions = {2, 300}; }, {"\"a\"", "expected 2400 bytes", "cut short"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[0].type = 4; }, {"\"a\"", "type", "number 4"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[0].type = 1000; }, {"\"a\"", "number 1000"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[0].type = 2; }, {"\"a\"", "whole blocks of 32", "Q4_0", "[3, 2]"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[1].type = 14; }, {"\"b\"", "whole blocks of 256", "Q6_K"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[1].name = "a"; }, {"\"a\"", "twice"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[1].shift = 8; }, {"\"b\"", "multiple of 32", "found 40"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[1].shift = 32; }, {"\"b\"", "68 bytes from offset 64"}) == "");
+  CHECK(refused([](Image& i) { i.tensors[1].shift = -32; }, {"\"b\"", "overlaps tensor \"a\""}) == "");
+  CHECK(refused([](Image& i) { i.tensors[1].shift = std::int64_t{1} << 62; }, {"\"b\"", "bytes of data"}) == "");
+  CHECK(refused([](Image& i) { i.cut = 1; }, {"\"b\"", "cut short"}) == "");
+  for (const std::size_t length : {0, 3, 4, 7, 8, 15, 16, 23, 24, 31, 32, 60, 90, 130, 170})
+    CHECK(unsaid<FormatError>(
+              [&] {
+                const std::string bytes = small().bytes().substr(0, length);
+                io::Gguf::parse(as_bytes(bytes), "f.gguf");
+              },
+              {"f.gguf"}) == "");
+
+  // Whole files whose tensors are of another kind.
+  Image image = small();
+  image.tensors = {{"k", {256}, 14, std::string(210, '\1'), 0},
+                   {"three", {1, 1, 2}, 0, std::string(8, '\0'), 0},
+                   {"edge", {32}, 8, std::string(33, '\0') + '\x80', 0}};
+  const std::string bytes = image.bytes();
+  const io::Gguf file = io::Gguf::parse(as_bytes(bytes), "f.gguf");
+  CHECK(unsaid<FormatError>([&] { io::read_gguf(file.at("k")); }, {"f.gguf", "\"k\"", "IQ4_NL", "found Q6_K"}) == "");
+  CHECK(unsaid<FormatError>([&] { io::read_gguf(file.at("three")); }, {"\"three\"", "matrix", "[2, 1, 1]"}) == "");
+  CHECK(unsaid<FormatError>([&] { io::read_gguf(file.at("edge")); }, {"\"edge\"", "-128"}) == "");
+}
+
+TEST_CASE("GGUF: random damage is refused or gives a file that can be read") {
+  Random random(8);
+  const std::string whole = small().bytes();
+  std::size_t refusals = 0;
+  for (int i = 0; i < 4000; ++i) {
+    std::string bytes = whole;
+    for (std::size_t n = 1 + random.below(4); n > 0; --n) bytes[random.below(bytes.size())] = static_cast<char>(random.below(256));
+    if (random.below(4) == 0) bytes.resize(random.below(bytes.size()));
+    try {
+      const io::Gguf file = io::Gguf::parse(as_bytes(bytes), "f.gguf");
+      for (const io::GgufTensor& t : file.tensors()) decoded(io::read_gguf(t));
+    } catch (const FormatError& error) {
+      ++refusals;
+      if (!std::string_view(error.what()).starts_with("f.gguf: ")) FAIL("no file in: " << error.what());
+    }
+  }
+  CHECK(refusals > 1000);
+  CHECK(refusals < 4000);
+}
+
+// ---- against llama.cpp ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+fs::path golden(const std::string& name) {
+  const fs::path path = lowbit::testing::shared_dir() / "golden" / "gguf" / name;
+  if (!lowbit::testing::shared_dir().empty() && fs::exists(path)) return path;
+  std::cout << "skipped: needs LOWBIT_SHARED_DIR (golden/gguf)\n";
+  return {};
+}
+std::string sha256(const Floats& values) {
+  const std::string file = "gguf_test_values";
+  lowbit_test::put_file(fs::current_path() / file, {reinterpret_cast<const char*>(values.data()), values.size() * 4});
+  std::FILE* pipe = ::popen(("sha256sum " + file).c_str(), "r");
+  std::array<char, 65> digest{};
+  const std::size_t got = std::fread(digest.data(), 1, 64, pipe);
+  ::pclose(pipe);
+  fs::remove(file);
+  return {digest.data(), got};
+}
+
+}  // namespace
+
+TEST_CASE("GGUF: llama.cpp's files decode to its values, and compute its logits", "[.full]") {
+  const fs::path list = golden("dequant.json");
+  if (list.empty()) return;
+  const auto dequant = nlohmann::json::parse(lowbit_test::read_bytes(list.string()));
+  const lowbit_test::Folder folder;
+  REQUIRE(std::system(
+              ("python3 -m zipfile -e '" + golden("reference.npz").string() + "' '" + folder.path().string() + "'").c_str()) == 0);
+  const auto prompts = lowbit_test::load_npy((folder / "prompts.npy").string());
+  REQUIRE(prompts.shape == std::vector<std::size_t>{6, 40});
+  std::vector<std::int32_t> ids(240);
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    const std::size_t width = prompts.bytes.size() / 240;
+    std::memcpy(&ids[i], prompts.bytes.data() + i * width, std::min<std::size_t>(4, width));
+  }
+  const auto tokens = nlohmann::json::parse(lowbit_test::read_bytes(golden("tokens.json").string()));
+  lowbit::SerialExecutor serial;
+  for (const std::string format : {"Q8_0", "Q4_0", "IQ4_NL"}) {
+    INFO(format);
+    const lowbit::gpt2::GgufParameters source(golden("mini-" + format + ".gguf"));
+    std::size_t compared = 0;
+    for (const auto& [name, expected] : dequant.at(format).items()) {
+      INFO(name);
+      const io::GgufTensor& t = source.file().at(name);
+      CHECK(t.shape == expected[1].get<std::vector<std::size_t>>());
+      Floats values = decoded(io::read_gguf(t));
+      CHECK(sha256(values) == expected[2].get<std::string>());
+      ++compared;
+    }
+    CHECK(compared == 52);
+
+    const lowbit::gpt2::Tokenizer tokenizer = source.tokenizer();
+    for (const auto& entry : tokens)
+      CHECK(tokenizer.encode(entry.at("text").get<std::string>()) == entry.at("tokens").get<std::vector<std::int32_t>>());
+
+    // llama.cpp rounds activations to int8 in blocks; its own distance from the exact logits is up to 0.10 at the last position.
+    const Floats expected = lowbit_test::load_npy_as<float>((folder / (format + ".last.npy")).string());
+    const std::size_t vocab = source.config().vocab;
+    lowbit::gpt2::ModelOptions<lowbit::DenseTensor<float>> exact;
+    exact.linear.compute = lowbit::Compute::f32;
+    const lowbit::gpt2::Model<lowbit::DenseTensor<float>> decoded_model(source, exact);
+    const auto check = [&](const lowbit::gpt2::Transformer& model, double tolerance) {
+      double furthest = 0;
+      for (std::size_t row = 0; row < 6; ++row) {
+        const std::array<std::size_t, 2> offsets{0, 40};
+        Floats logits(40 * vocab);
+        model.language_logits({ids.data() + row * 40, 40}, offsets, logits, serial);
+        const float* last = logits.data() + 39 * vocab;
+        for (std::size_t v = 0; v < vocab; ++v)
+          furthest = std::max(furthest, static_cast<double>(std::fabs(last[v] - expected[row * vocab + v])));
+        CHECK(std::max_element(last, last + vocab) - last ==
+              std::max_element(expected.begin() + static_cast<std::ptrdiff_t>(row * vocab),
+                               expected.begin() + static_cast<std::ptrdiff_t>((row + 1) * vocab)) -
+                  (expected.begin() + static_cast<std::ptrdiff_t>(row * vocab)));
+      }
+      std::cout << format << ": " << furthest << " from llama.cpp's logits at most\n";
+      CHECK(furthest <= tolerance);
+    };
+    check(decoded_model, 0.11);
+    // The codes as they are, on the packed kernels: the same numbers.
+    if (format == "Q8_0") {
+      lowbit::gpt2::ModelOptions<lowbit::Int8Tensor<lowbit::Blockwise<32>>> o;
+      o.linear.compute = lowbit::Compute::f32;
+      check(lowbit::gpt2::Model<lowbit::Int8Tensor<lowbit::Blockwise<32>>>(source, o), 0.11);
+    } else {
+      using Any = lowbit::NF4Tensor<lowbit::any_block_size, lowbit::AnyAbsmax>;
+      lowbit::gpt2::ModelOptions<Any> o;
+      o.linear.compute = lowbit::Compute::f32;
+      const lowbit::gpt2::Model<Any> model(source, o);
+      CHECK(model.plans()[0].format == lowbit::Format::nf4);
+      check(model, 0.11);
+    }
+  }
+}
