@@ -80,7 +80,7 @@ struct TokenizerJson {
   std::vector<std::pair<std::string, std::int32_t>> added;  // tokens that stand for their own text
 };
 
-inline constexpr std::int32_t largest_token_id = std::numeric_limits<std::int32_t>::max();
+inline constexpr std::int32_t largest_token_id = (std::numeric_limits<std::int32_t>::max)();
 
 // Reads the file that Hugging Face's tokenizers library writes.  Throws FormatError that names the file and the key, for everything
 // but a byte-level BPE that cuts texts as GPT-2 does.
@@ -320,7 +320,7 @@ class Tokenizer {
     const auto [known, is_new] = bytes_of_.emplace(id, content);
     if (!is_new && known->second != content)
       raise<FormatError>(name + ": id " + std::to_string(id) + " is given to two tokens, one of them " + io::in_quotes(content));
-    vocab_size_ = std::max(vocab_size_, static_cast<std::size_t>(id) + 1);
+    vocab_size_ = (std::max)(vocab_size_, static_cast<std::size_t>(id) + 1);
     const std::pair<std::string, std::int32_t> token(content, id);
     if (std::find(added_.begin(), added_.end(), token) == added_.end()) added_.push_back(token);
   }

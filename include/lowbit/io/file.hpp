@@ -161,7 +161,10 @@ class MappedFile {
     if (file < 0) detail::raise_io(path, "open", errno);
     detail::FileStatus status{};
     const std::byte* data = nullptr;
-    const auto is = [&](unsigned kind) { return (static_cast<unsigned>(status.st_mode) & unsigned{S_IFMT}) == kind; };
+    const auto is = [&](unsigned kind) {
+      const unsigned mode = status.st_mode;
+      return (mode & unsigned{S_IFMT}) == kind;
+    };
     int code = detail::status_of(file, status) != 0 ? errno : is(unsigned{S_IFDIR}) ? EISDIR : 0;
     if (code == 0 && !is(unsigned{S_IFREG})) {
       detail::close_file(file);

@@ -146,7 +146,7 @@ class Gguf {
     if (bytes.size() < 4 || std::memcmp(bytes.data(), "GGUF", 4) != 0) {
       const std::string found = mistaken_for({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
       fail("expected a GGUF file, which begins with GGUF, found " +
-           (found.empty() ? in_quotes({reinterpret_cast<const char*>(bytes.data()), std::min<std::size_t>(4, bytes.size())})
+           (found.empty() ? in_quotes({reinterpret_cast<const char*>(bytes.data()), (std::min<std::size_t>)(4, bytes.size())})
                           : found));
     }
     Cursor c{*this, bytes, 4};
@@ -231,7 +231,7 @@ class Gguf {
       if (!index_.emplace(t.name, i).second) refuse("occurs twice");
       tensors_.push_back(std::move(t));
     }
-    const std::size_t begin = std::min(c.bytes.size(), ceil_div(c.at, alignment) * alignment);
+    const std::size_t begin = (std::min)(c.bytes.size(), ceil_div(c.at, alignment) * alignment);
     const auto data = c.bytes.subspan(begin);
     for (std::size_t i = 0; i < count; ++i) {
       GgufTensor& t = tensors_[i];
@@ -246,10 +246,11 @@ class Gguf {
       const std::size_t bytes = t.elements() / type->block * type->bytes;
       if (offsets[i] % alignment != 0)
         refuse("offset: expected a multiple of " + std::to_string(alignment) + ", found " + std::to_string(offsets[i]));
-      if (offsets[i] > data.size() || bytes > data.size() - static_cast<std::size_t>(offsets[i]))
+      const std::size_t begin = offsets[i];
+      if (begin > data.size() || bytes > data.size() - begin)
         refuse("expected " + std::to_string(bytes) + " bytes from offset " + std::to_string(offsets[i]) + ", found " +
                std::to_string(data.size()) + " bytes of data; was the file cut short?");
-      t.data = data.subspan(static_cast<std::size_t>(offsets[i]), bytes);
+      t.data = data.subspan(begin, bytes);
     }
     refuse_overlaps();
   }
