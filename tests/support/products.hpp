@@ -18,6 +18,7 @@
 #include "lowbit/tensor/nf4_tensor.hpp"
 #include "lowbit/tensor/packed_tensor.hpp"
 #include "lowbit/tensor/reference_matmul.hpp"
+#include "support/golden.hpp"
 #include "support/random.hpp"
 #include "support/tolerance.hpp"
 

@@ -246,11 +246,11 @@ class Gguf {
       const std::size_t bytes = t.elements() / type->block * type->bytes;
       if (offsets[i] % alignment != 0)
         refuse("offset: expected a multiple of " + std::to_string(alignment) + ", found " + std::to_string(offsets[i]));
-      const std::size_t begin = offsets[i];
-      if (begin > data.size() || bytes > data.size() - begin)
+      const std::size_t offset = offsets[i];
+      if (offset > data.size() || bytes > data.size() - offset)
         refuse("expected " + std::to_string(bytes) + " bytes from offset " + std::to_string(offsets[i]) + ", found " +
                std::to_string(data.size()) + " bytes of data; was the file cut short?");
-      t.data = data.subspan(begin, bytes);
+      t.data = data.subspan(offset, bytes);
     }
     refuse_overlaps();
   }
