@@ -103,7 +103,7 @@ void fail_each(const std::string& name, std::size_t size, const std::function<vo
   }
 }
 
-constexpr std::size_t m = 9, n = 800, k = 100;  // blocks of 64 cross rows: block-offset classes
+constexpr std::size_t m = 9, n = 768, k = 100;  // blocks of 64 cross rows: block-offset classes
 std::vector<float> w(n*k), x(m*k), w64(n * 128), x64(m * 128);
 
 lowbit::ThreadPool& pool() {
