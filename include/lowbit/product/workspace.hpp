@@ -13,7 +13,7 @@ namespace lowbit::detail::inline LOWBIT_ABI {
 
 // What one task works in at a time.
 struct WorkspaceSlot {
-  std::atomic<bool> taken{false};
+  std::atomic<unsigned> taken{0};  // 0 or 1: on riscv64 the exchange of a byte would need libatomic
   InputRows input;
   std::uint64_t input_of = 0;  // the call that it was converted for by this slot's task alone
   AlignedBuffer<std::uint8_t> gemm;
@@ -22,7 +22,7 @@ struct WorkspaceSlot {
 
 // Whether a call works here; not moved along with what it guards.
 struct InUse {
-  std::atomic<bool> value{false};
+  std::atomic<unsigned> value{0};
 
   InUse() = default;
   InUse(InUse&&) noexcept {}
