@@ -75,7 +75,7 @@ class Tables {
       const paper::Row* p = m.paper_row();
       const bool timed = m.latency.count != 0;
       t.rows.push_back({name(m), milliseconds(m, m.latency.mean), milliseconds(m, m.latency.median), milliseconds(m, m.latency.p95),
-                        timed && baseline_ ? times(m.latency.median / baseline_->latency.median) : nothing,
+                        timed && m.relative ? times(m.relative->median) : timed && &m == baseline_ ? times(1) : nothing,
                         timed ? number(m.per_second(), 2) : nothing,
                         p && p->table1.per_second ? number(*p->table1.per_second, 2) : nothing,
                         m.batched_per_second ? number(*m.batched_per_second, 1) : nothing});
@@ -116,12 +116,12 @@ class Tables {
             {"Model", "Right", "Rows", "Accuracy\n%", "95 % interval\n(Wilson)", "only FP32\nright", "only this\nright", "p"},
             {}};
     for (const ModelResult& m : r_.models) {
-      const auto [low, high] = wilson_interval(m.scores.correct, m.scores.rows);
+      const auto [low, high] = m.accuracy_95();
       std::vector<std::string> row = {name(m), grouped(m.scores.correct), grouped(m.scores.rows), percent(m.scores.accuracy),
                                       percent(low) + " - " + percent(high)};
-      if (m.mcnemar)
+      if (m.difference)
         row.insert(row.end(),
-                   {grouped(m.mcnemar->only_baseline), grouped(m.mcnemar->only_this), fmt::format("{:.3g}", m.mcnemar->p)});
+                   {grouped(m.difference->only_baseline), grouped(m.difference->only_this), fmt::format("{:.3g}", m.difference->p)});
       else
         row.insert(row.end(), 3, nothing);
       t.rows.push_back(std::move(row));
