@@ -114,8 +114,8 @@ void run_batched(std::span<const LoadedModel> models, const Dataset& data, std::
       for (std::size_t r = 0; r < part.size(); ++r) {
         const auto fresh = std::span<const float>(logits).subspan(r * classes, classes);
         require_finite_logits(models[m], part[r].row, fresh);
-        run.repeats = run.repeats &&
-                      same_bits(fresh, std::span<const float>(run.logits).subspan(rows[begin + r] * classes, classes));
+        run.repeats =
+            run.repeats && same_bits(fresh, std::span<const float>(run.logits).subspan(rows[begin + r] * classes, classes));
       }
       if (keeps_busy(part.size())) run.batched_seconds_per_token.push_back(seconds / static_cast<double>(tokens));
     }

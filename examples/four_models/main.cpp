@@ -24,6 +24,7 @@
 #include "examples/four_models/evaluation.hpp"
 #include "examples/four_models/options.hpp"
 #include "examples/four_models/output.hpp"
+#include "examples/four_models/output_folder.hpp"
 #include "examples/four_models/page.hpp"
 #include "examples/four_models/report.hpp"
 #include "examples/four_models/resident.hpp"
@@ -151,7 +152,7 @@ int make_report(const Options& options) {
     std::fputs("\n", stdout);
     print_section(synthetic_section(*run.synthetic));
   }
-  if (options.paper) print_section(examples::claims_section(run.main));
+  if (options.paper) print_section(claims_section(run.main));
   fmt::print("\nReport: {}\n", (options.report / "report.html").string());
   require_printed();
   return 0;
@@ -227,8 +228,8 @@ class Program {
     if (out && (!results.interrupted || results.rows_done != 0)) {
       const examples::RunFiles files{examples::results_json(run), examples::predictions_csv(models, evaluation, data),
                                      examples::latency_csv(models, evaluation, data)};
-      out->replace(examples::all_files(files, options_.texts ? examples::read_texts(options_.data, results, false)
-                                                             : examples::Texts{}));
+      out->replace(
+          examples::all_files(files, options_.texts ? examples::read_texts(options_.data, results, false) : examples::Texts{}));
       if (!results.interrupted) fmt::print("\nReport: {}\n", (options_.out / "report.html").string());
     }
     require_printed();

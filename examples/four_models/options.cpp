@@ -40,10 +40,11 @@ constexpr const char* footer =
     "\n"
     "Examples:\n"
     "  four_models                                        the small models, and synthetic GPT-2 small\n"
-    "  four_models --no-synthetic --limit 100 --out run   a quick look; run/ receives results.json, predictions.csv, report.md\n"
-    "                                                     and figures\n"
+    "  four_models --no-synthetic --limit 100 --out run   a quick look; run/ receives report.html, report.md and figures,\n"
+    "                                                     results.json, predictions.csv and latency.csv\n"
     "  four_models --model gpt2-small-ag-news --qat-model gpt2-small-ag-news-int8-qat --data test.csv --out run\n"
     "                                                     the paper's comparison, on all rows\n"
+    "  four_models --report run --paper                   the report of that run again, with the paper's claims one by one\n"
     "  four_models --model DIR --data test.csv --models fp32,nf4_bnb,fp4 --nf4-block 128 --no-double-quant\n"
     "\n"
     "DIR is a Hugging Face folder: config.json, model.safetensors (or an index and shards), vocab.json, merges.txt.  The CSV has\n"
@@ -52,6 +53,8 @@ constexpr const char* footer =
     "(--data /dev/stdin).  In predictions.csv rows and classes count from 0.  A folder that holds NF4, FP4 or LLM.int8() weights "
     "is\n"
     "taken as it is by the ids of that format, and by no other.\n"
+    "All models are in memory at once and take turns row by row; accuracy and latency are of the same calls.  report.html is one\n"
+    "page without scripts; it shows the texts on which models disagree (--no-texts leaves them out).\n"
     "The files in --out are all of one run or none, also where the disk is full or the program is killed; other files stay.\n"
     "Where the folder cannot be replaced as a whole (the program runs in it, something is mounted there), a run that is killed\n"
     "while it moves files leaves the earlier run in DIR/.four_models.old, and the next run puts that back first.  A killed run\n"
@@ -114,7 +117,9 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   app.add_option("--models", ids, "which models, by id, see below")->delimiter(',')->type_name("ID,...");
   app.add_option("--limit", o.limit, "only the first N rows")->check(positive)->type_name("N");
   app.add_option("--sample", o.sample, "only N of the rows, drawn by the seed")->check(positive)->type_name("N");
-  app.add_option("--repeat", o.repeat, "time every row N times and take the median [1]")->check(CLI::Range(1, 1000))->type_name("N");
+  app.add_option("--repeat", o.repeat, "time every row N times and take the median [1]")
+      ->check(CLI::Range(1, 1000))
+      ->type_name("N");
   app.add_option("--threads", o.threads, "threads [one per processor that the program may use]")
       ->check(CLI::Range(1, 1024))
       ->type_name("N");

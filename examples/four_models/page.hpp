@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What --out DIR receives: the three files of a run, and the report that is made of them and the rows' texts alone, so that it can be
-// made again later.  output_folder.hpp puts the files there.
+// What --out DIR receives: the three files of a run, and the reports that are made of them and of the rows' texts alone, so that they
+// can be made again later.  output_folder.hpp puts the files there.
 #pragma once
 #include <filesystem>
 #include <map>
@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "examples/four_models/output_folder.hpp"
-#include "examples/four_models/report.hpp"
 #include "examples/four_models/results_json.hpp"
 
 namespace examples {
@@ -20,17 +19,18 @@ struct RunFiles {
 // Throws IoError that names the file.
 RunFiles read_run(const std::filesystem::path& folder);
 
-// The texts of rows, by their place in the file; or why there are none.
+// The texts of the rows, by their place in the file; or why there are none.
 struct Texts {
-  std::map<std::size_t, std::string> of_row;
+  struct Row {
+    std::size_t label = 0;
+    std::string text;
+  };
+  std::map<std::size_t, Row> rows;
   std::string why_none;
 };
-// Those of the rows of a run.  A file that cannot be read a second time (a pipe), or not any more, is an answer and no error, unless
-// it `must` be there: then it throws IoError or FormatError.
+// Those of a run's data.  A file that cannot be read a second time (a pipe), or not any more, is an answer and no error, unless it
+// `must` be there: then this throws IoError or FormatError.
 Texts read_texts(const std::filesystem::path& data, const Results& results, bool must);
-
-// The paper's claims one by one, and what the run found.
-Section claims_section(const Results& results);
 
 // The files of a run, report.html, report.md and figures.  A pure function.
 // Throws FormatError that names the file if one of the three does not hold what a run wrote.

@@ -91,8 +91,8 @@ Difference difference_of(const Said& said, std::size_t model, std::size_t base, 
   }));
   SampleF1 our_f1(labels, ours, classes), their_f1(labels, theirs, classes);
   d.macro_f1 = 100 * (scores_of(said.confusion(model, classes)).f1 - scores_of(said.confusion(base, classes)).f1);
-  d.macro_f1_95 = middle_95(
-      bootstrap(labels.size(), replicates, seed, [&](std::span<const std::size_t> sample) { return our_f1(sample) - their_f1(sample); }));
+  d.macro_f1_95 = middle_95(bootstrap(labels.size(), replicates, seed,
+                                      [&](std::span<const std::size_t> sample) { return our_f1(sample) - their_f1(sample); }));
   return d;
 }
 
@@ -195,8 +195,7 @@ std::vector<ModelResult> summarize(const std::vector<LoadedModel>& models, const
     r.confusion = said.confusion(m, classes);
     r.scores = scores_of(r.confusion);
     if (!said.labels.empty())
-      r.macro_f1_95 =
-          middle_95(bootstrap(said.labels.size(), replicates, seed, SampleF1(said.labels, said.predicted[m], classes)));
+      r.macro_f1_95 = middle_95(bootstrap(said.labels.size(), replicates, seed, SampleF1(said.labels, said.predicted[m], classes)));
     if (baseline != models.end() && r.kind->id != baseline_id && !said.labels.empty()) {
       const auto base = static_cast<std::size_t>(baseline - models.begin());
       r.relative = relative_latency(ms[m], ms[base], seed);

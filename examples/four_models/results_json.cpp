@@ -31,9 +31,12 @@ Json memory_json(const ModelResult& m) {
 }
 
 Json latency_json(const ModelResult& m) {
-  Json j = {{"rows", m.latency.count},           {"mean_ms", m.latency.mean},
-            {"median_ms", m.latency.median},     {"p5_ms", m.latency.p5},
-            {"p95_ms", m.latency.p95},           {"rows_per_second", m.per_second()},
+  Json j = {{"rows", m.latency.count},
+            {"mean_ms", m.latency.mean},
+            {"median_ms", m.latency.median},
+            {"p5_ms", m.latency.p5},
+            {"p95_ms", m.latency.p95},
+            {"rows_per_second", m.per_second()},
             {"batched_rows_per_second", or_null(m.batched_per_second)}};
   if (m.relative)
     j["against_baseline_row_by_row"] = {{"baseline", baseline_id},
@@ -99,8 +102,7 @@ Json model_json(const ModelResult& m, bool paper_rows) {
   j["memory"] = memory_json(m);
   if (m.latency.count != 0) j["latency"] = latency_json(m);
   for (const OperatorTime& o : m.operators) j["operators"].push_back({{"operator", o.name}, {"median_ms", o.ms}});
-  for (const LayerError& e : m.weight_errors)
-    j["weight_errors"].push_back({{"layer", e.layer}, {"relative_rms", e.relative_rms}});
+  for (const LayerError& e : m.weight_errors) j["weight_errors"].push_back({{"layer", e.layer}, {"relative_rms", e.relative_rms}});
   if (m.scores.rows != 0) j["performance"] = performance_json(m);
   if (const paper::Row* p = m.paper_row()) j["paper"] = paper_json(*p, paper_rows);
   return j;
@@ -136,8 +138,12 @@ void read_latency(const Json& j, ModelResult& m) {
   m.latency.p95 = j.at("p95_ms");
   m.batched_per_second = optional_of<double>(j.at("batched_rows_per_second"));
   if (const auto r = j.find("against_baseline_row_by_row"); r != j.end())
-    m.relative = {r->at("median"), r->at("p5"), r->at("p95"), interval_of(r->at("median_bootstrap_95")),
-                  r->at("median_of_first_half"), r->at("median_of_second_half")};
+    m.relative = {r->at("median"),
+                  r->at("p5"),
+                  r->at("p95"),
+                  interval_of(r->at("median_bootstrap_95")),
+                  r->at("median_of_first_half"),
+                  r->at("median_of_second_half")};
 }
 
 void read_performance(const Json& j, ModelResult& m) {
@@ -148,8 +154,12 @@ void read_performance(const Json& j, ModelResult& m) {
   const auto test = j.find("mcnemar");
   if (test == j.end()) return;
   const Json& d = j.at("minus_baseline");
-  m.difference = {test->at("only_baseline_right"), test->at("only_this_right"),         test->at("p"),
-                  d.at("accuracy"),                d.at("macro_f1"),                    interval_of(d.at("accuracy_bootstrap_95")),
+  m.difference = {test->at("only_baseline_right"),
+                  test->at("only_this_right"),
+                  test->at("p"),
+                  d.at("accuracy"),
+                  d.at("macro_f1"),
+                  interval_of(d.at("accuracy_bootstrap_95")),
                   interval_of(d.at("macro_f1_bootstrap_95"))};
 }
 
@@ -187,8 +197,13 @@ Results read_main(const Json& j) {
   Results r;
   const Json &machine = j.at("machine"), &data = j.at("dataset");
   r.version = j.at("lowbit_version");
-  r.machine = {machine.at("cpu"),        machine.at("level"),   machine.at("compiler"), j.at("date"),
-               machine.at("processors"), machine.at("threads"), optional_of<double>(machine.at("load_before")),
+  r.machine = {machine.at("cpu"),
+               machine.at("level"),
+               machine.at("compiler"),
+               j.at("date"),
+               machine.at("processors"),
+               machine.at("threads"),
+               optional_of<double>(machine.at("load_before")),
                optional_of<double>(machine.at("load_after"))};
   r.interrupted = j.at("interrupted");
   r.options = j.at("options");
@@ -235,9 +250,12 @@ std::string results_json(const RunResults& run) {
   j["interrupted"] = r.interrupted;
   j["options"] = r.options;
   j["command"] = r.command;
-  j["machine"] = {{"cpu", r.machine.cpu},           {"processors", r.machine.processors},
-                  {"threads", r.machine.threads},   {"level", r.machine.level},
-                  {"compiler", r.machine.compiler}, {"load_before", or_null(r.machine.load_before)},
+  j["machine"] = {{"cpu", r.machine.cpu},
+                  {"processors", r.machine.processors},
+                  {"threads", r.machine.threads},
+                  {"level", r.machine.level},
+                  {"compiler", r.machine.compiler},
+                  {"load_before", or_null(r.machine.load_before)},
                   {"load_after", or_null(r.machine.load_after)}};
   j["dataset"] = {{"path", r.dataset},
                   {"rows", r.rows},

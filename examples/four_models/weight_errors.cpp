@@ -37,9 +37,8 @@ std::vector<std::vector<LayerError>> weight_errors(const std::vector<const Model
         const ModelKind& kind = *kinds[k];
         if (kind.format == lowbit::Format::f32 || kind.id == "int8_scratch") continue;
         if (of_format.count(kind.format) == 0)
-          of_format[kind.format] =
-              std::pow(10.0, -lowbit::error_statistics(w, layer.out, layer.in, quantize(kind, w, layer.out, layer.in, tuning)).snr_db /
-                                 20);
+          of_format[kind.format] = std::pow(
+              10.0, -lowbit::error_statistics(w, layer.out, layer.in, quantize(kind, w, layer.out, layer.in, tuning)).snr_db / 20);
         errors[k].push_back({module, of_format[kind.format]});
       }
       progress.step();
