@@ -278,7 +278,7 @@ std::string page(const RunResults& run, const std::vector<Figure>& figures, cons
   }
   for (const std::string& note : r.notes)
     if (note.starts_with("WARNING: ")) warned.push_back(note.substr(9));
-  for (const std::string& w : warned) warnings += paragraph(w, "warn");
+  for (const std::string& w : warned) warnings += paragraph(w);
   for (const std::string& p : circumstances(r)) how += paragraph(p);
   for (const std::string& note : r.notes)
     if (!note.starts_with("WARNING: ")) how += paragraph(note);

@@ -314,8 +314,10 @@ std::string summary_sentence(const Results& r) {
   if (worse.empty() && better.empty()) {
     text += all == 1 ? " Its difference in accuracy is noise." : " No difference in accuracy is more than chance explains.";
   } else {
-    if (!worse.empty()) text += " Less accurate by more than chance usually gives: " + joined(worse) + ".";
-    if (!better.empty()) text += " More accurate by more than chance usually gives: " + joined(better) + ".";
+    if (!worse.empty())
+      text += " " + joined(worse) + (worse.size() == 1 ? " loses" : " lose") + " accuracy, more than chance usually explains.";
+    if (!better.empty())
+      text += " " + joined(better) + (better.size() == 1 ? " gains" : " gain") + " accuracy, more than chance usually explains.";
     if (worse.size() + better.size() < all) text += " The other differences in accuracy are noise.";
   }
   return text;
