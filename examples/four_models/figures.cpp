@@ -7,6 +7,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <tuple>
 
 #include <fmt/format.h>
 
@@ -206,7 +207,8 @@ std::optional<Figure> errors_figure(const Results& r) {
   for (std::size_t b = 0; b < blocks; ++b) chart.x.push_back(static_cast<double>(b));
   std::string description;
   for (const auto& [name, errors] : lines) {
-    chart.names.push_back(name);
+    const bool exact = std::all_of(errors->begin(), errors->end(), [](const LayerError& e) { return e.relative_rms == 0; });
+    chart.names.push_back(name + (exact ? ": none" : ""));
     const auto [least, most] = std::minmax_element(
         errors->begin(), errors->end(), [](const LayerError& a, const LayerError& b) { return a.relative_rms < b.relative_rms; });
     description += fmt::format("{}: {:.2g} % ({}) to {:.2g} % ({}). ", name, 100 * least->relative_rms, least->layer,
@@ -219,7 +221,7 @@ std::optional<Figure> errors_figure(const Results& r) {
       panel.lines.emplace_back(blocks, std::numeric_limits<double>::quiet_NaN());
       for (const LayerError& e : *line.second)
         for (std::size_t b = 0; b < blocks; ++b)
-          if (e.layer == fmt::format("h.{}.{}", b, ending)) panel.lines.back()[b] = 100 * e.relative_rms;
+          if (e.layer == fmt::format("h.{}.{}", b, ending)) panel.lines.back()[b] = e.relative_rms > 0 ? 100 * e.relative_rms : panel.lines.back()[b];
     }
     chart.panels.push_back(std::move(panel));
   }

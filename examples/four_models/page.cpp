@@ -259,7 +259,7 @@ bool is_of_paper(const Table& t) { return t.title.starts_with("Table "); }
 
 // One option to a line.
 std::string command_lines(std::string command) {
-  for (std::size_t at = command.find(" --"); at != command.npos; at = command.find(" --", at + 4))
+  for (std::size_t at = command.find(" --"); at != command.npos; at = command.find(" --", at + 8))
     command.replace(at, 1, " \\\n  ");
   return command;
 }

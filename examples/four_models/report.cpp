@@ -87,7 +87,7 @@ class Tables {
     }
     t.note = fmt::format(
         "{}, {} thread{}, level {}.\n"
-        "vs FP32: the median over the rows of this model's time over FP32's for the same row; below 1 is faster.\n"
+        "vs FP32: median over the rows of a model's time over FP32's for the same row; below 1 is faster.\n"
         "The paper's are of AG News' test rows, on hardware that it does not name: compare ratios.",
         r_.latency_rows, r_.machine.threads, r_.machine.threads == 1 ? "" : "s", r_.machine.level);
     return t;
@@ -119,36 +119,39 @@ class Tables {
 
   Table certainty() const {
     Table t{"How sure that is: accuracy with its 95 % interval, and McNemar's exact test against FP32",
-            {"Model", "Right", "95 % interval\n(Wilson)", "only FP32\nright", "only this\nright", "p", "minus FP32\npoints",
-             "95 % interval\n(bootstrap)"},
+            {"Model", "Right", "Rows", "Accuracy\n%", "95 % interval\n(Wilson)", "only FP32\nright", "only this\nright", "p"},
             {}};
     for (const ModelResult& m : r_.models) {
       const auto [low, high] = m.accuracy_95();
-      std::vector<std::string> row = {name(m), grouped(m.scores.correct), percent(low) + " - " + percent(high)};
-      if (const auto& d = m.difference)
-        row.insert(row.end(),
-                   {grouped(d->only_baseline), grouped(d->only_this), fmt::format("{:.3g}", d->p), signed_points(d->accuracy),
-                    signed_points(d->accuracy_95.low) + " to " + signed_points(d->accuracy_95.high)});
+      std::vector<std::string> row = {name(m), grouped(m.scores.correct), grouped(m.scores.rows), percent(m.scores.accuracy),
+                                      percent(low) + " - " + percent(high)};
+      if (m.difference)
+        row.insert(row.end(), {grouped(m.difference->only_baseline), grouped(m.difference->only_this),
+                               fmt::format("{:.3g}", m.difference->p)});
       else
-        row.insert(row.end(), 5, nothing);
+        row.insert(row.end(), 3, nothing);
       t.rows.push_back(std::move(row));
     }
-    t.note = fmt::format("{} rows.  p: how often chance alone would split the rows on which the two differ so unevenly or more so.",
-                         grouped(r_.rows_done));
+    t.note = "p: how often chance alone would split the rows on which the two differ so unevenly or more so.";
     return t;
   }
 
   Table macro_f1() const {
-    Table t{"Macro F1 with its 95 % interval (paired bootstrap), %",
-            {"Model", "F1", "95 % interval", "minus FP32\npoints", "95 % interval"},
+    Table t{"Macro F1 with its 95 % interval (bootstrap), %", {"Model", "F1", "95 % interval"}, {}};
+    for (const ModelResult& m : r_.models)
+      t.rows.push_back({name(m), percent(m.scores.f1), number(m.macro_f1_95.low, 2) + " - " + number(m.macro_f1_95.high, 2)});
+    return t;
+  }
+
+  Table differences() const {
+    Table t{"Minus FP32 on the same rows, percentage points, with 95 % intervals (paired bootstrap)",
+            {"Model", "Accuracy", "95 % interval", "Macro F1", "95 % interval"},
             {}};
-    for (const ModelResult& m : r_.models) {
-      const auto interval = [](const Interval& i) { return number(i.low, 2) + " - " + number(i.high, 2); };
-      t.rows.push_back(
-          {name(m), percent(m.scores.f1), interval(m.macro_f1_95), m.difference ? signed_points(m.difference->macro_f1) : nothing,
-           m.difference ? signed_points(m.difference->macro_f1_95.low) + " to " + signed_points(m.difference->macro_f1_95.high)
-                        : nothing});
-    }
+    const auto interval = [](const Interval& i) { return signed_points(i.low) + " to " + signed_points(i.high); };
+    for (const ModelResult& m : r_.models)
+      if (const auto& d = m.difference)
+        t.rows.push_back(
+            {name(m), signed_points(d->accuracy), interval(d->accuracy_95), signed_points(d->macro_f1), interval(d->macro_f1_95)});
     return t;
   }
 
@@ -254,6 +257,7 @@ Section comparison_section(const Results& r) {
   if (r.rows_done == 0) return s;
   s.tables.push_back(tables.performance());
   s.tables.push_back(tables.certainty());
+  if (Table t = tables.differences(); !t.rows.empty()) s.tables.push_back(std::move(t));
   s.tables.push_back(tables.macro_f1());
   for (Table& t : tables.class_f1()) s.tables.push_back(std::move(t));
   s.small_tables = tables.confusions();

@@ -295,15 +295,16 @@ std::string summary_sentence(const Results& r) {
   const ModelResult* base = r.baseline();
   if (base == nullptr || comparisons(r) == 0) return "";
   std::size_t smaller = 0, faster = 0;
-  std::vector<std::string> worse, better;
+  std::string changed;
+  std::size_t changes = 0;
   for (const ModelResult& m : r.models) {
     if (&m == base) continue;
     smaller += m.memory.resident_bytes < base->memory.resident_bytes;
     faster += is_faster(m);
-    if (m.difference && m.difference->p < 0.05)
-      (m.difference->accuracy < 0 ? worse : better)
-          .push_back(fmt::format("{} ({:.2f} against {:.2f} %, {})", m.identity.name, percent(m), percent(*base),
-                                 p_value(m.difference->p)));
+    if (!m.difference || m.difference->p >= 0.05) continue;
+    ++changes;
+    changed += fmt::format(" {} {} accuracy, {:.2f} against {:.2f} %: more than chance usually explains ({}).", m.identity.name,
+                           m.difference->accuracy < 0 ? "loses" : "gains", percent(m), percent(*base), p_value(m.difference->p));
   }
   const std::size_t all = comparisons(r);
   std::string text = all == 1 ? fmt::format("The quantized model is {}smaller and {}faster than FP32.", smaller == 1 ? "" : "not ",
@@ -311,16 +312,9 @@ std::string summary_sentence(const Results& r) {
                               : fmt::format("Of the {} models beside FP32, {} smaller and {} faster.", all,
                                             out_of(smaller, all) + (smaller == 1 ? " is" : " are"),
                                             out_of(faster, all) + (faster == 1 ? " is" : " are"));
-  if (worse.empty() && better.empty()) {
-    text += all == 1 ? " Its difference in accuracy is noise." : " No difference in accuracy is more than chance explains.";
-  } else {
-    if (!worse.empty())
-      text += " " + joined(worse) + (worse.size() == 1 ? " loses" : " lose") + " accuracy, more than chance usually explains.";
-    if (!better.empty())
-      text += " " + joined(better) + (better.size() == 1 ? " gains" : " gain") + " accuracy, more than chance usually explains.";
-    if (worse.size() + better.size() < all) text += " The other differences in accuracy are noise.";
-  }
-  return text;
+  if (changes == 0)
+    return text + (all == 1 ? " Its difference in accuracy is noise." : " No difference in accuracy is more than chance explains.");
+  return text + changed + (changes < all ? " The other differences in accuracy are noise." : "");
 }
 
 std::vector<std::string> noise_warnings(const Results& r) {
