@@ -221,7 +221,8 @@ std::optional<Figure> errors_figure(const Results& r) {
       panel.lines.emplace_back(blocks, std::numeric_limits<double>::quiet_NaN());
       for (const LayerError& e : *line.second)
         for (std::size_t b = 0; b < blocks; ++b)
-          if (e.layer == fmt::format("h.{}.{}", b, ending)) panel.lines.back()[b] = e.relative_rms > 0 ? 100 * e.relative_rms : panel.lines.back()[b];
+          if (e.layer == fmt::format("h.{}.{}", b, ending))
+            panel.lines.back()[b] = e.relative_rms > 0 ? 100 * e.relative_rms : panel.lines.back()[b];
     }
     chart.panels.push_back(std::move(panel));
   }
