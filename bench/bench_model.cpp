@@ -19,13 +19,13 @@
 #include <nlohmann/json.hpp>
 
 #include "examples/common/dataset.hpp"
+#include "examples/common/model_walk.hpp"
 #include "examples/common/models.hpp"
 #include "examples/common/synthetic.hpp"
 #include "executors.hpp"
 #include "lowbit/lowbit.hpp"
 #include "machine.hpp"
 #include "measure.hpp"
-#include "model_walk.hpp"
 #include "oracle.hpp"
 #include "peers.hpp"
 
@@ -154,7 +154,7 @@ Json summary(const std::vector<double>& seconds) {
 // Where a pass over `ids` spends its time.
 void add_breakdown(Json& result, const Named& model, const Ids& ids, std::size_t threads, std::size_t repeats) {
   lowbit::Executor& executor = bench::executor(threads);
-  bench::ModelWalk walk(model.net, ids.size(), executor);
+  examples::ModelWalk walk(model.net, ids.size(), executor);
   if (walk.run(ids, false); walk.logits() != model.net.classify(ids, executor))
     lowbit::raise<lowbit::Error>(model.id + ": the pass by operators gives other logits than classify()");
   // In turn, each taken again where the system let somebody else run in between.
@@ -166,7 +166,7 @@ void add_breakdown(Json& result, const Named& model, const Ids& ids, std::size_t
       if (bench::interruptions() == before || tries == 8) return found;
     }
   };
-  std::vector<bench::OperatorTimes> fused, bare;
+  std::vector<examples::OperatorTimes> fused, bare;
   std::vector<double> wholes;
   for (std::size_t r = 0; r < repeats; ++r) {
     fused.push_back(undisturbed([&] { return walk.run(ids, false); }));
@@ -178,18 +178,18 @@ void add_breakdown(Json& result, const Named& model, const Ids& ids, std::size_t
     }));
   }
   const double whole = median(wholes);
-  const auto of = [](const std::vector<bench::OperatorTimes>& runs, std::size_t i) {
+  const auto of = [](const std::vector<examples::OperatorTimes>& runs, std::size_t i) {
     std::vector<double> t;
     for (const auto& r : runs) t.push_back(r[i]);
     return median(t);
   };
   double sum = 0, products = 0;
   Json operators = Json::array();
-  for (std::size_t i = 0; i < bench::operator_names.size(); ++i) {
+  for (std::size_t i = 0; i < examples::operator_names.size(); ++i) {
     const double t = of(fused, i);
     sum += t;
-    operators.push_back({{"operator", bench::operator_names[i]}, {"ms", 1e3 * t}});
-    using bench::Operator;
+    operators.push_back({{"operator", examples::operator_names[i]}, {"ms", 1e3 * t}});
+    using examples::Operator;
     for (const Operator o : {Operator::attention_in, Operator::attention_out, Operator::mlp_in, Operator::mlp_out})
       if (static_cast<std::size_t>(o) == i) products += of(bare, i);
   }
@@ -214,7 +214,7 @@ void print(const Json& run) {
   if (!run["products"].empty()) line(run["products"]["name"], run["products"]);
   for (const Json& m : run["models"]) line(m["id"], m);
   std::printf("\nms at %d tokens%14s", run["breakdown_tokens"].get<int>(), "");
-  for (const char* name : bench::operator_names) std::printf(" %13s", name);
+  for (const char* name : examples::operator_names) std::printf(" %13s", name);
   std::printf(" %8s %8s  %s\n", "sum", "whole", "outside the products");
   for (const Json& m : run["models"]) {
     std::printf("%-28s", m["id"].get<std::string>().c_str());

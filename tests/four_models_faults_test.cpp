@@ -308,6 +308,10 @@ TEST_CASE("four_models: names from files can break neither the report nor the fi
   CHECK_FALSE(holds(svg, "\x1b"));
   CHECK(holds(svg, "<title>" + longest + "</title>"));
   CHECK_FALSE(holds(svg, ">" + longest + "</text>"));
+  const std::string html = lowbit::io::read_text(folder / "out/report.html");
+  CHECK_FALSE(holds(html, "<script>"));
+  CHECK_FALSE(holds(html, "\x1b"));
+  CHECK(holds(html, "&lt;script&gt;alert(1)&lt;/script&gt;|*a*"));
 }
 
 TEST_CASE("four_models: more tokens than positions are wrong usage, more threads than processors are warned of") {

@@ -86,7 +86,8 @@ TEST_CASE("four_models: eight rows, all files, and numbers that agree with each 
     CHECK_FALSE(model.at("paper").contains("accuracy"));
   }
   CHECK(holds(lowbit::io::read_text(out / "report.md"), "| Model |"));
-  for (const char* name : {"memory.svg", "latency.svg", "accuracy.svg", "confusion.svg"}) {
+  CHECK(holds(lowbit::io::read_text(out / "report.html"), "</html>"));
+  for (const char* name : {"memory.svg", "latency.svg", "accuracy.svg", "confusion.svg", "accuracy_memory.svg"}) {
     const std::string svg = lowbit::io::read_text(out / "figures" / name);
     CHECK(svg.starts_with("<svg "));
     CHECK(svg.ends_with("</svg>\n"));

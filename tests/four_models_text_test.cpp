@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "examples/common/progress.hpp"
-#include "examples/four_models/svg.hpp"
 #include "examples/common/table.hpp"
+#include "examples/four_models/charts.hpp"
+#include "examples/four_models/template.hpp"
 #include "examples/common/text.hpp"
 #include "support/catch.hpp"
 
@@ -73,17 +74,55 @@ TEST_CASE("text: a table's long names go over several lines") {
 
 TEST_CASE("text: no label of a heat map is longer than its place, and the whole name is in the file") {
   const std::string name(60, 'W');
-  const std::string picture = svg::picture(std::vector<svg::HeatMap>{{"map", {name, "b"}, {{1, 2}, {3, 4}}}});
+  const std::string picture = draw(svg::HeatMap{"map", {name, "b"}, {{1, 2}, {3, 4}}}).file();
   CHECK(picture.find("<title>" + name + "</title>") != picture.npos);
-  CHECK(picture.find(std::string(14, 'W')) == picture.find(name));  // only in the titles
-  // The columns' labels have 78 units, the rows' 88, of 12 * 0.56 a column: five and six full-width characters.
+  CHECK(picture.find("\">" + std::string(14, 'W')) == picture.npos);  // in no label
+  // The columns' labels have 54 units, the rows' 74, of 11 * 0.56 a column: four and six full-width characters.
   std::string wide;
   for (int i = 0; i < 30; ++i) wide += "\xE4\xB8\x96";
-  const std::string chinese = svg::picture(std::vector<svg::HeatMap>{{"map", {wide, "b"}, {{1, 2}, {3, 4}}}});
+  const std::string chinese = draw(svg::HeatMap{"map", {wide, "b"}, {{1, 2}, {3, 4}}}).file();
   CHECK(chinese.find("<title>" + wide + "</title>") != chinese.npos);
-  CHECK(chinese.find("\">" + wide.substr(0, 15) + "</text>") != chinese.npos);
-  CHECK(chinese.find("\">" + wide.substr(0, 18) + "</text>") != chinese.npos);
+  for (const std::size_t characters : {4u, 6u}) {
+    const auto label = chinese.find("\">" + wide.substr(0, 3 * (characters - 1)) + "\xE2\x80\xA6</text>");
+    const auto whole = chinese.find("\">" + wide.substr(0, 3 * characters) + "</text>");
+    CHECK((label != chinese.npos || whole != chinese.npos));
+  }
   CHECK(chinese.find("\">" + wide.substr(0, 21)) == chinese.npos);
+}
+
+TEST_CASE("charts: every one has a title, a description, and its values as text") {
+  const svg::Caption caption{"T <1>", "D & E", "MiB"};
+  const auto check = [](const svg::Drawing& d, const char* value) {
+    for (const std::string& text : {d.file(), d.element("x")}) {
+      CHECK(text.find("T &lt;1&gt;</title>") != text.npos);
+      CHECK(text.find("D &amp; E</desc>") != text.npos);
+      CHECK(text.find(value) != text.npos);
+      CHECK(text.find("nan") == text.npos);
+    }
+    CHECK(d.file().find("prefers-color-scheme: dark") != std::string::npos);
+    CHECK(d.element("x").find("aria-labelledby=\"x-title x-desc\"") != std::string::npos);
+  };
+  check(draw(svg::StackedBars{caption, {"a", "b"}, {"c0", "c1"}, {{"one", "3.5 MiB", {1, 2.5}, 3.0}}, "mark"}), ">3.5 MiB<");
+  check(draw(svg::Intervals{caption, {{"one", "0.5 (0.4 to 0.6)", 0.5, {0.4, 0.6}, 0.7}}, 0.25, 1, true, 1, "one", "m"}),
+        ">0.5 (0.4 to 0.6)<");
+  check(draw(svg::Scatter{caption, "x", {{"one", 1, 2, {1, 3}}}, 0, 2, 0, 4}), ">one<");
+  check(draw(svg::Lines{caption, "x", {0, 1}, {"one"}, {{"p", {{1, 2}}}, {"q", {{2, 1}}}}, true}), ">one<");
+}
+
+TEST_CASE("charts: the front is what no other point beats in both directions") {
+  const std::vector<svg::Scatter::Point> points = {
+      {"small and bad", 1, 1, {}}, {"large and good", 3, 3, {}}, {"beaten", 3, 2, {}}, {"alike", 3, 3, {}}, {"between", 2, 2, {}}};
+  CHECK(svg::pareto_front(points) == std::vector<bool>{true, true, false, true, true});
+}
+
+TEST_CASE("template: values, parts that are left out, and marks that have no meaning") {
+  const TemplateValues values = {{"a", "<1>"}, {"none", ""}, {"mark", "{{a}}"}};
+  CHECK(filled("x{{a}}y", values) == "x<1>y");
+  CHECK(filled("{{#a}}[{{a}}]{{/a}}{{#none}}gone{{/none}}.", values) == "[<1>].");
+  CHECK(filled("{{mark}}", values) == "{{a}}");  // what came from elsewhere is not looked at
+  CHECK_THROWS_AS(filled("{{b}}", values), lowbit::FormatError);
+  CHECK_THROWS_AS(filled("{{a", values), lowbit::FormatError);
+  CHECK_THROWS_AS(filled("{{#a}}", values), lowbit::FormatError);
 }
 
 TEST_CASE("progress: where there is no terminal, a line every so often, and none of a quick step") {

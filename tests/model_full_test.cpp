@@ -22,7 +22,7 @@
 #endif
 
 #include "lowbit/lowbit.hpp"
-#include "bench/model_walk.hpp"
+#include "examples/common/model_walk.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
@@ -190,7 +190,7 @@ TEST_CASE("Model: NF4 in int8 compute, the error of every layer of GPT-2 small",
   }
   const std::vector<Ids> tokens = full_tokens("gpt2");
   for (const std::size_t row : full_rows(20)) {
-    bench::ModelWalk walk(exact, tokens[row].size(), serial);
+    examples::ModelWalk walk(exact, tokens[row].size(), serial);
     std::size_t at = 0;
     walk.before_product = [&](const lowbit::Linear& l, lowbit::MatrixView<const float> x) {
       Layer& layer = layers[at];

@@ -2,6 +2,8 @@
 #include "examples/common/dataset.hpp"
 
 #include <algorithm>
+#include <numeric>
+#include <random>
 #include <system_error>
 #include <utility>
 
@@ -60,6 +62,7 @@ Dataset parse_dataset(std::string_view text, const std::string& name, const lowb
     Item item{static_cast<std::size_t>(row.label), tokenizer.encode(row.title + " " + row.description), r};
     if (item.ids.size() > data.max_tokens) {
       item.ids.resize(data.max_tokens);
+      item.cut = true;
       ++data.cut_texts;
     }
     data.items.push_back(std::move(item));
@@ -68,6 +71,23 @@ Dataset parse_dataset(std::string_view text, const std::string& name, const lowb
     lowbit::raise<lowbit::FormatError>(data.path + ": expected labelled rows with a text, found none" +
                                        (data.empty_texts == 0 ? "" : " in " + std::to_string(data.empty_texts) + " rows"));
   return data;
+}
+
+void keep_sample(Dataset& data, std::size_t count, std::uint64_t seed) {
+  if (count >= data.items.size()) return;
+  std::vector<std::size_t> rows(data.items.size());
+  std::iota(rows.begin(), rows.end(), std::size_t{0});
+  std::mt19937_64 random(seed);  // whose numbers the standard fixes, unlike those of std::shuffle
+  for (std::size_t i = 0; i < count; ++i) std::swap(rows[i], rows[i + random() % (rows.size() - i)]);
+  rows.resize(count);
+  std::sort(rows.begin(), rows.end());
+  std::vector<Item> kept;
+  data.cut_texts = 0;
+  for (const std::size_t row : rows) {
+    kept.push_back(std::move(data.items[row]));
+    data.cut_texts += kept.back().cut;
+  }
+  data.items = std::move(kept);
 }
 
 }  // namespace examples

@@ -17,6 +17,7 @@ struct Item {
   std::size_t label = 0;  // from 0
   std::vector<std::int32_t> ids;
   std::size_t row = 0;  // its place in the file, from 0; rows that were skipped count
+  bool cut = false;     // the text was longer
 };
 struct Dataset {
   std::string path;
@@ -42,5 +43,8 @@ Dataset read_dataset(const std::filesystem::path& csv, const lowbit::gpt2::Token
 // The same of the text of a CSV; `name` stands for it in messages.
 Dataset parse_dataset(std::string_view text, const std::string& name, const lowbit::gpt2::Tokenizer& tokenizer,
                       const lowbit::gpt2::Config& config, std::size_t max_tokens, std::size_t limit);
+
+// Leaves `count` of the rows, drawn without replacement by `seed`, in their order.  All of them if there are no more.
+void keep_sample(Dataset& data, std::size_t count, std::uint64_t seed);
 
 }  // namespace examples

@@ -190,10 +190,30 @@ void require_finite(const lowbit::gpt2::Transformer& model) {
   check_table("lm_head.weight", model.lm_head);
 }
 
+namespace {
+lowbit::FourBitOptions four_bit_options(const Tuning& tuning) {
+  lowbit::FourBitOptions options;
+  options.block_size = tuning.four_bit_block;
+  options.double_quantized = tuning.double_quantized;
+  return options;
+}
+}  // namespace
+
+lowbit::Tensor quantize(const ModelKind& kind, const float* w, std::size_t rows, std::size_t cols, const Tuning& tuning) {
+  switch (kind.format) {
+    case Format::f32: return lowbit::DenseTensor<float>::quantize(w, rows, cols);
+    case Format::bf16: return lowbit::DenseTensor<lowbit::BFloat16>::quantize(w, rows, cols);
+    case Format::int8: return lowbit::Int8Tensor<>::quantize(w, rows, cols);
+    case Format::llm_int8: return lowbit::LlmInt8Tensor::quantize(w, rows, cols);
+    case Format::nf4: return NF4::quantize(w, rows, cols, four_bit_options(tuning));
+    case Format::fp4: return FP4::quantize(w, rows, cols, four_bit_options(tuning));
+    case Format::f16: break;
+  }
+  lowbit::raise<lowbit::InvalidArgument>("no model has the id " + std::string(kind.id));
+}
+
 lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::ParameterSource& source, const Tuning& tuning) {
-  lowbit::FourBitOptions four_bit;
-  four_bit.block_size = tuning.four_bit_block;
-  four_bit.double_quantized = tuning.double_quantized;
+  const lowbit::FourBitOptions four_bit = four_bit_options(tuning);
   const Format rest = kind.rest;
   const Compute compute = compute_of(kind, tuning);
   switch (kind.format) {

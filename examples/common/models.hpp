@@ -106,6 +106,9 @@ Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, cons
 // holds it (a float16 that overflowed is).
 void require_finite(const lowbit::gpt2::Transformer& model);
 
+// Float weights w (rows, cols) of a linear layer in the form in which make_model() gives them to a model of this kind.
+lowbit::Tensor quantize(const ModelKind& kind, const float* w, std::size_t rows, std::size_t cols, const Tuning& tuning);
+
 // Makes a model; weights that the source holds in another format are quantized.  Throws as Model<...>::load does.
 lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::ParameterSource& source, const Tuning& tuning);
 

@@ -18,16 +18,18 @@
 #include <fmt/format.h>
 
 #include "examples/common/dataset.hpp"
-#include "examples/four_models/evaluation.hpp"
 #include "examples/common/interrupt.hpp"
-#include "lowbit/lowbit.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/common/synthetic.hpp"
+#include "examples/four_models/evaluation.hpp"
 #include "examples/four_models/options.hpp"
 #include "examples/four_models/output.hpp"
-#include "examples/common/progress.hpp"
+#include "examples/four_models/output_folder.hpp"
+#include "examples/four_models/page.hpp"
 #include "examples/four_models/report.hpp"
 #include "examples/four_models/resident.hpp"
-#include "examples/four_models/results.hpp"
-#include "examples/common/synthetic.hpp"
+#include "examples/four_models/results_json.hpp"
+#include "lowbit/lowbit.hpp"
 
 namespace {
 
@@ -38,7 +40,7 @@ using examples::Options;
 using examples::Results;
 using lowbit::gpt2::ParameterSource;
 
-constexpr std::size_t latency_rows = 200, synthetic_rows = 30, synthetic_tokens = 52;  // 52: AG News' mean
+constexpr std::size_t synthetic_rows = 30, synthetic_tokens = 52;  // 52: AG News' mean
 constexpr const char* synthetic_prefix = "synthetic:";
 
 // Where the parameters of a model come from: a folder, or nowhere.
@@ -90,6 +92,10 @@ std::vector<LoadedModel> load_all(const Source& source, const std::vector<std::s
     m.process_growth = examples::number_from_own_process(arguments);
     models.push_back(std::move(m));
   }
+  if (source.synthetic || examples::interrupted()) return models;
+  const auto errors =
+      examples::weight_errors(source.options.kinds, lowbit::gpt2::FolderParameters(source.options.model), source.options.tuning);
+  for (std::size_t m = 0; m < models.size(); ++m) models[m].weight_errors = errors[m];
   return models;
 }
 
@@ -126,6 +132,32 @@ void require_printed() {
     lowbit::raise<lowbit::IoError>("standard output: cannot write what the program has to say");
 }
 
+// Says everything on the terminal that the report of a run has in tables.
+void print_section(const examples::Section& section) {
+  // Failures count at the end, when the files are written.
+  std::fputs(examples::as_text(section).c_str(), stdout);
+  std::fflush(stdout);
+}
+
+// --report: the report of an earlier run, from its files.
+int make_report(const Options& options) {
+  const examples::RunFiles files = examples::read_run(options.report);
+  const examples::RunResults run = examples::parse_results(files.results, (options.report / "results.json").string());
+  examples::OutputFolder out(options.report);
+  const std::filesystem::path data = options.data_given ? options.data : std::filesystem::path(run.main.dataset);
+  const examples::Texts texts = options.texts ? examples::read_texts(data, run.main, options.data_given) : examples::Texts{};
+  out.replace(examples::all_files(files, texts));
+  print_section(comparison_section(run.main));
+  if (run.synthetic) {
+    std::fputs("\n", stdout);
+    print_section(synthetic_section(*run.synthetic));
+  }
+  if (options.paper) print_section(claims_section(run.main));
+  fmt::print("\nReport: {}\n", (options.report / "report.html").string());
+  require_printed();
+  return 0;
+}
+
 class Program {
  public:
   Program(Options options, std::vector<std::string> command_line)
@@ -148,7 +180,9 @@ class Program {
       lowbit::raise<lowbit::FormatError>(options_.model.string() + ": expected a classifier, found no score.weight");
     settle_max_tokens(config.positions);
     // All input is read before the long work.
-    const auto data = examples::read_dataset(options_.data, options_.model, config, *options_.max_tokens, options_.limit);
+    auto data = examples::read_dataset(options_.data, options_.model, config, *options_.max_tokens, options_.limit);
+    const std::size_t all_rows = data.items.size();
+    if (options_.sample != 0) examples::keep_sample(data, options_.sample, options_.seed);
     const std::vector<LoadedModel> models = load_all({options_, false}, command_line_);
     require_alike(models);
 
@@ -157,42 +191,46 @@ class Program {
     examples::Evaluation evaluation;
     evaluation.done.assign(data.items.size(), 0);
     evaluation.runs.resize(models.size());
-    if (models.size() == options_.kinds.size()) evaluation = examples::evaluate(models, data, latency_rows, group, pool_);
+    if (models.size() == options_.kinds.size()) evaluation = examples::evaluate(models, data, options_.repeat, group, pool_);
 
-    Results results = blank_results();
+    examples::RunResults run{blank_results(), std::nullopt};
+    Results& results = run.main;
+    results.machine.load_after = examples::load_average();
     results.dataset = data.path;
-    results.latency_rows = "One row at a time at its own length, " + std::to_string(std::min(latency_rows, data.items.size())) +
-                           " rows, sampled evenly";
+    results.latency_rows = fmt::format("One row at a time at its own length, {} rows{}", data.items.size(),
+                                       options_.repeat == 1 ? "" : fmt::format(", the median of {} times", options_.repeat));
     results.class_names = data.class_names;
     results.rows = data.items.size();
     results.rows_done = evaluation.rows_done();
+    if (data.items.size() != all_rows) results.sampled_from = all_rows;
+    results.repeat = options_.repeat;
+    results.operator_rows = evaluation.operator_rows;
     results.max_tokens = data.max_tokens;
     results.mean_tokens = data.mean_tokens();
     results.cut_texts = data.cut_texts;
     results.empty_texts = data.empty_texts;
     results.blank_lines = data.blank_lines;
-    results.models = examples::summarize(models, evaluation, data);
+    results.models = examples::summarize(models, evaluation, data, options_.seed);
     results.notes = options_.notes;
     add_warnings(results);
-    say(comparison_section(results));
+    print_section(comparison_section(results));
 
-    std::optional<Results> synthetic;
     if (options_.synthetic && !examples::interrupted()) {
       std::fputs("\n", stdout);
-      synthetic = run_synthetic();
-      say(synthetic_section(*synthetic));
+      run.synthetic = run_synthetic();
+      print_section(synthetic_section(*run.synthetic));
     }
+    if (options_.paper) print_section(examples::claims_section(results));
     results.interrupted = examples::interrupted();  // whatever comes from here on comes too late
     // A part of a run has a folder of its own: it must not take the place of a whole one.
     const std::filesystem::path partial = options_.out / "interrupted";
     if (out && results.interrupted && results.rows_done != 0) out.emplace(partial);
     if (out && (!results.interrupted || results.rows_done != 0)) {
-      const Results* second = synthetic ? &*synthetic : nullptr;
-      std::vector<examples::OutputFile> files = examples::figures(results, second);
-      files.push_back({"results.json", examples::results_json(results, second)});
-      files.push_back({"predictions.csv", examples::predictions_csv(models, evaluation, data)});
-      files.push_back({"report.md", markdown_});
-      out->replace(files);
+      const examples::RunFiles files{examples::results_json(run), examples::predictions_csv(models, evaluation, data),
+                                     examples::latency_csv(models, evaluation, data)};
+      out->replace(
+          examples::all_files(files, options_.texts ? examples::read_texts(options_.data, results, false) : examples::Texts{}));
+      if (!results.interrupted) fmt::print("\nReport: {}\n", (options_.out / "report.html").string());
     }
     require_printed();
     if (!results.interrupted) return 0;
@@ -234,6 +272,7 @@ class Program {
   Results blank_results() const {
     Results r;
     r.machine = machine_;
+    r.version = LOWBIT_VERSION;
     r.options = examples::recorded(options_);
     r.command = examples::as_command(options_);
     r.interrupted = examples::interrupted();
@@ -252,27 +291,23 @@ class Program {
         "GPT-2 small's shape, random weights (seed " + std::to_string(options_.seed) + "), outlier columns as in a trained model";
     r.latency_rows =
         "One row of " + std::to_string(synthetic_tokens) + " tokens at a time, " + std::to_string(synthetic_rows) + " rows";
+    std::size_t base = 0;
+    while (base < models.size() && models[base].kind->id != examples::baseline_id) ++base;
     for (std::size_t m = 0; m < models.size(); ++m) {
       r.models.push_back(examples::describe(models[m]));
       r.models.back().latency = examples::summary_of(ms[m]);
+      if (base < models.size() && m != base && !ms[m].empty())
+        r.models.back().relative = examples::relative_latency(ms[m], ms[base], options_.seed);
       if (models[m].kind->id == "int8_scratch")
         r.notes.push_back("INT8 (scratch) is quantized, not trained: the same bytes and operations.");
     }
     return r;
   }
 
-  void say(const examples::Section& section) {
-    // Failures count at the end, when the files are written.
-    std::fputs(examples::as_text(section).c_str(), stdout);
-    std::fflush(stdout);
-    markdown_ += examples::as_markdown(section);
-  }
-
   Options options_;
   std::vector<std::string> command_line_;
   lowbit::ThreadPool pool_;
   examples::Machine machine_;
-  std::string markdown_;
 };
 
 }  // namespace
@@ -291,6 +326,7 @@ int main(int argc, char** argv) {
       return *code;
     }
     if (!options.measure_resident.empty()) return measure_resident(options);
+    if (!options.report.empty()) return make_report(options);
     examples::watch_for_interrupt();
     if (options.threads > lowbit::available_processors())
       fmt::print(stderr,

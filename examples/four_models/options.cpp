@@ -40,10 +40,11 @@ constexpr const char* footer =
     "\n"
     "Examples:\n"
     "  four_models                                        the small models, and synthetic GPT-2 small\n"
-    "  four_models --no-synthetic --limit 100 --out run   a quick look; run/ receives results.json, predictions.csv, report.md\n"
-    "                                                     and figures\n"
+    "  four_models --no-synthetic --limit 100 --out run   a quick look; run/ receives report.html, report.md and figures,\n"
+    "                                                     results.json, predictions.csv and latency.csv\n"
     "  four_models --model gpt2-small-ag-news --qat-model gpt2-small-ag-news-int8-qat --data test.csv --out run\n"
     "                                                     the paper's comparison, on all rows\n"
+    "  four_models --report run --paper                   the report of that run again, with the paper's claims one by one\n"
     "  four_models --model DIR --data test.csv --models fp32,nf4_bnb,fp4 --nf4-block 128 --no-double-quant\n"
     "\n"
     "DIR is a Hugging Face folder: config.json, model.safetensors (or an index and shards), vocab.json, merges.txt.  The CSV has\n"
@@ -52,6 +53,8 @@ constexpr const char* footer =
     "(--data /dev/stdin).  In predictions.csv rows and classes count from 0.  A folder that holds NF4, FP4 or LLM.int8() weights "
     "is\n"
     "taken as it is by the ids of that format, and by no other.\n"
+    "All models are in memory at once and take turns row by row; accuracy and latency are of the same calls.  report.html is one\n"
+    "page without scripts; it shows the texts on which models disagree (--no-texts leaves them out).\n"
     "The files in --out are all of one run or none, also where the disk is full or the program is killed; other files stay.\n"
     "Where the folder cannot be replaced as a whole (the program runs in it, something is mounted there), a run that is killed\n"
     "while it moves files leaves the earlier run in DIR/.four_models.old, and the next run puts that back first.  A killed run\n"
@@ -98,24 +101,32 @@ void choose_kinds(const std::vector<std::string>& ids, Options& o) {
 std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   CLI::App app(description, "four_models");
   app.footer(footer);
-  std::string model, qat_model, data, out, outliers = "per-row", compute;
+  std::string model, qat_model, data, out, report, outliers = "per-row", compute;
   std::vector<std::string> ids;
-  bool no_double_quant = false, no_synthetic = false;
+  bool no_double_quant = false, no_synthetic = false, no_texts = false;
   o.threads = lowbit::available_processors();
   const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
   app.add_option("--model", model, "the float model [the small one of the repository]")->type_name("DIR");
   app.add_option("--qat-model", qat_model, "its INT8 twin, trained with quantization in the loop")->type_name("DIR");
   app.add_option("--data", data, "labelled rows [the news items of the repository]")->type_name("CSV");
-  app.add_option("--out", out, "where the results are written")->type_name("DIR");
+  app.add_option("--out", out, "where the results and the report are written")->type_name("DIR");
+  app.add_option("--report", report, "run nothing: make the report of the earlier run in DIR again, from its files")
+      ->type_name("DIR");
+  app.add_flag("--paper", o.paper, "print the paper's claims one by one, and what the run found, too");
+  app.add_flag("--no-texts", no_texts, "leave the texts out of report.html");
   app.add_option("--models", ids, "which models, by id, see below")->delimiter(',')->type_name("ID,...");
   app.add_option("--limit", o.limit, "only the first N rows")->check(positive)->type_name("N");
+  app.add_option("--sample", o.sample, "only N of the rows, drawn by the seed")->check(positive)->type_name("N");
+  app.add_option("--repeat", o.repeat, "time every row N times and take the median [1]")
+      ->check(CLI::Range(1, 1000))
+      ->type_name("N");
   app.add_option("--threads", o.threads, "threads [one per processor that the program may use]")
       ->check(CLI::Range(1, 1024))
       ->type_name("N");
   app.add_option("--max-tokens", o.max_tokens, "texts are cut after N tokens, at most the model's positions [160]")
       ->check(positive)
       ->type_name("N");
-  app.add_option("--seed", o.seed, "of the synthetic weights and rows [1]")->type_name("N");
+  app.add_option("--seed", o.seed, "of the sample, the bootstrap, the synthetic weights and rows [1]")->type_name("N");
   app.add_option("--nf4-block", o.tuning.four_bit_block, "elements of NF4 and FP4 that share a scale: 32, 64, ... 4096 [64]")
       ->type_name("N");
   app.add_flag("--no-double-quant", no_double_quant, "keep the scales of NF4 and FP4 in float32");
@@ -145,6 +156,14 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       o.tuning.compute = value_of<lowbit::Compute>(
           {{"f32", lowbit::Compute::f32}, {"bf16", lowbit::Compute::bf16}, {"int8", lowbit::Compute::int8}}, compute, "--compute");
     o.tuning.double_quantized = !no_double_quant;
+    o.texts = !no_texts;
+    o.report = report;
+    o.data_given = !data.empty();
+    if (!report.empty())
+      for (const CLI::Option* option : app.get_options())
+        if (option->count() != 0 && option->get_name() != "--report" && option->get_name() != "--paper" &&
+            option->get_name() != "--data" && option->get_name() != "--no-texts")
+          throw CLI::ValidationError("--report", "takes --data, --no-texts and --paper beside it, found " + option->get_name());
     const std::filesystem::path assets = LOWBIT_ASSETS;
     o.synthetic = model.empty() && !no_synthetic;
     o.model = model.empty() ? assets / "gpt2-mini-ag-news" : std::filesystem::path(model);
@@ -171,6 +190,8 @@ lowbit::io::Json recorded(const Options& o) {
           {"data", o.data.string()},
           {"models", ids},
           {"limit", or_null(o.limit != 0, o.limit)},
+          {"sample", or_null(o.sample != 0, o.sample)},
+          {"repeat", o.repeat},
           {"threads", o.threads},
           {"max_tokens", o.max_tokens.value_or(usual_max_tokens)},
           {"seed", o.seed},
@@ -198,6 +219,8 @@ std::string as_command(const Options& o) {
   if (!o.synthetic && !o.qat_model.empty()) command += " --qat-model " + quoted(o.qat_model);
   command += " --data " + quoted(o.data) + " --models " + ids;
   if (o.limit != 0) command += fmt::format(" --limit {}", o.limit);
+  if (o.sample != 0) command += fmt::format(" --sample {}", o.sample);
+  if (o.repeat != 1) command += fmt::format(" --repeat {}", o.repeat);
   command += fmt::format(" --threads {} --max-tokens {} --seed {} --nf4-block {}{} --int8-threshold {} --outliers {} --compute {}",
                          o.threads, o.max_tokens.value_or(usual_max_tokens), o.seed, o.tuning.four_bit_block,
                          o.tuning.double_quantized ? "" : " --no-double-quant", o.tuning.int8_threshold,

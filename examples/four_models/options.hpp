@@ -26,12 +26,18 @@ class UsageError : public std::runtime_error {
 struct Options {
   std::filesystem::path model, qat_model, data, out;  // qat_model and out may be empty
   std::vector<const ModelKind*> kinds;
-  std::size_t limit = 0;  // 0: all rows
+  std::size_t limit = 0;   // 0: all rows
+  std::size_t sample = 0;  // of those, drawn by `seed`; 0: all
+  std::size_t repeat = 1;
   std::size_t threads = 0;
   std::optional<std::size_t> max_tokens;  // empty: usual_max_tokens, or the model's positions where those are fewer
   std::uint64_t seed = 1;
   Tuning tuning;
   bool synthetic = false;
+  std::filesystem::path report;  // the folder of an earlier run, whose report is made again; empty: a run
+  bool data_given = false;       // by --data
+  bool paper = false;            // print the paper's claims, too
+  bool texts = true;             // show the rows on which models disagree
   std::vector<std::string> notes;
   std::string measure_resident;  // an id, or "synthetic:" and an id: the process that another one started to weigh a model
 };

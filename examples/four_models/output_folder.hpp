@@ -17,15 +17,23 @@ struct OutputFile {
 };
 
 // All names that a run may write.  results.json, the first one, is there only with the other files of its run.
-inline constexpr std::array<const char*, 9> output_names = {"results.json",
-                                                            "predictions.csv",
-                                                            "report.md",
-                                                            "figures/memory.svg",
-                                                            "figures/latency.svg",
-                                                            "figures/accuracy.svg",
-                                                            "figures/confusion.svg",
-                                                            "figures/synthetic_memory.svg",
-                                                            "figures/synthetic_latency.svg"};
+inline constexpr std::array<const char*, 17> output_names = {"results.json",
+                                                             "predictions.csv",
+                                                             "latency.csv",
+                                                             "report.html",
+                                                             "report.md",
+                                                             "figures/memory.svg",
+                                                             "figures/latency.svg",
+                                                             "figures/accuracy.svg",
+                                                             "figures/difference.svg",
+                                                             "figures/accuracy_memory.svg",
+                                                             "figures/accuracy_latency.svg",
+                                                             "figures/confusion.svg",
+                                                             "figures/weight_errors.svg",
+                                                             "figures/operators.svg",
+                                                             "figures/synthetic_memory.svg",
+                                                             "figures/synthetic_latency.svg",
+                                                             "figures/latency_by_length.svg"};
 
 // Not thread safe; two processes must not replace the same folder's files at once.
 class OutputFolder {

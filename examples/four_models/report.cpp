@@ -9,6 +9,7 @@
 
 #include "examples/four_models/options.hpp"
 #include "examples/four_models/paper.hpp"
+#include "examples/four_models/verdict.hpp"
 
 namespace examples {
 
@@ -20,6 +21,7 @@ constexpr const char* nothing = "-";
 std::string number(double value, int digits) { return fmt::format("{:.{}f}", value, digits); }
 std::string percent(double share, int digits = 2) { return number(100 * share, digits); }
 std::string mebibytes(std::size_t bytes) { return number(static_cast<double>(bytes) / (1 << 20), 2); }
+std::string signed_points(double points) { return fmt::format("{:+.2f}", points); }
 std::string times(double factor) { return number(factor, 2) + "x"; }
 
 // Words below each other, for heads.
@@ -69,21 +71,25 @@ class Tables {
 
   Table latency() const {
     Table t{"Latency of one row, ms, and throughput, rows per second",
-            {"Model", "Mean", "Median", "p95", "Median\nvs FP32", "1 / mean\nlatency", paper_head_, "Batched"},
+            {"Model", "Mean", "Median", "p5", "p95", "vs FP32", "1 / mean\nlatency", paper_head_, "Batched"},
             {}};
     for (const ModelResult& m : r_.models) {
       const paper::Row* p = m.paper_row();
       const bool timed = m.latency.count != 0;
-      t.rows.push_back({name(m), milliseconds(m, m.latency.mean), milliseconds(m, m.latency.median), milliseconds(m, m.latency.p95),
-                        timed && baseline_ ? times(m.latency.median / baseline_->latency.median) : nothing,
+      t.rows.push_back({name(m), milliseconds(m, m.latency.mean), milliseconds(m, m.latency.median), milliseconds(m, m.latency.p5),
+                        milliseconds(m, m.latency.p95),
+                        timed && m.relative        ? times(m.relative->median)
+                        : timed && &m == baseline_ ? times(1)
+                                                   : nothing,
                         timed ? number(m.per_second(), 2) : nothing,
                         p && p->table1.per_second ? number(*p->table1.per_second, 2) : nothing,
                         m.batched_per_second ? number(*m.batched_per_second, 1) : nothing});
     }
     t.note = fmt::format(
-        "{}, {} threads, level {}.\nvs FP32: below 1 is faster.\n"
+        "{}, {} thread{}, level {}.\n"
+        "vs FP32: median over the rows of a model's time over FP32's for the same row; below 1 is faster.\n"
         "The paper's are of AG News' test rows, on hardware that it does not name: compare ratios.",
-        r_.latency_rows, r_.machine.threads, r_.machine.level);
+        r_.latency_rows, r_.machine.threads, r_.machine.threads == 1 ? "" : "s", r_.machine.level);
     return t;
   }
 
@@ -116,17 +122,36 @@ class Tables {
             {"Model", "Right", "Rows", "Accuracy\n%", "95 % interval\n(Wilson)", "only FP32\nright", "only this\nright", "p"},
             {}};
     for (const ModelResult& m : r_.models) {
-      const auto [low, high] = wilson_interval(m.scores.correct, m.scores.rows);
+      const auto [low, high] = m.accuracy_95();
       std::vector<std::string> row = {name(m), grouped(m.scores.correct), grouped(m.scores.rows), percent(m.scores.accuracy),
                                       percent(low) + " - " + percent(high)};
-      if (m.mcnemar)
-        row.insert(row.end(),
-                   {grouped(m.mcnemar->only_baseline), grouped(m.mcnemar->only_this), fmt::format("{:.3g}", m.mcnemar->p)});
+      if (m.difference)
+        row.insert(row.end(), {grouped(m.difference->only_baseline), grouped(m.difference->only_this),
+                               fmt::format("{:.3g}", m.difference->p)});
       else
         row.insert(row.end(), 3, nothing);
       t.rows.push_back(std::move(row));
     }
     t.note = "p: how often chance alone would split the rows on which the two differ so unevenly or more so.";
+    return t;
+  }
+
+  Table macro_f1() const {
+    Table t{"Macro F1 with its 95 % interval (bootstrap), %", {"Model", "F1", "95 % interval"}, {}};
+    for (const ModelResult& m : r_.models)
+      t.rows.push_back({name(m), percent(m.scores.f1), number(m.macro_f1_95.low, 2) + " - " + number(m.macro_f1_95.high, 2)});
+    return t;
+  }
+
+  Table differences() const {
+    Table t{"Minus FP32 on the same rows, percentage points, with 95 % intervals (paired bootstrap)",
+            {"Model", "Accuracy", "95 % interval", "Macro F1", "95 % interval"},
+            {}};
+    const auto interval = [](const Interval& i) { return signed_points(i.low) + " to " + signed_points(i.high); };
+    for (const ModelResult& m : r_.models)
+      if (const auto& d = m.difference)
+        t.rows.push_back(
+            {name(m), signed_points(d->accuracy), interval(d->accuracy_95), signed_points(d->macro_f1), interval(d->macro_f1_95)});
     return t;
   }
 
@@ -188,24 +213,40 @@ class Tables {
   const ModelResult* baseline_ = nullptr;
 };
 
-std::string on_machine(const Machine& m) {
-  return fmt::format("{}, {} of {} processors, level {}, {}.", m.cpu, m.threads, m.processors, m.level, m.compiler);
-}
-
 std::string texts(const Results& r) {
   std::string text = fmt::format("Texts: {}: {} rows of {} classes, {:.1f} tokens on average; {} of them cut after {} tokens.",
                                  r.dataset, r.rows, r.class_names.size(), r.mean_tokens, r.cut_texts, r.max_tokens);
   if (r.empty_texts != 0) text += fmt::format("  {} rows without a text skipped.", r.empty_texts);
   if (r.blank_lines != 0) text += fmt::format("  {} blank lines skipped.", r.blank_lines);
+  if (r.sampled_from) text += fmt::format("  A sample of {} rows, drawn by the seed.", *r.sampled_from);
   return text;
 }
 
 }  // namespace
 
+std::string on_machine(const Machine& m) {
+  std::string load;
+  if (m.load_before && m.load_after) load = fmt::format(", load {:.1f} before, {:.1f} after", *m.load_before, *m.load_after);
+  return fmt::format("{}, {} of {} processors, level {}, {}{}.", m.cpu, m.threads, m.processors, m.level, m.compiler, load);
+}
+
+std::vector<std::string> circumstances(const Results& r) {
+  return {on_machine(r.machine), texts(r),
+          fmt::format("{}; warm-up of {} rows, then the models take turns within each row, another one first each time.",
+                      r.latency_rows, std::min(warm_up_rows, r.rows))};
+}
+
 Section comparison_section(const Results& r) {
   Section s;
   s.title = "Four models: what quantization costs and saves";
-  s.paragraphs = {on_machine(r.machine), texts(r), "Settings: " + r.command};
+  if (const std::string summary = summary_sentence(r); !summary.empty()) s.paragraphs.push_back(summary);
+  for (const Verdict& v : verdicts(r)) {
+    if (r.rows_done != 0) s.paragraphs.push_back(v.sentence);
+    for (const std::string& w : v.warnings) s.paragraphs.push_back("WARNING: " + w);
+  }
+  for (const std::string& w : noise_warnings(r)) s.paragraphs.push_back("WARNING: " + w);
+  for (std::string& p : circumstances(r)) s.paragraphs.push_back(std::move(p));
+  s.paragraphs.push_back("Settings: " + r.command);
   if (r.interrupted)
     s.paragraphs.push_back(
         fmt::format("INTERRUPTED: what follows is of the {} of {} rows that every model had seen.", r.rows_done, r.rows));
@@ -216,8 +257,19 @@ Section comparison_section(const Results& r) {
   if (r.rows_done == 0) return s;
   s.tables.push_back(tables.performance());
   s.tables.push_back(tables.certainty());
+  if (Table t = tables.differences(); !t.rows.empty()) s.tables.push_back(std::move(t));
+  s.tables.push_back(tables.macro_f1());
   for (Table& t : tables.class_f1()) s.tables.push_back(std::move(t));
   s.small_tables = tables.confusions();
+  return s;
+}
+
+Section claims_section(const Results& r) {
+  Section s;
+  s.title = "The paper's claims, one by one";
+  for (const Claim& c : claims(r))
+    s.paragraphs.push_back(fmt::format("{}: {}  {}: {}", c.section, c.text, outcome_name(c.outcome), c.finding));
+  for (const Recommendation& rec : recommendations(r)) s.paragraphs.push_back(fmt::format("{}: {}", rec.need, rec.choice));
   return s;
 }
 

@@ -19,6 +19,13 @@ struct Section {
 Section comparison_section(const Results& results);
 // For models whose weights are made up: memory and latency alone.
 Section synthetic_section(const Results& results);
+// The paper's claims one by one and what the run found, then what the run recommends.  Without paragraphs where nothing can be said.
+Section claims_section(const Results& results);
+
+// The machine in a line.
+std::string on_machine(const Machine& machine);
+// Machine, texts and how they were timed, a paragraph each.
+std::vector<std::string> circumstances(const Results& results);
 
 std::string as_text(const Section& section);
 std::string as_markdown(const Section& section);

@@ -11,7 +11,7 @@
 
 #include <fmt/format.h>
 
-#include "examples/common/metrics.hpp"
+#include "examples/common/statistics.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/train_classifier/batches.hpp"
 #include "examples/train_classifier/say.hpp"

@@ -11,7 +11,7 @@
 
 #include "lowbit/gpt2/transformer.hpp"
 
-namespace bench {
+namespace examples {
 
 enum class Operator { embedding, layer_norm, attention, attention_in, attention_out, mlp_in, mlp_out, score };
 inline constexpr std::array operator_names = {"embedding",     "layer norm", "attention", "attention_in",
@@ -118,4 +118,4 @@ class ModelWalk {
   OperatorTimes times_{};
 };
 
-}  // namespace bench
+}  // namespace examples
