@@ -3,11 +3,15 @@
 """Ratios from the JSON of bench_kernels and bench_model.
 
   ratios.py kernels.json [model.json] [more.json ...]         prints the page as Markdown
-  ratios.py ... --write bench/results/MACHINE.md                   writes it
-  ratios.py ... --check bench/targets.json                    says which targets are missed; exit code 1 if any is
+  ratios.py ... --write bench/results/MACHINE.md              writes it
+  ratios.py --compare OLD.json NEW.json                       how much faster NEW is; exit code 1 where it is slower
 
-A ratio never mixes runs: each file is taken by itself.  The first one of bench_kernels fills the tables; further ones add rows for
-the peers that only they have (OpenBLAS with another core).  Exit codes: 0 done, 1 a target is missed, 2 wrong usage.
+A ratio of the page never mixes runs: each file is taken by itself.  The first one of bench_kernels fills the tables; further ones add
+rows for the peers that only they have (OpenBLAS with another core).
+
+--compare takes two runs of the same program on the same machine, or several of each, in turns: OLD1.json,OLD2.json NEW1.json,NEW2.json;
+the fastest of a side counts.  What the runs have in common is pooled over the layer shapes; a pooled figure that falls by more than
+--tolerance (0.03) is a regression.  Exit codes: 0 none, 1 a regression, 2 wrong usage or nothing in common.
 """
 import argparse
 import json
@@ -98,105 +102,31 @@ class Run:
         return None if values is None else statistics.median(values)
 
 
-# ---- targets ---------------------------------------------------------------------------------------------------------------------
-class Check:
-    def __init__(self):
-        self.done, self.missed, self.absent = 0, [], []
-
-    def least(self, what, found, wanted):
-        if found is None:
-            self.absent.append(what)
-            return
-        self.done += 1
-        if found < wanted:
-            self.missed.append(f"{what}: {found:.3f}, wanted {wanted:.3f}")
-
-    def pooled(self, what, found, wanted, single):
-        """A pooled figure, and no single shape below `single` of its target."""
-        if found is None:
-            self.absent.append(what)
-            return
-        self.done += 1
-        low = [f"{shape} {value:.3f}" for shape, value in zip(LAYERS, found[1]) if value < single * wanted]
-        if found[0] < wanted or low:
-            self.missed.append(f"{what}: {found[0]:.3f}, wanted {wanted:.3f}" +
-                               (f"; below {single * wanted:.3f} alone: {', '.join(low)}" if low else ""))
+# ---- the page --------------------------------------------------------------------------------------------------------------------
+# A variant and the plain case of its size, which it is shown beside.
+SIZES = ["2304x768x1/t1/hot", "2304x768x8/t1", "2304x768x52/t1"]
+PLAIN = {"nf4_b32": "nf4", "nf4_b128": "nf4", "nf4_b4096": "nf4", "fp4": "nf4"}
+OURS = ["lowbit/f32/f32", "lowbit/int8/int8", "lowbit/nf4/f32", "lowbit/nf4/bf16", "lowbit/nf4/int8"]
+ODD_SIZES = {"2304x100x1/t1/hot": "2304x128x1/t1/hot", "2304x100x8/t1": "2304x128x8/t1", "2304x100x52/t1": "2304x128x52/t1",
+             "50257x768x1/t1/cold": "50304x768x1/t1/cold", "50257x768x8/t1": "50304x768x8/t1"}
 
 
-def wanted_hot(run, one, kernel):
-    """GB/s of weights: less where L2 gives less than on the machine that the targets come from."""
-    l2 = run.l2()
-    return None if l2 is None else kernel["hot"] * min(1, l2 / one["l2"])
-
-
-def check_kernels(run, targets, check):
-    single = targets["single_shape"]
-    for row in targets["pooled"]:
-        for m, wanted in row["wanted"].items():
-            check.pooled(f"{row['what']}, M = {m}", run.pooled(row["ours"], row["against"], m), wanted, single)
-
-    one = targets["one_row"]
-    for kernel in one["kernels"]:
-        key = run.best_compute(kernel["ours"], 1, "/cold")
-        check.pooled(f"{kernel['what']}, M = 1 cold, share of the DRAM limit", run.share_of_dram(key), kernel["cold"], single)
-        hot = wanted_hot(run, one, kernel)
-        if hot is None:
-            check.absent.append(f"{kernel['what']}, M = 1 hot")
-            continue
-        key = run.best_compute(kernel["ours"], 1, "/hot")
-        check.least(f"{kernel['what']}, M = 1 hot, GB/s", run.bandwidth(key, 1, "/hot"), hot)
-
-    threads = targets["threads"]
-    for key in threads["ours"]:
-        for m in threads["rows"]:
-            check.pooled(f"{key}, M = {m}, 2 threads against 1", run.pooled(key, key, m, 2, 1), threads["wanted"], single)
-
-    for ours, against in beside(targets["beside"]):
-        a, b = run.get(ours, "rate"), run.get(against, "rate")
-        check.least(f"{ours} against {against}", a / b if a and b else None, targets["beside"]["wanted"])
-
-    for row in targets["levels"]:
-        for m in row["rows"]:
-            rest = "/hot" if m == "1" else ""
-            check.pooled(f"{row['what']}, M = {m}", run.pooled(row["ours"], row["against"], m, rest=rest), row["wanted"], single)
-
-
-def beside(t):
+def beside():
     """Pairs of names: a variant and the plain case of its size."""
-    for variant, plain in t["variants"]["formats"].items():
-        for compute in t["variants"]["compute"]:
-            for size in t["variants"]["sizes"]:
+    for variant, plain in PLAIN.items():
+        for compute in ("f32", "bf16", "int8"):
+            for size in SIZES:
                 yield f"lowbit/{variant}/{compute}/{size}", f"lowbit/{plain}/{compute}/{size}"
-    for ours, plain in t["pairs"].items():
-        for size in t["variants"]["sizes"]:
-            yield f"{ours}/{size}", f"{plain}/{size}"
-    for epilogue in t["epilogues"]["names"]:
-        for ours in t["epilogues"]["ours"]:
-            for size in t["epilogues"]["sizes"]:
+    for size in SIZES:
+        yield f"lowbit/llm_int8/int8/{size}", f"lowbit/int8/int8/{size}"
+    for ours in OURS:
+        for epilogue in ("bias_gelu", "bias_residual"):
+            for size in SIZES:
                 yield f"{ours}/{size}/{epilogue}", f"{ours}/{size}"
-    for odd, plain in t["sizes"]["pairs"].items():
-        for ours in t["sizes"]["ours"]:
+        for odd, plain in ODD_SIZES.items():
             yield f"{ours}/{odd}", f"{ours}/{plain}"
 
 
-def check_model(model, targets, check):
-    runs = {r["threads"]: r for r in model["runs"]} if model else {}
-    for t in targets["threads"]:
-        where = f"GPT-2 small, {t} thread{'s' if t > 1 else ''}"
-        run = runs.get(t)
-        models = {m["id"]: m for m in run["models"]} if run else {}
-        products = run and run["products"].get("mean_ms")
-        fp32 = models.get("fp32")
-        check.least(f"{where}: time of the 48 oneDNN products over FP32's", products / fp32["mean_ms"] if products and fp32 else None,
-                    1 / targets["fp32_over_products"])
-        for name, wanted in targets["faster_than_fp32"].items():
-            m = models.get(name)
-            check.least(f"{where}: {name} faster than FP32", fp32["mean_ms"] / m["mean_ms"] if m and fp32 else None, wanted)
-            check.least(f"{where}: {name}, share of time in products", 1 - m["rest_share"] if m else None,
-                        1 - targets["rest_share"])
-
-
-# ---- the page --------------------------------------------------------------------------------------------------------------------
 def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
@@ -318,9 +248,9 @@ def scaling(run):
     return table(["2 threads / 1; M ="] + [str(m) for m in ROWS], rows)
 
 
-def variants_table(run, targets):
+def variants_table(run):
     rows = {}
-    for ours, against in beside(targets["beside"]):
+    for ours, against in beside():
         a, b = run.get(ours, "rate"), run.get(against, "rate")
         m, n = NAME.match(ours), NAME.match(against)
         if a is None or b is None or m is None or n is None:
@@ -343,55 +273,19 @@ def levels_table(run):
     return table(["against f32 of the level; M ="] + [str(m) for m in [1] + ROWS], rows)
 
 
-def rooflines(run, targets):
-    """For what is missed against the peers: the rate that was wanted, and what the machine allows."""
+def rooflines(run):
+    """What our kernels reach of what the machine allows: the tile where weights are NF4, else the instruction."""
     rows = []
-
-    def row(what, where, wanted, compute, tile, sizes, reached):
-        """`sizes`: of a key, its rate at this size."""
-        instruction, tile = sizes(f"limit/{compute}/registers"), sizes(f"limit/{compute}/nf4_tile") if tile else None
-        bound = tile or instruction
-        rows.append([what, where, show(wanted, "{:.0f}"), show(instruction, "{:.0f}"), show(tile, "{:.0f}"), show(reached, "{:.0f}"),
-                     show(bound and wanted / bound), show(bound and reached / bound)])
-
-    for target in targets["pooled"]:
-        compute, tile = target["ours"].split("/")[2], "/nf4/" in target["ours"]
-        for m, wanted in target["wanted"].items():
-            found = run.pooled(target["ours"], target["against"], m)
-            if found is None:
-                continue
-            if found[0] < wanted:
-                reached = run.rate(target["ours"], m)
-                row(target["what"], f"M = {m}", reached * wanted / found[0], compute, tile, lambda k: run.rate(k, m), reached)
-            for shape, value in zip(LAYERS, found[1]):
-                single = targets["single_shape"] * wanted
-                if value < single:
-                    reached = run.get(f"{target['ours']}/{shape}x{m}/t1", "rate")
-                    row(target["what"], f"{shape}x{m} alone", reached * single / value, compute, tile,
-                        lambda k: run.get(f"{k}/{shape}x{m}/t1", "rate"), reached)
-    return table(["missed against a peer", "", "GFLOP/s wanted", "the instruction", "the tile", "reached", "wanted of the bound",
-                  "reached of it"], rows) if rows else ""
-
-
-def one_row_rooflines(run, targets):
-    """The same for one row.  From memory, a product takes at least as long as the slower of reading and computing, and at most both."""
-    cold_rows, hot_rows = [], []
-    one, l2, l3 = targets["one_row"], run.l2(), run.bandwidth("limit/l3/read", 1, "/hot")
-    for kernel in one["kernels"]:
-        key = run.best_compute(kernel["ours"], 1, "/cold")
-        cold, hot, share = run.bandwidth(key, 1, "/cold"), run.bandwidth(key, 1, "/hot"), run.share_of_dram(key)
-        if cold and hot and share and share[0] < kernel["cold"]:
-            memory = cold / share[0]
-            cold_rows.append([kernel["what"]] + [show(v, "{:.1f}") for v in
-                                                 (kernel["cold"] * memory, memory, hot, 1 / (1 / memory + 1 / hot), min(memory, hot), cold)])
-        key = run.best_compute(kernel["ours"], 1, "/hot")
-        hot, wanted = run.bandwidth(key, 1, "/hot"), wanted_hot(run, one, kernel)
-        if hot and wanted and hot < wanted:
-            tile = run.bandwidth(f"limit/{key.split('/')[2]}/nf4_tile", 1, "/hot") if "/nf4" in key else None
-            hot_rows.append([kernel["what"]] + [show(v, "{:.1f}") for v in (wanted, l2, l3, tile, hot)])
-    return [table(head, rows) for head, rows in
-            ((["missed from memory, GB/s", "wanted", "memory alone", "hot", "one after the other", "both at once", "reached"], cold_rows),
-             (["missed hot, GB/s", "wanted", "L2", "L3", "the tile", "reached"], hot_rows)) if rows]
+    for key in sorted((k for k in run.keys() if k.startswith("lowbit/") and k.count("/") == 2), key=lambda k: (k.split("/")[2], k)):
+        compute = key.split("/")[2]
+        kind = "nf4_tile" if "/nf4" in key else "registers"
+        cells = []
+        for m in ROWS:
+            reached, bound = run.rate(key, m), run.rate(f"limit/{compute}/{kind}", m)
+            cells.append(reached / bound if reached and bound else None)
+        if any(cells):
+            rows.append([key, "tile" if kind == "nf4_tile" else "instruction"] + [show(c) for c in cells])
+    return table(["share of the bound; M =", "the bound"] + [str(m) for m in ROWS], rows)
 
 
 def model_section(model):
@@ -416,7 +310,7 @@ def model_section(model):
     return "".join(out)
 
 
-def page(run, others, model, targets, check):
+def page(run, others, model):
     c = run.context if run else model["context"]
     load = f"; load of the machine before the run {c['load_avg'][0]:.1f}" if c.get("load_avg") else ""
     out = ["# Performance\n\nWritten by `bench/ratios.py` from one run of `bench_kernels` and one of `bench_model`; `bench/README.md` "
@@ -444,76 +338,97 @@ def page(run, others, model, targets, check):
                 out.append(f"\n## One row, {t} thread{'s' if t > 1 else ''}\n\nGB/s of weights with their scales. Cold: calls go round "
                            f"copies of 96 MiB or more. The DRAM limit is the best of several access patterns in the same group, "
                            f"raised to what any product in it reached.\n\n{body}")
-        for title, body in (("Limits of the machine", limits_table(run)), ("Two threads", scaling(run)),
-                            ("Variants beside the plain case of the same size", variants_table(run, targets)),
+        for title, body in (("Limits of the machine", limits_table(run)), ("What the kernels reach of them, 1 thread", rooflines(run)), ("Two threads", scaling(run)),
+                            ("Variants beside the plain case of the same size", variants_table(run)),
                             ("Other levels, forced", levels_table(run))):
             if body.count("\n") > 2:
                 out.append(f"\n## {title}\n\n{body}")
     if model:
         out.append(model_section(model))
-    out.append(f"\n## Targets\n\n{check.done} compared, {len(check.missed)} missed, {len(check.absent)} not measured.\n")
-    if check.missed:
-        out.append("\n" + "".join(f"- {line}\n" for line in check.missed))
-    bodies = [b for b in [rooflines(run, targets)] + one_row_rooflines(run, targets) if b] if run else []
-    if bodies:
-        out.append("\n### What the machine allows\n\nOf this run. The bound is the tile where weights are NF4 (its look-ups and block "
-                   "ends, on registers alone), else the instruction; where more than 1.00 of it is wanted, no kernel that decodes so can reach it. "
-                   "docs/limits.md has the rest.\n\n" + "\n".join(bodies))
     return "".join(out)
+
+
+# ---- two runs --------------------------------------------------------------------------------------------------------------------
+def seconds_of(data):
+    """{figure: {shape: seconds}} of one file: products by what is pooled over their shapes, models by threads."""
+    if "benchmarks" not in data:
+        return {f"{m['id']}, {run['threads']} thread{'s' if run['threads'] > 1 else ''}": {"": m["mean_ms"] / 1e3}
+                for run in data["runs"] for m in run["models"]}
+    figures = {}
+    for name, case in Run(data, "").cases.items():
+        m = NAME.match(name)
+        if m and not name.startswith("limit/"):
+            alone = "" if m["shape"] in LAYERS else m["shape"] + " "
+            figures.setdefault(f"{m['key']} {alone}M={m['m']} t{m['t']}{m['rest']}", {})[m["shape"]] = case["seconds"]
+    return figures
+
+
+def compare(old, new, tolerance):
+    """Prints how many times as fast `new` is, worst first; returns how many figures fell by more than the tolerance."""
+    sides = []
+    for files in (old, new):
+        best = {}
+        for data in files:
+            for figure, shapes in seconds_of(data).items():
+                for shape, seconds in shapes.items():
+                    known = best.setdefault(figure, {})
+                    known[shape] = min(seconds, known.get(shape, seconds))
+        sides.append(best)
+    ratios = []
+    for figure in sides[0].keys() & sides[1].keys():
+        shapes = sides[0][figure].keys() & sides[1][figure].keys()
+        if shapes:
+            ratios.append((sum(sides[0][figure][s] for s in shapes) / sum(sides[1][figure][s] for s in shapes), figure))
+    if not ratios:
+        return None
+    ratios.sort()
+    slower = [r for r in ratios if r[0] < 1 - tolerance]
+    for ratio, figure in slower:
+        print(f"slower: {figure}: {ratio:.3f}")
+    print(f"{len(ratios)} figures, {len(slower)} slower by more than {100 * tolerance:g} %; times as fast: least {ratios[0][0]:.3f} "
+          f"({ratios[0][1]}), median {statistics.median(r[0] for r in ratios):.3f}, most {ratios[-1][0]:.3f} ({ratios[-1][1]})")
+    return len(slower)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", metavar="FILE.json")
-    parser.add_argument("--check", metavar="TARGETS.json", help="exit with 1 where a target is missed or was not measured")
-    parser.add_argument("--partial", action="store_true", help="with --check: what was not measured is no failure")
+    parser.add_argument("files", nargs="*", metavar="FILE.json")
     parser.add_argument("--write", metavar="FILE.md", help="write the page there")
+    parser.add_argument("--compare", nargs=2, metavar=("OLD.json", "NEW.json"), help="runs before and after a change")
+    parser.add_argument("--tolerance", type=float, default=0.03, help="with --compare: how much a figure may fall (0.03)")
     args = parser.parse_args()
+    if bool(args.files) == bool(args.compare) or args.compare and args.write:
+        parser.error("expected files for the page, or --compare OLD.json NEW.json")
 
-    runs, model = [], None
-    for path in args.files:
+    def read(path):
         try:
             with open(path, encoding="utf-8") as file:
                 data = json.load(file)
         except (OSError, ValueError) as error:
             parser.error(f"{path}: {error}")
+        if "benchmarks" not in data and "runs" not in data:
+            parser.error(f"{path}: neither of bench_kernels nor of bench_model")
+        return data
+
+    if args.compare:
+        slower = compare(*([read(path) for path in side.split(",")] for side in args.compare), args.tolerance)
+        if slower is None:
+            parser.error("the runs have no figure in common")
+        return 1 if slower else 0
+    runs, model = [], None
+    for path in args.files:
+        data = read(path)
         if "benchmarks" in data:
             runs.append(Run(data, path))
-        elif "runs" in data:
-            model = data
         else:
-            parser.error(f"{path}: neither of bench_kernels nor of bench_model")
-    path = args.check or __file__.rsplit("ratios.py", 1)[0] + "targets.json"
-    with open(path, encoding="utf-8") as file:
-        targets = json.load(file)
-    contexts = [r.context for r in runs] + ([model["context"]] if model else [])
-    check = Check()
-    if runs:
-        check_kernels(runs[0], targets, check)
-    elif not args.partial:
-        check.absent.append("everything of bench_kernels")
-    if model or not args.partial:
-        check_model(model, targets["model"], check)
-    text = page(runs[0] if runs else None, runs[1:], model, targets, check)
+            model = data
+    text = page(runs[0] if runs else None, runs[1:], model)
     if args.write:
         with open(args.write, "w", encoding="utf-8") as file:
             file.write(text)
-    if not args.check:
-        if not args.write:
-            sys.stdout.write(text)
-        return 0
-
-    for context in contexts:
-        if context.get("level") != targets["level"]:
-            print(f"ratios.py: the targets are for level {targets['level']}; this was a run at {context.get('level')}", file=sys.stderr)
-            return 2
-    for line in check.missed:
-        print("missed:", line)
-    if not args.partial:
-        for line in check.absent:
-            print("not measured:", line)
-    print(f"{check.done} compared, {len(check.missed)} missed, {len(check.absent)} not measured")
-    return 1 if check.missed or (check.absent and not args.partial) else 0
+    else:
+        sys.stdout.write(text)
+    return 0
 
 
 if __name__ == "__main__":

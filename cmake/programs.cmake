@@ -23,6 +23,7 @@ else()
 endif()
 
 target_link_libraries(lowbit_kernels PRIVATE lowbit_flags)
+target_link_libraries(lowbit_c PRIVATE $<BUILD_INTERFACE:lowbit_flags>)
 
 # lowbit_require(NAME...): dependencies without which the project's own programs cannot be built.
 function(lowbit_require)

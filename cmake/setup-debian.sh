@@ -8,7 +8,9 @@ packages="g++ cmake ninja-build pkg-config libxsimd-dev libeigen3-dev nlohmann-j
   catch2 libbenchmark-dev libcli11-dev libfmt-dev"
 case "${1-}" in
   '') ;;
-  --ci) packages="$packages ccache clang-14 clang-19 libclang-rt-19-dev clang-format clang-tidy git python3-numpy" ;;
+  --ci) packages="$packages ccache clang-14 clang-19 libclang-rt-19-dev clang-format clang-tidy git python3-numpy
+    make meson golang-go g++-mingw-w64-x86-64-posix wine wine64
+    bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto" ;;
   *)
     echo "usage: sh cmake/setup-debian.sh [--ci]" >&2
     exit 2

@@ -429,6 +429,22 @@ TEST_CASE("LLM.int8()'s scale has two roundings, and its constants their bits") 
   }
 }
 
+TEST_CASE("the reciprocal of a GPU is one of the two floats beside the exact one") {
+  int other = 0;
+  for (std::uint32_t mantissa = 0; mantissa < 1024; ++mantissa)
+    for (const std::uint32_t exponent : {103u, 127u, 142u}) {
+      const float x = std::bit_cast<float>(exponent << 23 | mantissa << 13), r = lowbit::detail::gpu_reciprocal(x);
+      const double one = static_cast<double>(x) * static_cast<double>(r);
+      CHECK(std::fabs(one - 1) < 0x1p-23);  // less than an ulp of 1 / x, 2^-24 below a power of two, times 2
+      other += r != divide(1.0f, x);
+    }
+  CHECK(other == 3 * 130);
+  // As an H200 has them.
+  CHECK(std::bit_cast<std::uint32_t>(lowbit::detail::gpu_reciprocal(1 + 176 / 1024.0f)) == 0x3F5A740Du);
+  CHECK(std::bit_cast<std::uint32_t>(lowbit::detail::gpu_reciprocal(1 + 304 / 1024.0f)) == 0x3F4565C9u);
+  CHECK(std::bit_cast<std::uint32_t>(lowbit::detail::gpu_reciprocal(1 + 1016 / 1024.0f)) == 0x3F008080u);
+}
+
 TEST_CASE("4-bit and dynamic 8-bit codes equal a GPU's") {
   const GoldenFile cuda(data_path("bnb_cuda_small.safetensors"));
   // The GPU's reciprocal is approximate, so one code in a million may be the neighbour's; of these 33,000 none is.

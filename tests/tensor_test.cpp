@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Owning tensors: what quantize() refuses, what decoding gives, what parts are accepted, the memory they take; packing and
-// unpacking byte for byte; error statistics.
+// Owning tensors: what quantize() refuses, what decoding gives, what parts are accepted, the memory they take; error
+// statistics.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -41,6 +41,8 @@ using lowbit::Tensor;
 using lowbit::TensorParts;
 using lowbit_test::bits_of;
 using lowbit_test::clone;
+using lowbit_test::copy_of;
+using lowbit_test::difference;
 using lowbit_test::one_of_every_kind;
 using lowbit_test::Random;
 using lowbit_test::Sizes;
@@ -54,29 +56,10 @@ using Floats = std::vector<float>;
 const float nan_value = std::numeric_limits<float>::quiet_NaN();
 const float infinity = std::numeric_limits<float>::infinity();
 
-template <class T>
-std::vector<T> copy_of(const lowbit::AlignedBuffer<T>& buffer) {
-  return {buffer.begin(), buffer.end()};
-}
 Floats values_of(const Tensor& t) {
   Floats out(t.size());
   t.dequantize(out.data());
   return out;
-}
-// What differs, or "".
-std::string difference(const TensorParts& a, const TensorParts& b) {
-  const auto same_floats = [](const auto& x, const auto& y) {
-    return x.size() == y.size() && std::memcmp(x.data(), y.data(), x.size() * 4) == 0;
-  };
-  if (a.format != b.format || a.rows != b.rows || a.cols != b.cols || a.block != b.block) return "shape";
-  if (copy_of(a.codes) != copy_of(b.codes)) return "codes";
-  if (bits_of(copy_of(a.scales)) != bits_of(copy_of(b.scales))) return "scales";
-  if (copy_of(a.scale_codes) != copy_of(b.scale_codes)) return "scale codes";
-  if (bits_of(copy_of(a.nested)) != bits_of(copy_of(b.nested))) return "nested";
-  if (!a.scale_codes.empty() && !same_floats(a.nested_map, b.nested_map)) return "nested map";
-  if (std::memcmp(&a.offset, &b.offset, 4) != 0) return "offset";
-  if (!same_floats(a.table, b.table)) return "table";
-  return "";
 }
 
 constexpr std::size_t even_sizes[] = {1, 2, 16, 32, 64, 128};  // of which most kinds can be packed
@@ -348,102 +331,6 @@ TEST_CASE("packing keeps no codes that the scales tell, whatever the block size"
     CHECK(t.packed->resident_bytes() == rows * cols / 2 + 4 * scales + t.tensor.parts().nested.size_bytes());
     CHECK(difference(t.tensor.parts(), t.packed->unpack().parts()) == "");
   }
-}
-
-// ---- packing
-// ---------------------------------------------------------------------------------------------------------------------
-
-TEST_CASE("packing and unpacking give the same bytes, for every format and odd sizes", "[pack]") {
-  Random random(36);
-  std::size_t packed = 0;
-  for (int shape = 0; shape < 120; ++shape) {
-    const std::size_t rows = random.one_of(sizes), cols = random.one_of(sizes);
-    for (const Weights& w : one_of_every_kind(rows, cols, random)) {
-      if (!w.packed) continue;
-      ++packed;
-      INFO(w.name << " " << rows << " x " << cols);
-      const Tensor back = w.packed->unpack();
-      CHECK(difference(w.tensor.parts(), back.parts()) == "");
-      CHECK(w.packed->format() == w.tensor.format());
-      CHECK(w.packed->rows() == rows);
-      CHECK(w.packed->cols() == cols);
-      CHECK(w.packed->block_size() == w.tensor.block_size());
-      CHECK(w.packed->double_quantized() == w.tensor.double_quantized());
-      CHECK(w.packed->element_bytes() == w.tensor.element_bytes());
-    }
-  }
-  CHECK(packed > 800);
-}
-
-TEST_CASE("every byte is a code: packing keeps all bit patterns", "[pack]") {
-  Random random(37);
-  const auto scramble = [&](TensorParts& p) {
-    for (std::uint8_t& b : p.codes) b = static_cast<std::uint8_t>(random.bits());
-    for (std::uint8_t& b : p.scale_codes) b = static_cast<std::uint8_t>(random.bits());
-    for (float& s : p.scales) s = std::bit_cast<float>(random.bits());  // NaN payloads, negative, subnormal, anything
-    for (float& t : p.table) t = random.normal();
-  };
-  for (int i = 0; i < 30; ++i)
-    for (const Weights& w : one_of_every_kind(random.one_of(sizes), random.one_of(even_sizes), random)) {
-      TensorParts p = clone(w.tensor.parts());
-      scramble(p);
-      const Tensor t(std::move(p));
-      if (!PackedTensor::packable(t)) continue;
-      INFO(w.name << " " << t.rows() << " x " << t.cols());
-      CHECK(difference(t.parts(), PackedTensor::pack(t).unpack().parts()) == "");
-    }
-}
-
-TEST_CASE("double-quantized scales come back also where several codes decode alike", "[pack]") {
-  Random random(38);
-  for (const std::size_t block : Sizes{32, 64, 256})
-    for (const std::size_t cols : Sizes{64, 128})
-      for (int kind = 0; kind < 5; ++kind) {
-        const std::size_t rows = 300;
-        const Floats w = random.uneven(rows * cols);
-        TensorParts p = clone(lowbit_test::four_bit_weights<lowbit::Nf4>(w, rows, cols, block, true).tensor.parts());
-        for (std::uint8_t& c : p.scale_codes) c = static_cast<std::uint8_t>(random.bits());
-        if (kind == 0) p.nested[0] = 0;                        // every code of the block is the offset
-        if (kind == 1) p.nested[p.nested.size() - 1] = 0;      // only in the last nested block
-        if (kind == 2) p.offset = 1e6f;                        // the sums round to few values
-        if (kind == 3) p.nested[0] = -1;                       // descending
-        if (kind == 4) p.nested_map[100] = p.nested_map[101];  // a map with equal entries
-        const Tensor t(std::move(p));
-        INFO("block " << block << ", cols " << cols << ", kind " << kind);
-        CHECK(difference(t.parts(), PackedTensor::pack(t).unpack().parts()) == "");
-      }
-}
-
-TEST_CASE("blocks that cross rows anywhere cannot be packed, and say so", "[pack]") {
-  Random random(39);
-  const Floats odd = random.normals(5 * 100), w = random.normals(5 * 96);
-  for (const Weights& t : {lowbit_test::four_bit_weights<lowbit::Nf4>(odd, 5, 100, 64, true),
-                           lowbit_test::four_bit_weights<lowbit::Fp4>(odd, 5, 100, 512, false),
-                           lowbit_test::quantized<Int8Tensor<Blockwise<64>>>("int8", odd, 5, 100)}) {
-    CHECK_FALSE(PackedTensor::packable(t.tensor));
-    CHECK(unsaid<InvalidArgument>(
-              [&] { PackedTensor::pack(t.tensor); },
-              {lowbit::format_name(t.tensor.format()), "(5, 100)", std::to_string(t.tensor.block_size()), "cross rows"}) == "");
-  }
-  // Where they cross at multiples of 32, what shares a scale in every row is a record: 32 of 64 or 512 in rows of 96, 256 of 4096
-  // in rows of 768.
-  for (const std::size_t block : Sizes{64, 512})
-    for (const bool doubled : {false, true}) {
-      const Weights t = lowbit_test::four_bit_weights<lowbit::Nf4>(w, 5, 96, block, doubled);
-      REQUIRE(t.packed.has_value());
-      CHECK(t.packed->view().block == 32);
-      CHECK(difference(t.tensor.parts(), t.packed->unpack().parts()) == "");
-    }
-  const Weights wide = lowbit_test::four_bit_weights<lowbit::Nf4>(random.uneven(48 * 768), 48, 768, 4096, true);
-  REQUIRE(wide.packed.has_value());
-  CHECK(wide.packed->view().block == 256);
-  CHECK(difference(wide.tensor.parts(), wide.packed->unpack().parts()) == "");
-  // Whole blocks in a row, whole rows in a block, and blocks that are no multiple of the layout's eight.
-  CHECK(lowbit_test::four_bit_weights<lowbit::Nf4>(w, 5, 96, 32, true).packed.has_value());
-  CHECK(lowbit_test::four_bit_weights<lowbit::Nf4>(w, 15, 32, 64, true).packed.has_value());
-  CHECK(lowbit_test::quantized<Int8Tensor<Blockwise<24>>>("int8", w, 5, 96).packed.has_value());
-  CHECK_FALSE(lowbit_test::quantized<Int8Tensor<Blockwise<12>>>("int8", w, 5, 96).packed.has_value());
-  CHECK(lowbit_test::quantized<Int8Tensor<Blockwise<100>>>("int8", w, 9, 50).packed.has_value());
 }
 
 // ---- statistics

@@ -27,11 +27,11 @@ class OpenMpExecutor final : public Executor {
   // 1 where run() would run in place.
   std::size_t concurrency() const override {
     if (in_place()) return 1;
-    return threads_ != 0 ? threads_ : static_cast<std::size_t>(std::max(1, omp_get_max_threads()));
+    return threads_ != 0 ? threads_ : static_cast<std::size_t>((std::max)(1, omp_get_max_threads()));
   }
 
   void run(std::size_t count, TaskRef task) override {
-    const std::size_t threads = std::min(count, concurrency());
+    const std::size_t threads = (std::min)(count, concurrency());
     if (threads <= 1) {
       for (std::size_t i = 0; i < count; ++i) task(i);
       return;

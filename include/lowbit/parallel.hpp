@@ -90,7 +90,7 @@ namespace lowbit::detail::inline LOWBIT_ABI {
 // Rows in parts of at least 8: fewer are not worth a thread.  part(i, begin, end).
 template <class Part>
 void for_row_parts(std::size_t rows, Executor& executor, const Part& part) {
-  const std::size_t parts = std::max<std::size_t>(1, std::min(executor.concurrency(), rows / 8));
+  const std::size_t parts = (std::max<std::size_t>)(1, (std::min)(executor.concurrency(), rows / 8));
   executor.run(parts, [&](std::size_t i) { part(i, rows * i / parts, rows * (i + 1) / parts); });
 }
 

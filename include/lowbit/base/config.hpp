@@ -57,6 +57,13 @@
 #define LOWBIT_EXCEPTIONS 0
 #endif
 
+// GCC for Windows keeps registers of 32 and 64 bytes on a stack that it aligns to 16 (its bug 54412), and moves them by instructions
+// that fail there.  LOWBIT_UNALIGNED_MOVES says that the file is assembled with -Wa,-muse-unaligned-vector-move, which takes others;
+// our CMake targets do so.  Without it products run on 16-byte registers.
+#if defined(__MINGW32__) && !defined(__clang__) && !defined(LOWBIT_UNALIGNED_MOVES) && !defined(LOWBIT_PORTABLE)
+#define LOWBIT_PORTABLE
+#endif
+
 // The highest level that the flags of the including file guarantee, in the order of kernel/level.hpp, and its name, which goes into
 // every mangled name.  Two files of one program that were compiled with different flags then never share a function.
 //   0 none   1 avx2   2 avxvnni   3 avx512   4 avx512vnni   5 avx512bf16
@@ -101,8 +108,8 @@
 #define LOWBIT_BIT_SECOND(...) LOWBIT_BIT_SECOND_(__VA_ARGS__, 0)
 #define LOWBIT_BIT_SECOND_(first, second, ...) second
 #define LOWBIT_DIGIT(a, b, c) LOWBIT_DIGIT_(LOWBIT_BIT(a), LOWBIT_BIT(b), LOWBIT_BIT(c))
-#define LOWBIT_DIGIT_(a, b, c) LOWBIT_DIGIT__(a, b, c)
-#define LOWBIT_DIGIT__(a, b, c) LOWBIT_DIGIT_##a##b##c
+#define LOWBIT_DIGIT_(a, b, c) LOWBIT_DIGIT_OF(a, b, c)
+#define LOWBIT_DIGIT_OF(a, b, c) LOWBIT_DIGIT_##a##b##c
 #define LOWBIT_DIGIT_000 0
 #define LOWBIT_DIGIT_001 1
 #define LOWBIT_DIGIT_010 2

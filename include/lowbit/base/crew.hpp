@@ -42,10 +42,10 @@ class Crew {
 
   // Ends the threads, after the round that is running.  Later rounds run in place.
   void stop() {
-    const std::lock_guard turn(turn_);
+    const std::lock_guard<std::mutex> turn(turn_);
     if (stop_.load(std::memory_order_relaxed)) return;
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard<std::mutex> lock(mutex_);
       stop_.store(true, std::memory_order_relaxed);
     }
     wake_.notify_all();
@@ -54,13 +54,13 @@ class Crew {
 
   // As Executor::run() does.  Calls from several threads take turns.
   void run(std::size_t count, TaskRef task) {
-    const std::lock_guard turn(turn_);
+    const std::lock_guard<std::mutex> turn(turn_);
     if (stop_.load(std::memory_order_relaxed)) {
       for (std::size_t i = 0; i < count; ++i) task(i);
       return;
     }
     for (std::size_t first = 0; first < count; first += Range::most_tasks)
-      run_round(first, std::min<std::size_t>(Range::most_tasks, count - first), task);
+      run_round(first, (std::min<std::size_t>)(Range::most_tasks, count - first), task);
   }
 
   Crew* forgotten_before = nullptr;  // a list of those whose threads a fork() left behind
@@ -80,8 +80,8 @@ class Crew {
     static constexpr std::size_t most_tasks = std::size_t{1} << (bits - 1);  // room for threads that ask when nothing is left
     static std::uint64_t start(std::uint64_t number, std::size_t count) { return (number << 48) | (std::uint64_t{count} << bits); }
     static std::uint64_t number(std::uint64_t word) { return word >> 48; }
-    static std::size_t count(std::uint64_t word) { return static_cast<std::size_t>((word >> bits) & mask); }
-    static std::size_t next(std::uint64_t word) { return static_cast<std::size_t>(word & mask); }
+    static std::size_t count(std::uint64_t word) { return (word >> bits) & mask; }
+    static std::size_t next(std::uint64_t word) { return word & mask; }
     std::atomic<std::uint64_t> word{0};
     alignas(64) std::atomic<std::uint64_t> done{0};  // tasks that its thread has ended, in all rounds
   };
@@ -106,7 +106,7 @@ class Crew {
       return done == target_;
     };
     if (!spin(finished)) {
-      std::unique_lock lock(mutex_);
+      std::unique_lock<std::mutex> lock(mutex_);
       caller_asleep_.store(true, std::memory_order_relaxed);
       fence();
       done_.wait(lock, finished);
@@ -121,7 +121,7 @@ class Crew {
   void wake() {
     fence();  // a thread counts itself asleep before it looks for a round once more: one of us sees the other
     if (asleep_.load(std::memory_order_relaxed) == 0) return;
-    { const std::lock_guard lock(mutex_); }
+    { const std::lock_guard<std::mutex> lock(mutex_); }
     crowded_ ? wake_.notify_one() : wake_.notify_all();
   }
   bool tasks_left() const {
@@ -175,7 +175,7 @@ class Crew {
     workers_[own].range.done.store(workers_[own].range.done.load(std::memory_order_relaxed) + tasks, std::memory_order_release);
     fence();
     if (own != 0 && caller_asleep_.load(std::memory_order_relaxed)) {
-      { const std::lock_guard lock(mutex_); }
+      { const std::lock_guard<std::mutex> lock(mutex_); }
       done_.notify_one();
     }
   }
@@ -198,7 +198,7 @@ class Crew {
     try {
       (*round_.task)(round_.first + i);
     } catch (...) {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard<std::mutex> lock(mutex_);
       if (!error_) error_ = std::current_exception();
       round_.failed.store(true, std::memory_order_relaxed);
     }
@@ -216,7 +216,7 @@ class Crew {
     };
     for (;;) {
       if (!spin(called)) {
-        std::unique_lock lock(mutex_);
+        std::unique_lock<std::mutex> lock(mutex_);
         asleep_.fetch_add(1, std::memory_order_relaxed);
         fence();
         wake_.wait(lock, called);

@@ -45,7 +45,7 @@ constexpr Float16 to_float16(float x) {
   return {static_cast<std::uint16_t>(sign | (((a - 0x38000000u) + 0xFFFu + ((a >> 13) & 1u)) >> 13))};
 }
 constexpr float to_float(Float16 x) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16, e = (x.bits >> 10) & 0x1Fu, m = x.bits & 0x3FFu;
+  const std::uint32_t sign = (x.bits & 0x8000u) << 16, e = (x.bits >> 10) & 0x1Fu, m = x.bits & 0x3FFu;
   if (e == 0x1F) return std::bit_cast<float>(sign | 0x7F800000u | (m << 13) | (m != 0 ? 0x400000u : 0u));
   if (e != 0) return std::bit_cast<float>(sign | ((e + 112u) << 23) | (m << 13));
   if (m == 0) return std::bit_cast<float>(sign);

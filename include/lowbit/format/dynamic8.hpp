@@ -42,7 +42,7 @@ constexpr std::array<float, 256> make_dynamic_map() {
   for (std::size_t i = 0; i < 7; ++i) {
     // 2^i + 1 points from 0.1 to 1, counted from the nearer end, in fused arithmetic: exact in double, rounded once.
     const std::size_t last = std::size_t{1} << i;
-    const double step = (1.0f - 0.1f) / static_cast<float>(last), low = 0.1f;
+    const auto step = static_cast<double>((1.0f - 0.1f) / static_cast<float>(last)), low = static_cast<double>(0.1f);
     std::array<float, 65> points{};
     for (std::size_t j = 0; j <= last; ++j) {
       const double exact = j < (last + 1) / 2 ? low + step * static_cast<double>(j) : 1.0 - step * static_cast<double>(last - j);
@@ -136,8 +136,8 @@ inline void quantize_dynamic8(const float* x, std::size_t n, std::size_t block, 
                               float* absmax) {
   require(block > 0, [] { return std::string("dynamic 8-bit block size: expected at least 1, found 0"); });
   const detail::DefaultFloatEnvironment environment;
-  for (std::size_t begin = 0; begin < n; begin += std::min(block, n - begin)) {
-    const std::size_t count = std::min(block, n - begin);
+  for (std::size_t begin = 0; begin < n; begin += (std::min)(block, n - begin)) {
+    const std::size_t count = (std::min)(block, n - begin);
     detail::quantize_dynamic8_block(x + begin, count, count == block, rule, codes + begin, *absmax++);
   }
 }
@@ -165,7 +165,7 @@ inline void double_quantize(const float* absmax, std::size_t n, float offset, st
   const detail::DefaultFloatEnvironment environment;
   std::array<float, nested_block_size> difference;
   for (std::size_t begin = 0; begin < n; begin += nested_block_size) {
-    const std::size_t count = std::min(nested_block_size, n - begin);
+    const std::size_t count = (std::min)(nested_block_size, n - begin);
     for (std::size_t i = 0; i < count; ++i) difference[i] = rounded(absmax[begin + i] - offset);
     detail::quantize_dynamic8_block(difference.data(), count, count == nested_block_size, rule, codes + begin, *nested_absmax++);
   }

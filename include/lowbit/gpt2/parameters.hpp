@@ -71,8 +71,8 @@ inline AlignedBuffer<float> transposed(std::span<const float> in_out, std::size_
   constexpr std::size_t tile = 32;  // 32 x 32 floats of both sides stay in L1
   for (std::size_t i0 = 0; i0 < in; i0 += tile)
     for (std::size_t o0 = 0; o0 < out; o0 += tile)
-      for (std::size_t i = i0; i < std::min(in, i0 + tile); ++i)
-        for (std::size_t o = o0; o < std::min(out, o0 + tile); ++o) result[o * in + i] = in_out[i * out + o];
+      for (std::size_t i = i0; i < (std::min)(in, i0 + tile); ++i)
+        for (std::size_t o = o0; o < (std::min)(out, o0 + tile); ++o) result[o * in + i] = in_out[i * out + o];
   return result;
 }
 

@@ -80,7 +80,7 @@ struct TokenizerJson {
   std::vector<std::pair<std::string, std::int32_t>> added;  // tokens that stand for their own text
 };
 
-inline constexpr std::int32_t largest_token_id = std::numeric_limits<std::int32_t>::max();
+inline constexpr std::int32_t largest_token_id = (std::numeric_limits<std::int32_t>::max)();
 
 // Reads the file that Hugging Face's tokenizers library writes.  Throws FormatError that names the file and the key, for everything
 // but a byte-level BPE that cuts texts as GPT-2 does.
@@ -145,7 +145,7 @@ inline TokenizerJson read_tokenizer_json(std::string_view text, const std::strin
 inline Vocabulary read_vocabulary(std::string_view json, const std::string& name) {
   const io::Json document = io::parse_json(json, name);
   if (!document.is_object()) raise<FormatError>(name + ": expected an object of token: id, found " + document.type_name());
-  constexpr std::int32_t largest = std::numeric_limits<std::int32_t>::max();
+  constexpr std::int32_t largest = (std::numeric_limits<std::int32_t>::max)();
   Vocabulary vocabulary;
   vocabulary.reserve(document.size());
   for (const auto& [token, id] : document.items()) {
@@ -292,7 +292,7 @@ class Tokenizer {
   }
 
  private:
-  static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+  static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
 
   struct Merge {
     std::int32_t left, right, joined;
@@ -320,7 +320,7 @@ class Tokenizer {
     const auto [known, is_new] = bytes_of_.emplace(id, content);
     if (!is_new && known->second != content)
       raise<FormatError>(name + ": id " + std::to_string(id) + " is given to two tokens, one of them " + io::in_quotes(content));
-    vocab_size_ = std::max(vocab_size_, static_cast<std::size_t>(id) + 1);
+    vocab_size_ = (std::max)(vocab_size_, static_cast<std::size_t>(id) + 1);
     const std::pair<std::string, std::int32_t> token(content, id);
     if (std::find(added_.begin(), added_.end(), token) == added_.end()) added_.push_back(token);
   }
@@ -332,7 +332,7 @@ class Tokenizer {
       if (bytes.empty()) raise<FormatError>(name + ": the empty string cannot be a token (id " + std::to_string(id) + ")");
       if (!bytes_of_.emplace(id, std::move(bytes)).second)
         raise<FormatError>(name + ": id " + std::to_string(id) + " is given to two tokens, one of them " + io::in_quotes(token));
-      vocab_size_ = std::max(vocab_size_, static_cast<std::size_t>(id) + 1);
+      vocab_size_ = (std::max)(vocab_size_, static_cast<std::size_t>(id) + 1);
     }
     for (std::size_t b = 0; b < 256; ++b) {
       const std::string symbol = detail::byte_symbol(b);
@@ -347,7 +347,7 @@ class Tokenizer {
     std::vector<std::size_t> line_of_merge;
     for (std::size_t line_number = 1; !text.empty(); ++line_number) {
       std::string_view line = text.substr(0, text.find('\n'));
-      text.remove_prefix(std::min(text.size(), line.size() + 1));
+      text.remove_prefix((std::min)(text.size(), line.size() + 1));
       if (line.ends_with('\r')) line.remove_suffix(1);
       if (line.empty() || (line_number == 1 && line.starts_with("#version"))) continue;
 

@@ -90,7 +90,7 @@ class PairCounts {
 
  private:
   using Index = std::uint32_t;  // half the memory of a size_t, for tens of millions of them
-  static constexpr Index none = std::numeric_limits<Index>::max();
+  static constexpr Index none = (std::numeric_limits<Index>::max)();
 
   // A byte of a word, and the token that begins there.
   struct Place {
@@ -172,7 +172,7 @@ class TokenizerTrainer {
   // A vocabulary of `vocab_size` tokens; of fewer if no pair occurs min_frequency times any more.  vocab_size: from 257 to 2^31 -
   // 1; min_frequency: at least 1.  Throws InvalidArgument if not, and for more than 4 GiB of different words.
   TokenizerFiles train(std::size_t vocab_size, std::uint64_t min_frequency = 2) const {
-    constexpr std::size_t largest = std::numeric_limits<std::int32_t>::max();
+    constexpr std::size_t largest = (std::numeric_limits<std::int32_t>::max)();
     require(vocab_size >= smallest_vocabulary && vocab_size <= largest, [&] {
       return "TokenizerTrainer: vocab_size: expected " + std::to_string(smallest_vocabulary) + " (all bytes and " +
              detail::end_of_text_token + ") to " + std::to_string(largest) + ", found " + std::to_string(vocab_size);

@@ -27,7 +27,7 @@ inline Character first_character(std::string_view text) {
   if (lead < 0x80) return {lead, 1};
   std::int32_t code_point = -1;
   const auto bytes = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                      static_cast<utf8proc_ssize_t>(std::min<std::size_t>(text.size(), 4)), &code_point);
+                                      static_cast<utf8proc_ssize_t>((std::min<std::size_t>)(text.size(), 4)), &code_point);
   if (bytes < 1) return {-1, 1};
   return {code_point, static_cast<std::size_t>(bytes)};
 }

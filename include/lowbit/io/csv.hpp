@@ -42,7 +42,7 @@ class CsvReader {
         ++at_;
         continue;
       }
-      at_ += text_[at_] == '\r' ? 2 : 1;  // the fields stop at nothing else than a comma, LF or CRLF
+      at_ += text_[at_] == '\r' ? 2u : 1u;  // the fields stop at nothing else than a comma, LF or CRLF
       ++line_;
       return true;
     }

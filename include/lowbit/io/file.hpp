@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Files: a read-only view of a whole file without a copy, and writes that either replace a file, or a folder, completely or leave
-// the old one as it was.  On POSIX files are mapped; elsewhere they are read into memory (that path is untested on real systems).
+// the old one as it was.  On POSIX systems and on Windows (there tested under Wine alone), where names are those of
+// std::filesystem::path, whatever the code page.
 #pragma once
 #include <array>
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <span>
@@ -17,15 +19,28 @@
 
 #include "lowbit/base/error.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #if defined(__unix__) || defined(__APPLE__)
 #define LOWBIT_POSIX 1
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
-#else
+#elif defined(_WIN32)
 #define LOWBIT_POSIX 0
-#include "lowbit/base/aligned_buffer.hpp"
+#include <io.h>
+// As windows.h declares them; that file itself would bring its macros along.
+extern "C" {
+__declspec(dllimport) void* __stdcall CreateFileMappingW(void* file, struct _SECURITY_ATTRIBUTES*, unsigned long protection,
+                                                         unsigned long size_high, unsigned long size_low, const wchar_t* name);
+__declspec(dllimport) void* __stdcall MapViewOfFile(void* mapping, unsigned long access, unsigned long offset_high,
+                                                    unsigned long offset_low, std::size_t bytes);
+__declspec(dllimport) int __stdcall UnmapViewOfFile(const void* address);
+__declspec(dllimport) int __stdcall CloseHandle(void* handle);
+__declspec(dllimport) int __stdcall MoveFileExW(const wchar_t* from, const wchar_t* to, unsigned long flags);
+__declspec(dllimport) unsigned long __stdcall GetLastError();
+}
+#else
+#error "lowbit/io/file.hpp: expected a POSIX system or Windows"
 #endif
 
 namespace lowbit::io::detail::inline LOWBIT_ABI {
@@ -34,6 +49,82 @@ namespace lowbit::io::detail::inline LOWBIT_ABI {
   raise<IoError>(path.string() + ": cannot " + action + ": " + std::generic_category().message(code));
 }
 
+// What the systems call differently.
+#if LOWBIT_POSIX
+using FileStatus = struct ::stat;
+// Without O_NONBLOCK, opening a pipe would wait for a writer instead of being refused later.
+inline int open_to_read(const std::filesystem::path& path) { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); }
+inline int close_file(int file) { return ::close(file); }
+inline int status_of(int file, FileStatus& status) { return ::fstat(file, &status); }
+inline std::FILE* open_stream(const std::filesystem::path& path) { return std::fopen(path.c_str(), "rb"); }
+// A new file; fails with EEXIST if there is one of that name.
+inline std::FILE* create_stream(const std::filesystem::path& path) { return std::fopen(path.c_str(), "wbx"); }
+// Both return 0, or the reason, as errno says it.
+inline int write_to_disk(std::FILE* file) { return ::fsync(::fileno(file)) == 0 ? 0 : errno; }
+inline int replace_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+  return ::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+}
+// The first `size` > 0 bytes of a file; null, and errno, if the system refuses.
+inline const std::byte* map_file(int file, std::size_t size) {
+  void* const address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
+  return address == MAP_FAILED ? nullptr : static_cast<const std::byte*>(address);
+}
+inline void unmap_file(const std::byte* data, std::size_t size) noexcept { ::munmap(const_cast<std::byte*>(data), size); }
+#else
+using FileStatus = struct ::_stat64;
+inline int open_to_read(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(path, ignored)) return ::_wopen(path.c_str(), _O_RDONLY | _O_BINARY | _O_NOINHERIT);
+  errno = EISDIR;
+  return -1;
+}
+inline int close_file(int file) { return ::_close(file); }
+inline int status_of(int file, FileStatus& status) { return ::_fstat64(file, &status); }
+inline std::FILE* open_stream(const std::filesystem::path& path) { return ::_wfopen(path.c_str(), L"rb"); }
+inline std::FILE* create_stream(const std::filesystem::path& path) {
+  const int file = ::_wopen(path.c_str(), _O_WRONLY | _O_CREAT | _O_EXCL | _O_BINARY | _O_NOINHERIT, _S_IREAD | _S_IWRITE);
+  return file < 0 ? nullptr : ::_fdopen(file, "wb");
+}
+// The system's reason for what failed last, as errno says it.
+inline int last_error() {
+  switch (::GetLastError()) {
+    case 2:
+    case 3: return ENOENT;
+    case 5:     // access denied
+    case 32:    // in use by another process
+    case 33:    // locked
+    case 1224:  // mapped
+      return EACCES;
+    case 8: return ENOMEM;
+    case 17: return EXDEV;
+    case 39:
+    case 112: return ENOSPC;
+    case 80:
+    case 183: return EEXIST;
+    default: return EIO;
+  }
+}
+inline int write_to_disk(std::FILE* file) { return ::_commit(::_fileno(file)) == 0 ? 0 : errno; }
+inline int replace_file(const std::filesystem::path& from, const std::filesystem::path& to) {
+  constexpr unsigned long replace_existing = 1, write_through = 8;
+  return ::MoveFileExW(from.c_str(), to.c_str(), replace_existing | write_through) != 0 ? 0 : last_error();
+}
+inline const std::byte* map_file(int file, std::size_t size) {
+  constexpr unsigned long page_readonly = 2, file_map_read = 4;
+  void* const mapping =
+      ::CreateFileMappingW(reinterpret_cast<void*>(::_get_osfhandle(file)), nullptr, page_readonly, 0, 0, nullptr);
+  if (mapping == nullptr) {
+    errno = last_error();
+    return nullptr;
+  }
+  const void* const address = ::MapViewOfFile(mapping, file_map_read, 0, 0, size);
+  if (address == nullptr) errno = last_error();
+  ::CloseHandle(mapping);  // the view keeps it
+  return static_cast<const std::byte*>(address);
+}
+inline void unmap_file(const std::byte* data, std::size_t) noexcept { ::UnmapViewOfFile(data); }
+#endif
+
 }  // namespace lowbit::io::detail::inline LOWBIT_ABI
 
 namespace lowbit::io::inline LOWBIT_ABI {
@@ -41,7 +132,8 @@ namespace lowbit::io::inline LOWBIT_ABI {
 // The bytes of a regular file, read-only, for as long as the object lives.  Move-only; moving does not move the bytes, which start
 // at a multiple of 64.  Throws IoError that names the path and the system's reason (missing, a folder, no permission).
 // Reading from several threads is safe.  The file must not be made shorter while it is open: a mapped page that is gone ends the
-// program (SIGBUS).  Files written by write_atomically() never shrink in place.
+// program (SIGBUS).  Files written by write_atomically() never shrink in place.  Windows refuses to shorten, replace or remove a file
+// that is mapped.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -62,52 +154,32 @@ class MappedFile {
   void swap(MappedFile& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
-#if !LOWBIT_POSIX
-    std::swap(memory_, other.memory_);
-#endif
   }
 
-#if LOWBIT_POSIX
   void open(const std::filesystem::path& path) {
-    // Without O_NONBLOCK, opening a pipe would wait for a writer instead of being refused below.
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    const int file = detail::open_to_read(path);
     if (file < 0) detail::raise_io(path, "open", errno);
-    struct ::stat status {};
-    void* address = nullptr;
-    int code = ::fstat(file, &status) != 0 ? errno : S_ISDIR(status.st_mode) ? EISDIR : 0;
-    if (code == 0 && !S_ISREG(status.st_mode)) {
-      ::close(file);
+    detail::FileStatus status{};
+    const std::byte* data = nullptr;
+    const auto is = [&](unsigned kind) { return (static_cast<unsigned>(status.st_mode) & unsigned{S_IFMT}) == kind; };
+    int code = detail::status_of(file, status) != 0 ? errno : is(unsigned{S_IFDIR}) ? EISDIR : 0;
+    if (code == 0 && !is(unsigned{S_IFREG})) {
+      detail::close_file(file);
       raise<IoError>(path.string() + ": cannot read: expected a regular file, found a pipe or a device");
     }
+    if (code == 0 && static_cast<std::uintmax_t>(status.st_size) > SIZE_MAX) code = EFBIG;
     if (code == 0 && status.st_size > 0) {  // mapping nothing is an error to the system, but an empty file is a file
-      address = ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_PRIVATE, file, 0);
-      if (address == MAP_FAILED) code = errno;
+      data = detail::map_file(file, static_cast<std::size_t>(status.st_size));
+      if (data == nullptr) code = errno;
     }
-    ::close(file);
+    detail::close_file(file);
     if (code != 0) detail::raise_io(path, "read", code);
-    data_ = static_cast<const std::byte*>(address);
+    data_ = data;
     size_ = static_cast<std::size_t>(status.st_size);
   }
   void close() noexcept {
-    if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+    if (data_ != nullptr) detail::unmap_file(data_, size_);
   }
-#else
-  void open(const std::filesystem::path& path) {
-    std::error_code failure;
-    const auto size = std::filesystem::file_size(path, failure);
-    if (failure) detail::raise_io(path, "open", failure.default_error_condition().value());
-    memory_.reset(static_cast<std::size_t>(size));
-    std::FILE* file = std::fopen(path.string().c_str(), "rb");
-    if (file == nullptr) detail::raise_io(path, "open", errno);
-    const std::size_t got = memory_.empty() ? 0 : std::fread(memory_.data(), 1, memory_.size(), file);
-    std::fclose(file);
-    if (got != memory_.size()) detail::raise_io(path, "read", EIO);
-    data_ = memory_.data();
-    size_ = memory_.size();
-  }
-  void close() noexcept {}
-  AlignedBuffer<std::byte> memory_;
-#endif
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };
@@ -121,7 +193,7 @@ inline std::string read_text(const std::filesystem::path& path) {
 // The same from anything that can be read once from its beginning to its end: a file, a pipe, /dev/stdin.  Waits for a pipe's
 // writer.  Throws IoError that names the path and the system's reason.
 inline std::string read_stream(const std::filesystem::path& path) {
-  std::FILE* file = std::fopen(path.string().c_str(), "rb");
+  std::FILE* file = detail::open_stream(path);
   if (file == nullptr) detail::raise_io(path, "open", errno);
   std::string text;
   int code = 0;
@@ -159,7 +231,7 @@ class FileWriter {
     for (int i = 0; file_ == nullptr; ++i) {
       temporary_ = path;
       temporary_ += ".part" + std::to_string(i);
-      file_ = std::fopen(temporary_.string().c_str(), "wbx");
+      file_ = detail::create_stream(temporary_);
       if (file_ == nullptr && (errno != EEXIST || i == 999)) detail::raise_io(path, "create " + temporary_.string(), errno);
     }
 #if LOWBIT_POSIX
@@ -174,19 +246,13 @@ class FileWriter {
   }
   void commit() {
     if (std::fflush(file_) != 0) detail::raise_io(path_, "write", errno);
-#if LOWBIT_POSIX
-    if (::fsync(::fileno(file_)) != 0) detail::raise_io(path_, "write", errno);
-#endif
+    if (const int code = detail::write_to_disk(file_); code != 0) detail::raise_io(path_, "write", code);
     std::FILE* file = std::exchange(file_, nullptr);
-    std::error_code failure;
-    if (std::fclose(file) != 0)
-      failure.assign(errno, std::generic_category());
-    else
-      std::filesystem::rename(temporary_, path_, failure);
-    if (!failure) return;
+    const int code = std::fclose(file) != 0 ? errno : detail::replace_file(temporary_, path_);
+    if (code == 0) return;
     std::error_code ignored;
     std::filesystem::remove(temporary_, ignored);
-    detail::raise_io(path_, "replace", failure.default_error_condition().value());
+    detail::raise_io(path_, "replace", code);
   }
   void drop() noexcept {
     if (file_ == nullptr) return;
@@ -258,7 +324,7 @@ inline bool is_mount_point([[maybe_unused]] const std::filesystem::path& folder)
   return false;
 }
 
-// Throws IoError if the program may not make, rename and remove files in `folder`.
+// Throws IoError if the program may not make, rename and remove files in `folder`.  Windows tells whoever tries.
 inline void require_writable(const std::filesystem::path& folder, [[maybe_unused]] const std::filesystem::path& for_path) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(folder, ignored)) raise_io(for_path, "make the folder", ENOTDIR);

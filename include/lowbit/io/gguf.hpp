@@ -146,7 +146,7 @@ class Gguf {
     if (bytes.size() < 4 || std::memcmp(bytes.data(), "GGUF", 4) != 0) {
       const std::string found = mistaken_for({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
       fail("expected a GGUF file, which begins with GGUF, found " +
-           (found.empty() ? in_quotes({reinterpret_cast<const char*>(bytes.data()), std::min<std::size_t>(4, bytes.size())})
+           (found.empty() ? in_quotes({reinterpret_cast<const char*>(bytes.data()), (std::min<std::size_t>)(4, bytes.size())})
                           : found));
     }
     Cursor c{*this, bytes, 4};
@@ -231,7 +231,7 @@ class Gguf {
       if (!index_.emplace(t.name, i).second) refuse("occurs twice");
       tensors_.push_back(std::move(t));
     }
-    const std::size_t begin = std::min(c.bytes.size(), ceil_div(c.at, alignment) * alignment);
+    const std::size_t begin = (std::min)(c.bytes.size(), ceil_div(c.at, alignment) * alignment);
     const auto data = c.bytes.subspan(begin);
     for (std::size_t i = 0; i < count; ++i) {
       GgufTensor& t = tensors_[i];

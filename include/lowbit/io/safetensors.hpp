@@ -90,7 +90,7 @@ class SafeTensors final : public TensorSource {
     if (length > bytes.size() - 8)
       fail("expected a header of " + std::to_string(length) + " bytes, found " + std::to_string(bytes.size() - 8) +
            " bytes in the file");
-    const auto text = bytes.subspan(8, static_cast<std::size_t>(length));
+    const auto text = bytes.subspan(8, length);
     read_header({reinterpret_cast<const char*>(text.data()), text.size()}, bytes.subspan(8 + text.size()));
   }
 

@@ -228,7 +228,7 @@ namespace lowbit::io::detail::inline LOWBIT_ABI {
   };
   std::array<Near, 3> best;
   for (const std::string& other : source.names()) {
-    const std::size_t shorter = std::min(name.size(), other.size());
+    const std::size_t shorter = (std::min)(name.size(), other.size());
     std::size_t front = 0, back = 0;
     while (front < shorter && name[front] == other[front]) ++front;
     while (front + back < shorter && name[name.size() - 1 - back] == other[other.size() - 1 - back]) ++back;
@@ -237,8 +237,8 @@ namespace lowbit::io::detail::inline LOWBIT_ABI {
       if (candidate.shared > place.shared) std::swap(candidate, place);
   }
   std::string message = source.location() + ": no tensor " + in_quotes(name);
-  for (const Near& near : best)
-    if (near.shared > 0) message += (&near == &best[0] ? "; nearest: " : ", ") + in_quotes(near.name);
+  for (const Near& candidate : best)
+    if (candidate.shared > 0) message += (&candidate == &best[0] ? "; nearest: " : ", ") + in_quotes(candidate.name);
   raise<FormatError>(message);
 }
 

@@ -24,7 +24,7 @@ inline void set_chunks(StaggeredChunks& to, const Stagger& s, std::size_t c) {
     // Chunks are counted from the first group that is stored, so the first one lacks what that group was padded with.
     std::size_t at = 0, block_end = s.block - s.begin(phase), length = c - s.shift(phase);
     for (std::size_t i = phase * slots; at < s.k; ++i) {
-      const std::size_t next = std::min({at + length, block_end, s.k});
+      const std::size_t next = (std::min)({at + length, block_end, s.k});
       to.begin[i] = static_cast<std::uint32_t>(at);
       to.end[i] = static_cast<std::uint32_t>(next);
       if (next == block_end) block_end += s.block;
@@ -82,7 +82,7 @@ inline void place_codes(InputRows& b, std::size_t r, const Code* row, AlignedBuf
 // Room for `more` outliers.
 inline void make_room(InputRows::Part& part, std::size_t more) {
   if (part.column.size() - part.outliers >= more) return;
-  part.value.resize(std::max(2 * part.column.size(), part.outliers + more));
+  part.value.resize((std::max)(2 * part.column.size(), part.outliers + more));
   part.column.resize(part.value.size());  // last: where it throws, the next call sees that there is no room yet
 }
 
@@ -95,85 +95,105 @@ inline const float* rounded_to_fp16(InputRows::Part& part, const float* x, std::
   return part.rounded.data();
 }
 
-// Converts rows [begin, begin + count), which stand at x.  Lists their outliers.
-inline void convert_group(InputRows& b, const Kernels& kernel, std::size_t begin, std::size_t count, const float* x,
-                          std::size_t stride, InputRows::Part& part) {
-  const InputForm& f = b.form;
-  const auto natural_rows = [&](std::size_t bytes) {
-    part.converted.grow(bytes);
+// A group of rows to be converted: rows [begin, begin + count) of `b`, which stand at x.
+struct InputGroup {
+  InputRows& b;
+  const Kernels& kernel;
+  std::size_t begin, count;
+  const float* x;
+  std::size_t stride;
+  InputRows::Part& part;
+
+  // Where the kernel puts them: in their place, or, of weights in block-offset classes, where copies are taken from.
+  void* target(std::size_t element_bytes) const {
+    if (!b.form.stagger) return b.data.data() + begin * b.form.row_bytes();
+    part.converted.grow(count * b.form.k * element_bytes);
     return part.converted.data();
-  };
-  std::uint8_t* out = b.data.data() + begin * f.row_bytes();
-  switch (f.compute) {
+  }
+  std::size_t padded_k() const { return b.form.stagger ? b.form.k : b.form.k_padded; }
+};
+
+inline void round_group(const InputGroup& g) {
+  const InputForm& f = g.b.form;
+  const std::size_t padded = g.padded_k();
+  if (f.bf16_floats) {
+    auto* to = static_cast<float*>(g.target(sizeof(float)));
+    for (std::size_t r = 0; r < g.count; ++r, to += padded) {
+      for (std::size_t c = 0; c < f.k; ++c) to[c] = to_float(to_bfloat16(g.x[r * g.stride + c]));
+      for (std::size_t c = f.k; c < padded; ++c) to[c] = 0;
+      if (f.stagger) place_copies(g.b, g.begin + r, to);
+    }
+    return;
+  }
+  Bf16RowsArgs a;
+  a.x = g.x;
+  a.m = g.count;
+  a.k = f.k;
+  a.x_stride = g.stride;
+  a.k_padded = padded;
+  a.out = static_cast<std::uint16_t*>(g.target(sizeof(std::uint16_t)));
+  g.kernel.bf16_rows(a);
+  for (std::size_t r = 0; f.stagger && r < g.count; ++r) place_copies(g.b, g.begin + r, a.out + r * f.k);
+}
+
+inline void list_outliers(const InputGroup& g) {
+  const InputForm& f = g.b.form;
+  for (std::size_t r = 0; r < g.count; ++r) {
+    const float* x = g.x + r * g.stride;
+    const std::size_t before = g.part.outliers;
+    make_room(g.part, f.k);
+    std::uint32_t* column = g.part.column.data() + before;
+    if (f.needs_all_rows()) {
+      for (std::size_t c = 0; c < f.k; ++c)
+        if (g.b.column_is_outlier[c] != 0) column[g.part.outliers++ - before] = static_cast<std::uint32_t>(c);
+    } else {
+      g.part.outliers += g.kernel.find_outliers(x, f.k, f.threshold, column);
+    }
+    for (std::size_t i = before; i < g.part.outliers; ++i) {
+      g.part.value[i] = x[g.part.column[i]];
+      if (f.packed) g.part.column[i] = static_cast<std::uint32_t>(int8_byte(g.part.column[i]));
+    }
+    g.b.outliers[g.begin + r].count = g.part.outliers - before;
+  }
+}
+
+inline void quantize_group(InputGroup g) {
+  const InputForm& f = g.b.form;
+  if (f.fp16) {
+    g.x = rounded_to_fp16(g.part, g.x, g.count, f.k, g.stride);
+    g.stride = f.k;
+  }
+  if (f.threshold > 0) list_outliers(g);
+  QuantizeRowsArgs q;
+  q.x = g.x;
+  q.m = g.count;
+  q.k = f.k;
+  q.x_stride = g.stride;
+  q.rule = f.llm_int8 ? QuantizeRule::llm_int8 : QuantizeRule::absmax;
+  q.permute = f.packed && !f.words && !f.stagger;
+  q.words = f.words;
+  q.k_padded = g.padded_k();
+  q.chunk = f.chunk;
+  q.threshold = f.threshold;
+  q.column_is_outlier = f.needs_all_rows() ? g.b.column_is_outlier.data() : nullptr;
+  q.codes = g.target(f.element_bytes());
+  q.scale = g.b.scale.data() + g.begin;
+  q.offset = f.packed && !f.stagger ? g.b.offset.data() + g.begin * f.offsets() : nullptr;
+  g.kernel.quantize_rows(q);
+  for (std::size_t r = 0; f.stagger && r < g.count; ++r)
+    f.words ? place_codes(g.b, g.begin + r, static_cast<const std::int16_t*>(q.codes) + r * f.k, g.part.sums)
+            : place_codes(g.b, g.begin + r, static_cast<const std::int8_t*>(q.codes) + r * f.k, g.part.sums);
+}
+
+// Converts a group, and lists its outliers.
+inline void convert_group(const InputGroup& g) {
+  switch (g.b.form.compute) {
     case Compute::automatic: return;  // decided when the form was made
     case Compute::f32:
-      for (std::size_t r = 0; r < count; ++r) place_copies(b, begin + r, x + r * stride);
+      for (std::size_t r = 0; r < g.count; ++r) place_copies(g.b, g.begin + r, g.x + r * g.stride);
       return;
-    case Compute::bf16: {
-      if (f.bf16_floats) {
-        const std::size_t padded = f.stagger ? f.k : f.k_padded;
-        auto* to = reinterpret_cast<float*>(f.stagger ? natural_rows(count * f.k * 4) : out);
-        for (std::size_t r = 0; r < count; ++r, to += padded) {
-          for (std::size_t c = 0; c < f.k; ++c) to[c] = to_float(to_bfloat16(x[r * stride + c]));
-          for (std::size_t c = f.k; c < padded; ++c) to[c] = 0;
-          if (f.stagger) place_copies(b, begin + r, to);
-        }
-        return;
-      }
-      Bf16RowsArgs a;
-      a.x = x;
-      a.m = count;
-      a.k = f.k;
-      a.x_stride = stride;
-      a.k_padded = f.stagger ? f.k : f.k_padded;
-      a.out = reinterpret_cast<std::uint16_t*>(f.stagger ? natural_rows(count * f.k * 2) : out);
-      kernel.bf16_rows(a);
-      for (std::size_t r = 0; f.stagger && r < count; ++r) place_copies(b, begin + r, a.out + r * f.k);
-      return;
-    }
-    case Compute::int8: {
-      if (f.fp16) {
-        x = rounded_to_fp16(part, x, count, f.k, stride);
-        stride = f.k;
-      }
-      const bool per_call = f.needs_all_rows();
-      for (std::size_t r = 0; f.threshold > 0 && r < count; ++r) {
-        const std::size_t before = part.outliers;
-        make_room(part, f.k);
-        std::uint32_t* column = part.column.data() + before;
-        if (per_call) {
-          for (std::size_t c = 0; c < f.k; ++c)
-            if (b.column_is_outlier[c] != 0) column[part.outliers++ - before] = static_cast<std::uint32_t>(c);
-        } else {
-          part.outliers += kernel.find_outliers(x + r * stride, f.k, f.threshold, column);
-        }
-        for (std::size_t i = before; i < part.outliers; ++i) {
-          part.value[i] = x[r * stride + part.column[i]];
-          if (f.packed) part.column[i] = static_cast<std::uint32_t>(int8_byte(part.column[i]));
-        }
-        b.outliers[begin + r].count = part.outliers - before;
-      }
-      QuantizeRowsArgs q;
-      q.x = x;
-      q.m = count;
-      q.k = f.k;
-      q.x_stride = stride;
-      q.rule = f.llm_int8 ? QuantizeRule::llm_int8 : QuantizeRule::absmax;
-      q.permute = f.packed && !f.words && !f.stagger;
-      q.words = f.words;
-      q.k_padded = f.stagger ? f.k : f.k_padded;
-      q.chunk = f.chunk;
-      q.threshold = f.threshold;
-      q.column_is_outlier = per_call ? b.column_is_outlier.data() : nullptr;
-      q.codes = f.stagger ? natural_rows(count * f.k * f.element_bytes()) : out;
-      q.scale = b.scale.data() + begin;
-      q.offset = f.packed && !f.stagger ? b.offset.data() + begin * f.offsets() : nullptr;
-      kernel.quantize_rows(q);
-      for (std::size_t r = 0; f.stagger && r < count; ++r)
-        f.words ? place_codes(b, begin + r, static_cast<const std::int16_t*>(q.codes) + r * f.k, part.sums)
-                : place_codes(b, begin + r, static_cast<const std::int8_t*>(q.codes) + r * f.k, part.sums);
-      return;
-    }
+    case Compute::bf16: return round_group(g);
+    case Compute::int8: return quantize_group(g);
   }
 }
 
@@ -190,11 +210,11 @@ void fill_groups(InputRows& b, const InputForm& form, std::size_t rows, Executor
     if (form.stagger) set_chunks(b.chunks, form.stagger, form.chunk);
   }
   if (form.threshold > 0) b.outliers.assign(rows, {});
-  b.parts.resize(std::max(b.parts.size(), executor.concurrency()));
+  b.parts.resize((std::max)(b.parts.size(), executor.concurrency()));
   for_row_parts(rows, executor, [&](std::size_t i, std::size_t begin, std::size_t end) {
     InputRows::Part& part = b.parts[i];
     part.outliers = 0;
-    for (std::size_t r = begin; r < end; r += input_group) convert(r, std::min(input_group, end - r), part);
+    for (std::size_t r = begin; r < end; r += input_group) convert(r, (std::min)(input_group, end - r), part);
     if (form.threshold > 0)  // the list has its final place now
       for (std::size_t r = begin, at = 0; r < end; ++r) {
         b.outliers[r].column = part.column.data() + at;
@@ -215,7 +235,7 @@ LOWBIT_FUNCTION void fill_rows(InputRows& b, const InputForm& form, MatrixView<c
   }
   if (form.needs_all_rows()) {
     b.column_is_outlier.assign(form.k, 0);
-    b.parts.resize(std::max<std::size_t>(b.parts.size(), 1));
+    b.parts.resize((std::max<std::size_t>)(b.parts.size(), 1));
     InputRows::Part& part = b.parts[0];
     part.outliers = 0;
     make_room(part, form.k);
@@ -226,7 +246,7 @@ LOWBIT_FUNCTION void fill_rows(InputRows& b, const InputForm& form, MatrixView<c
     }
   }
   fill_groups(b, form, x.rows, executor, [&](std::size_t begin, std::size_t count, InputRows::Part& part) {
-    convert_group(b, kernel, begin, count, x.row(begin), x.stride, part);
+    convert_group({b, kernel, begin, count, x.row(begin), x.stride, part});
   });
 }
 LOWBIT_FUNCTION void make_rows(InputRows& b, const InputForm& form, std::size_t rows, const Kernels& kernel, Executor& executor,
@@ -243,7 +263,7 @@ LOWBIT_FUNCTION void make_rows(InputRows& b, const InputForm& form, std::size_t 
       return make(begin, count, reinterpret_cast<float*>(b.data.data()) + begin * form.k);
     part.made.grow(input_group * form.k);
     make(begin, count, part.made.data());
-    convert_group(b, kernel, begin, count, part.made.data(), form.k, part);
+    convert_group({b, kernel, begin, count, part.made.data(), form.k, part});
   });
 }
 

@@ -7,6 +7,7 @@
 
 #include "lowbit/base/aligned_buffer.hpp"
 #include "lowbit/base/function_ref.hpp"
+#include "lowbit/base/vector.hpp"
 #include "lowbit/base/view.hpp"
 #include "lowbit/compute.hpp"
 #include "lowbit/kernel/args.hpp"
@@ -48,7 +49,7 @@ struct InputForm {
 struct StaggeredChunks {
   Stagger stagger;
   std::size_t chunk = 0;
-  std::vector<std::uint32_t> begin, end;
+  Vector<std::uint32_t> begin, end;
 };
 
 // Rows in such a form, and the memory that holds them; it is kept from one filling to the next.
@@ -63,8 +64,8 @@ struct InputRows {
   // What converting one part of the rows takes.
   struct Part {
     std::size_t outliers = 0;  // in the lists, which keep their room
-    std::vector<std::uint32_t> column;
-    std::vector<float> value;
+    Vector<std::uint32_t> column;
+    Vector<float> value;
     AlignedBuffer<float> made;              // a group of rows, before it is converted
     AlignedBuffer<float> rounded;           // the same in fp16
     AlignedBuffer<std::uint8_t> converted;  // and after, before it is put where blocks begin
@@ -72,7 +73,7 @@ struct InputRows {
   };
   std::vector<Part> parts;
   std::vector<OutlierRow> outliers;
-  std::vector<std::uint8_t> column_is_outlier;  // per_call
+  Vector<std::uint8_t> column_is_outlier;  // per_call
   StaggeredChunks chunks;
   AlignedBuffer<float> made;  // rows that must all be there before the first can be converted
 };

@@ -17,9 +17,9 @@ inline Compute automatic_compute(Format format, Level level) {
 
 // How far an integer sum goes; canonical 4-bit weights are summed as integers over a few elements only.
 inline std::size_t int8_depth(const Weights& w) {
-  if (w.is_packed()) return std::min(w.packed().chunk(Compute::int8), w.packed().k);
+  if (w.is_packed()) return (std::min)(w.packed().chunk(Compute::int8), w.packed().k);
   if (element_bits(w.format()) == 4) return 0;
-  return std::min(w.cols(), w.canonical().block);
+  return (std::min)(w.cols(), w.canonical().block);
 }
 
 inline InputForm form_of(const Weights& w, Compute compute, const ComputeOptions& o, const Kernels& kernel) {
@@ -40,7 +40,7 @@ inline InputForm form_of(const Weights& w, Compute compute, const ComputeOptions
   if (!f.llm_int8) return f;
   f.fp16 = o.round_activations_to_fp16;
   f.outliers = o.outliers;
-  f.threshold = std::max(0.0f, f.fp16 ? to_float(to_float16(o.outlier_threshold)) : o.outlier_threshold);  // as bitsandbytes
+  f.threshold = (std::max)(0.0f, f.fp16 ? to_float(to_float16(o.outlier_threshold)) : o.outlier_threshold);  // as bitsandbytes
   return f;
 }
 

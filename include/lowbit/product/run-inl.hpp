@@ -44,7 +44,7 @@ inline void check_call(const ProductPlan& plan, const Weights& w, const Input& x
 template <class Part>
 void run_parts(Executor& executor, std::size_t units, std::size_t max_parts, const Part& part) {
   const std::size_t threads = executor.concurrency();
-  const std::size_t parts = threads == 1 ? 1 : std::max<std::size_t>(1, std::min({units, threads * 4, max_parts}));
+  const std::size_t parts = threads == 1 ? 1 : (std::max<std::size_t>)(1, (std::min)({units, threads * 4, max_parts}));
   executor.run(parts, [&](std::size_t i) { part(units * i / parts, units * (i + 1) / parts); });
 }
 // What `panels` panels are worth, with this many multiplications per column and bytes per panel.
@@ -189,7 +189,7 @@ inline void run_packed(const Call& call, const PackedWeights& w) {
               const TaskSlot slot(call.workspace);
               auto g = args_of<PackedGemmArgs>(call, w, *slot, packed_scratch_bytes(w, compute));
               g.panel_begin = begin * together;
-              g.panel_end = std::min(panels, end * together);
+              g.panel_end = (std::min)(panels, end * together);
               call.kernel().packed(compute, g);
             });
 }
@@ -238,8 +238,8 @@ struct StaggeredRows {
     g.scratch = slot->gemm.data();
     for (std::size_t phase = begin / panels; phase * panels < end; ++phase) {
       g.w = w.phase(phase);
-      g.panel_begin = std::max(begin, phase * panels) - phase * panels;
-      g.panel_end = std::min(end - phase * panels, g.w.panels());
+      g.panel_begin = (std::max)(begin, phase * panels) - phase * panels;
+      g.panel_end = (std::min)(end - phase * panels, g.w.panels());
       if (g.panel_begin >= g.panel_end) continue;
       g.x.data = static_cast<const std::uint8_t*>(x.data) + first * x.stride_bytes + w.phases[phase].copy * form.copy_bytes();
       g.x.offset = x.offset ? x.offset + first * x.offset_stride + phase % w.stagger.phases * slots : nullptr;
@@ -263,7 +263,7 @@ struct StaggeredRows {
     float* out = call.y.row(first + r);
     const float scale = result_scale(w, x, compute(), first + r);
     for (std::size_t panel = 0; panel < panels; ++panel)
-      call.kernel().transpose(sums() + (panel * rows + r) * panel_cols, phases, std::min(panel_cols, filled - panel * panel_cols),
+      call.kernel().transpose(sums() + (panel * rows + r) * panel_cols, phases, (std::min)(panel_cols, filled - panel * panel_cols),
                               stride, (plain ? out : row) + panel * panel_cols * phases, phases, scale);
     if (!plain) call.kernel().finish_row(e, first + r, row, call.y.cols, out);
   }
@@ -273,9 +273,9 @@ inline void run_staggered(const Call& call, const PackedWeights& w) {
   constexpr std::size_t line = 16;  // between phases, so that what is read together is not held in the same place of a cache
   const std::size_t panels = w.phase(0).panels(), m = call.m();
   call.workspace.sums.grow(
-      checked_mul(w.phase_count, checked_mul(panels * panel_cols, std::min(m, most), "result") + line, "result"));
+      checked_mul(w.phase_count, checked_mul(panels * panel_cols, (std::min)(m, most), "result") + line, "result"));
   for (std::size_t first = 0; first < m; first += most) {
-    const std::size_t rows = std::min(most, m - first);
+    const std::size_t rows = (std::min)(most, m - first);
     const StaggeredRows part{call, w, first, rows, panels, panels * rows * panel_cols + line};
     part.multiply();
     part.put_in_order();

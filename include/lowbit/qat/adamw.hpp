@@ -23,7 +23,7 @@ inline double scheduled_rate(std::uint64_t step, std::uint64_t warmup, std::uint
   const auto at = static_cast<double>(step);
   if (step < warmup) return peak * (at + 1) / static_cast<double>(warmup);
   if (total <= warmup) return peak;
-  const double left = std::max(0.0, 1 - (at - static_cast<double>(warmup)) / static_cast<double>(total - warmup));
+  const double left = (std::max)(0.0, 1 - (at - static_cast<double>(warmup)) / static_cast<double>(total - warmup));
   return peak * (last + (1 - last) * left);
 }
 

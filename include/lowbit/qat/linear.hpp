@@ -18,7 +18,7 @@ inline void add_row_sums(const float* x, std::size_t rows, std::size_t n, float*
   constexpr std::size_t part = 192;
   executor.run(ceil_div(n, part), [&](std::size_t i) {
     const std::size_t first = i * part;
-    lowbit::detail::training_kernels().add_rows(x + first, rows, std::min(part, n - first), n, sums + first);
+    lowbit::detail::training_kernels().add_rows(x + first, rows, (std::min)(part, n - first), n, sums + first);
   });
 }
 
@@ -28,7 +28,7 @@ inline void transpose(const float* from, std::size_t rows, std::size_t cols, std
   constexpr std::size_t part = 64;
   executor.run(ceil_div(cols, part), [&](std::size_t i) {
     const std::size_t first = i * part;
-    lowbit::detail::kernels().transpose(from + first, rows, std::min(part, cols - first), from_stride, to + first * to_stride,
+    lowbit::detail::kernels().transpose(from + first, rows, (std::min)(part, cols - first), from_stride, to + first * to_stride,
                                         to_stride, 1.0f);
   });
 }

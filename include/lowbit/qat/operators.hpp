@@ -19,7 +19,7 @@ namespace lowbit::qat::detail::inline LOWBIT_ABI {
 // part(begin, end) over [0, n) in runs of `grain`.
 template <class Part>
 void for_runs(std::size_t n, std::size_t grain, Executor& executor, const Part& part) {
-  executor.run(ceil_div(n, grain), [&](std::size_t i) { part(i * grain, std::min(n, (i + 1) * grain)); });
+  executor.run(ceil_div(n, grain), [&](std::size_t i) { part(i * grain, (std::min)(n, (i + 1) * grain)); });
 }
 inline constexpr std::size_t float_grain = std::size_t{1} << 15;
 
@@ -52,7 +52,7 @@ struct LayerNorm {
   // dx (T, C) += (or =) the gradient that dy (T, C) sends to x; adds to those of gain and shift.
   void backward(const float* x, const float* dy, std::size_t tokens, float epsilon, float* dx, bool add, Executor& executor) {
     constexpr std::size_t most_parts = 16;
-    const std::size_t n = gain.cols, parts = std::min<std::size_t>(most_parts, ceil_div(tokens, 8));
+    const std::size_t n = gain.cols, parts = (std::min<std::size_t>)(most_parts, ceil_div(tokens, 8));
     sums_.reset(parts * 2 * n);
     executor.run(parts, [&](std::size_t i) {
       const std::size_t begin = tokens * i / parts, end = tokens * (i + 1) / parts;
@@ -128,7 +128,7 @@ inline void embed_backward(Parameter& tokens, Parameter& positions, std::span<co
   const std::size_t c = tokens.cols;
   constexpr std::size_t part = 64;  // columns, so that no two threads add to the same number
   executor.run(ceil_div(c, part), [&](std::size_t piece) {
-    const std::size_t begin = piece * part, end = std::min(c, begin + part);
+    const std::size_t begin = piece * part, end = (std::min)(c, begin + part);
     for (std::size_t r = 0; r + 1 < offsets.size(); ++r)
       for (std::size_t t = offsets[r]; t < offsets[r + 1]; ++t) {
         const float* d = dx + t * c;

@@ -21,7 +21,7 @@ class Panels {
     const auto& kernel = lowbit::detail::kernels();
     executor.run(layout_.panels(), [&](std::size_t p) {
       float* to = panel(p);
-      const std::size_t first = p * cols, count = std::min(cols, n - first);
+      const std::size_t first = p * cols, count = (std::min)(cols, n - first);
       if (count < cols) std::fill_n(to, layout_.k * cols, 0.0f);
       kernel.transpose(w + first * stride, count, k, stride, to, cols, 1.0f);
       std::fill_n(to + k * cols, (layout_.k - k) * cols, 0.0f);
@@ -32,7 +32,7 @@ class Panels {
     shape(n, k);
     executor.run(layout_.panels(), [&](std::size_t p) {
       float* to = panel(p);
-      const std::size_t first = p * cols, count = std::min(cols, n - first);
+      const std::size_t first = p * cols, count = (std::min)(cols, n - first);
       for (std::size_t i = 0; i < k; ++i, to += cols) {
         std::memcpy(to, b + i * stride + first, count * sizeof(float));
         std::fill_n(to + count, cols - count, 0.0f);
@@ -89,10 +89,10 @@ inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float
   const std::size_t tiles = ceil_div(x.rows, tile), threads = executor.concurrency();
   const bool by_rows = tiles >= 4 * threads;
   const std::size_t units = by_rows ? tiles : w.panels();
-  const std::size_t parts = threads == 1 ? 1 : std::min(units, 4 * threads);
+  const std::size_t parts = threads == 1 ? 1 : (std::min)(units, 4 * threads);
   executor.run(parts, [&](std::size_t i) {
     const std::size_t begin = units * i / parts, end = units * (i + 1) / parts;
-    const std::size_t row = by_rows ? begin * tile : 0, rows = (by_rows ? std::min(end * tile, x.rows) : x.rows) - row;
+    const std::size_t row = by_rows ? begin * tile : 0, rows = (by_rows ? (std::min)(end * tile, x.rows) : x.rows) - row;
     const d::PerThread<ProductScratch> scratch;
     d::PackedGemmArgs g;
     g.w = w;

@@ -261,7 +261,7 @@ class Transformer {
   void forward(const Batch& batch, const LossOptions& options, bool keep, Executor& executor) {
     const std::size_t tokens = batch.tokens(), c = config.width;
     OperatorTimes* times = options.times;
-    states_.resize(std::max<std::size_t>(states_.size(), keep ? blocks.size() : 1));
+    states_.resize((std::max<std::size_t>)(states_.size(), keep ? blocks.size() : 1));
     x_.grow(tokens * c);
     temporary_.grow(tokens * c);
     {
@@ -363,7 +363,7 @@ class Transformer {
     language_columns_.lay_columns(token_embedding.value.data(), v, c, c, executor);
     losses_.assign(count, 0.0f);
     for (std::size_t begin = 0; begin < count; begin += chunk) {
-      const std::size_t n = std::min(chunk, count - begin);
+      const std::size_t n = (std::min)(chunk, count - begin);
       const float* x = normed_.data() + (first + begin) * c;
       language_logits_.grow(n * stride);
       float* logits = language_logits_.data();
@@ -390,7 +390,7 @@ class Transformer {
     OperatorTimes* times = options.times;
     dbranch_.grow(tokens * c);
     dnorm_.grow(tokens * c);
-    dwide_.grow(tokens * std::max(3 * c, config.inner));
+    dwide_.grow(tokens * (std::max)(3 * c, config.inner));
     const auto branch = [&](std::uint64_t place) {
       if (options.dropout <= 0) return dx_.data();
       const detail::Timer timer(times, "embedding, dropout, residuals");

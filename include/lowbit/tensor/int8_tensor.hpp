@@ -76,31 +76,36 @@ class Int8Tensor : public Tensor {
   };
   static std::size_t block_for(std::size_t rows, std::size_t cols) {
     if constexpr (std::is_same_v<Scale, PerRow>)
-      return std::max<std::size_t>(cols, 1);
+      return (std::max<std::size_t>)(cols, 1);
     else if constexpr (std::is_same_v<Scale, PerTensor>)
-      return std::max<std::size_t>(checked_mul(rows, cols, "tensor shape"), 1);
+      return (std::max<std::size_t>)(checked_mul(rows, cols, "tensor shape"), 1);
     else
       return BlockOf<Scale>::size;
   }
+};
+
+struct LlmInt8Options {
+  bool allow_non_finite = false;             // a row with NaN or infinity then decodes to NaN
+  LlmInt8Rule producer = LlmInt8Rule::cuda;  // whose codes: of a checkpoint made on a GPU, or on a CPU
 };
 
 // LLM.int8() weights: codes (rows, cols) and SCB, the absmax of each row after rounding to fp16; w = code * SCB / 127.
 // Rule: bitsandbytes' int8_vectorwise_quant.
 class LlmInt8Tensor : public Tensor {
  public:
-  using Options = Int8Options;
+  using Options = LlmInt8Options;
   static constexpr Format tensor_format = Format::llm_int8;
 
   LlmInt8Tensor() = default;
   explicit LlmInt8Tensor(TensorParts parts) : Tensor(std::move(parts)) {
     require(format() == Format::llm_int8,
             [&] { return std::string("LLM.int8() tensor: expected llm_int8 codes, found ") + format_name(format()); });
-    require(block_size() == std::max<std::size_t>(cols(), 1),
+    require(block_size() == (std::max<std::size_t>)(cols(), 1),
             [&] { return "LLM.int8() tensor: expected one SCB per row of " + std::to_string(cols()); });
   }
 
   // Quantizes w (rows, cols), rounded to fp16 first.  Throws InvalidArgument on NaN, infinity, or |w| > 65504 unless allowed.
-  static LlmInt8Tensor quantize(const float* w, std::size_t rows, std::size_t cols, const Int8Options& options = {}) {
+  static LlmInt8Tensor quantize(const float* w, std::size_t rows, std::size_t cols, const LlmInt8Options& options = {}) {
     TensorParts p = empty_parts(rows, cols);
     if (!options.allow_non_finite) {
       require_finite(w, rows, cols);
@@ -109,7 +114,8 @@ class LlmInt8Tensor : public Tensor {
                 [&] { return "LLM.int8() weights are rounded to fp16: " + std::to_string(w[i]) + " overflows"; });
     }
     for (std::size_t r = 0; r < p.scales.size(); ++r)
-      llm_int8_quantize_row(w + r * cols, cols, true, 0.0f, reinterpret_cast<std::int8_t*>(p.codes.data()) + r * cols, p.scales[r]);
+      llm_int8_quantize_row(w + r * cols, cols, true, 0.0f, reinterpret_cast<std::int8_t*>(p.codes.data()) + r * cols, p.scales[r],
+                            options.producer);
     return LlmInt8Tensor(std::move(p));
   }
   // Takes CB (rows, cols) and SCB (rows) of a checkpoint.
@@ -129,7 +135,7 @@ class LlmInt8Tensor : public Tensor {
     p.format = Format::llm_int8;
     p.rows = rows;
     p.cols = cols;
-    p.block = std::max<std::size_t>(cols, 1);
+    p.block = (std::max<std::size_t>)(cols, 1);
     p.codes.reset(checked_mul(rows, cols, "tensor shape"));
     p.scales.reset(cols == 0 ? 0 : rows);
     return p;

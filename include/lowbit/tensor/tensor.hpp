@@ -130,7 +130,7 @@ class Tensor {
           return dequantize_four_bit(parts_.table.data(), parts_.codes.data(), parts_.scales.data(), first, last, block_size(),
                                      out);
         for (std::size_t e = first; e < last;) {  // block by block, so that only one scale is decoded at a time
-          const std::size_t b = e / block_size(), stop = std::min(last, (b + 1) * block_size());
+          const std::size_t b = e / block_size(), stop = (std::min)(last, (b + 1) * block_size());
           const float s = scale(b);
           const std::size_t origin = b * block_size();  // even: a block starts at a byte
           dequantize_four_bit(parts_.table.data(), parts_.codes.data() + origin / 2, &s, e - origin, stop - origin, block_size(),

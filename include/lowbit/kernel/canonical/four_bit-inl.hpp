@@ -2,13 +2,13 @@
 // Rows of canonical 4-bit weights times rows of x, straight from the bytes of the file.  A row is read in steps of 8 * lanes codes
 // (level base: one group of 32) and never unpacked: a dword holds 8 codes in a row, the look-ups of a register read the low
 // 4 bits of its dwords, so that shifting the same dwords right by 4 i gives one code of each.  x is put into that order beforehand.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 //
 // Order of summation of one output: steps in order; in a step every lane sums its 8 products by fma (int8: exactly), and adds the
 // sum times its group's scale to the lane's total; the lanes are added up at the end.  A lane's 8 codes lie in one group of 32 and
 // so in one block, because reading starts at a group: where a row begins inside of one, x begins with zeros.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

@@ -5,7 +5,7 @@
 // The order of summation of one output stands at the top of four_bit-inl.hpp and rows-inl.hpp; it depends on
 // neither m nor the other rows nor threads.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Rows of canonical float and int8 weights times rows of x: read where they stand if the compute type can, else decoded, a few rows
 // at a time, and shared by all rows of x.  Any depth, blocks of any size that cross rows.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 //
 // Order of summation of one output: spans (the part of a block inside the row) in order; inside a span lane by lane, k after k, by
 // fma (int8: exactly); a span's lanes times its scale are added to the total's lanes, which are summed at the end.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

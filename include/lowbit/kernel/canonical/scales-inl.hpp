@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The scales of canonical 4-bit weights, one for every group of 32 elements: blocks hold 32 or more, so a scale holds for whole
 // groups whatever the block.  Double-quantized scales are decoded here, with their two promised roundings.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

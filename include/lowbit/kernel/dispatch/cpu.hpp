@@ -32,7 +32,8 @@ inline CpuidResult cpuid(std::uint32_t leaf, std::uint32_t subleaf) {
   r = {static_cast<std::uint32_t>(out[0]), static_cast<std::uint32_t>(out[1]), static_cast<std::uint32_t>(out[2]),
        static_cast<std::uint32_t>(out[3])};
 #else
-  if (leaf > static_cast<std::uint32_t>(__get_cpuid_max(0, nullptr))) return r;
+  const std::uint32_t most{static_cast<unsigned int>(__get_cpuid_max(0, nullptr))};
+  if (leaf > most) return r;
   __cpuid_count(leaf, subleaf, r.eax, r.ebx, r.ecx, r.edx);
 #endif
   return r;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #include "lowbit/base/half.hpp"
@@ -43,10 +44,12 @@ const Table* float_kernels_of(Level level);
 #define LOWBIT_TARGET_BEGIN(isa) LOWBIT_PRAGMA(clang attribute push(__attribute__((target(isa))), apply_to = function))
 #define LOWBIT_TARGET_END LOWBIT_PRAGMA(clang attribute pop)
 #elif defined(__GNUC__)
-// GCC 12 reports values in its own avx512fintrin.h as uninitialized.
-#define LOWBIT_QUIET_BEGIN           \
-  LOWBIT_PRAGMA(GCC diagnostic push) \
-  LOWBIT_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized") LOWBIT_PRAGMA(GCC diagnostic ignored "-Wuninitialized")
+// GCC 12 reports values in its own avx512fintrin.h as uninitialized, and at -O0, where its intrinsics are macros, their casts.
+#define LOWBIT_QUIET_BEGIN                                                                                          \
+  LOWBIT_PRAGMA(GCC diagnostic push)                                                                                \
+  LOWBIT_PRAGMA(GCC diagnostic ignored "-Wmaybe-uninitialized")                                                     \
+  LOWBIT_PRAGMA(GCC diagnostic ignored "-Wuninitialized") LOWBIT_PRAGMA(GCC diagnostic ignored "-Wsign-conversion") \
+      LOWBIT_PRAGMA(GCC diagnostic ignored "-Wold-style-cast")
 #define LOWBIT_QUIET_END LOWBIT_PRAGMA(GCC diagnostic pop)
 #define LOWBIT_TARGET_BEGIN(isa) LOWBIT_PRAGMA(GCC push_options) LOWBIT_PRAGMA(GCC target(isa)) LOWBIT_QUIET_BEGIN
 #define LOWBIT_TARGET_END LOWBIT_QUIET_END LOWBIT_PRAGMA(GCC pop_options)

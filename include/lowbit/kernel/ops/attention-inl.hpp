@@ -6,7 +6,7 @@
 // Order of summation of one query: a score over depth, the sum of the weights and the mean of the values over positions, each from
 // the first to the last, by itself.  So a query's result does not depend on the block it falls into.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
@@ -66,7 +66,7 @@ LOWBIT_NOINLINE inline void softmax_weights(const AttentionHead& h, std::size_t 
           S::if_less(S::set1(static_cast<float>(s + j)), seen, score[j], lowest);
     }
     LOWBIT_UNROLL for (std::size_t j = 0; j < key_tile; ++j) {
-      top = S::max(top, score[j]);
+      top = S::maximum(top, score[j]);
       S::store(h.weights + (s + j) * L, score[j]);
     }
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Activations in the form a product wants them: rows of float to bfloat16, or to int8 codes with a scale per row.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
@@ -142,7 +142,8 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScal
       V off = S::zero();
       LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) off = S::max_fraction(off, p[j]);
       if (divide || S::any_greater(off, S::set1(0.4999f)))
-        for (std::size_t j = 0; j < 4; ++j) code[j] = S::to_int(S::max(S::min(S::div(v[j], vscale), limit), S::set1(-127.0f)));
+        for (std::size_t j = 0; j < 4; ++j)
+          code[j] = S::to_int(S::maximum(S::minimum(S::div(v[j], vscale), limit), S::set1(-127.0f)));
     }
     S::store_codes(to, code, a.permute);
     return S::iadd(S::iadd(code[0], code[1]), S::iadd(code[2], code[3]));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Rows of a dense table as floats: embeddings.  Included once per instruction set, by targets.hpp only.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

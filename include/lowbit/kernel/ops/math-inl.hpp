@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The float functions of a transformer over the vocabulary: powers of two (softmax's exponential, by way of log2 e) and activations.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
@@ -11,7 +11,7 @@ namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 LOWBIT_INLINE simd::vf exp2(simd::vf t) {
   using S = simd;
   using V = typename S::vf;
-  t = S::max(S::set1(-126.0f), t);
+  t = S::maximum(S::set1(-126.0f), t);
   const V n = S::round(t), f = S::sub(t, n);  // exact
   V p = S::set1(1.5353362e-4f);
   p = S::fma(p, f, S::set1(1.3398874e-3f));
@@ -29,7 +29,7 @@ LOWBIT_INLINE simd::vf gelu_tanh(simd::vf x) {
   using S = simd;
   using V = typename S::vf;
   constexpr double log2_e = 1.44269504088896341, a = -2 * 0.79788456080286536 * log2_e, b = a * 0.044715;
-  x = S::max(S::set1(-10.0f), x);
+  x = S::maximum(S::set1(-10.0f), x);
   const V t = S::mul(x, S::fma(S::mul(x, x), S::set1(static_cast<float>(b)), S::set1(static_cast<float>(a))));
   return S::div(x, S::add(exp2(t), S::set1(1.0f)));
 }
@@ -40,7 +40,7 @@ LOWBIT_INLINE simd::vf gelu_tanh(simd::vf x) {
 LOWBIT_INLINE simd::vf gelu(simd::vf x) {
   using S = simd;
   using V = typename S::vf;
-  const V one = S::set1(1.0f), a = S::min(S::set1(13.0f), S::abs(x)), t = S::div(one, S::fma(a, S::set1(0.3f), one));
+  const V one = S::set1(1.0f), a = S::minimum(S::set1(13.0f), S::abs(x)), t = S::div(one, S::fma(a, S::set1(0.3f), one));
   V r = S::set1(0.036194872f);
   r = S::fma(r, t, S::set1(-0.15937834f));
   r = S::fma(r, t, S::set1(0.21011842f));
@@ -50,20 +50,20 @@ LOWBIT_INLINE simd::vf gelu(simd::vf x) {
   r = S::fma(r, t, S::set1(0.12084553f));
   r = S::fma(r, t, S::set1(0.11962327f));
   const V tail = S::mul(S::mul(r, t), exp2(S::mul(S::mul(a, a), S::set1(-0.72134752f))));
-  return S::sub(S::max(S::set1(0.0f), x), S::keep(S::mul(a, tail)));
+  return S::sub(S::maximum(S::set1(0.0f), x), S::keep(S::mul(a, tail)));
 }
 
 // Below -87 the result stays at -1.5e-36.
 LOWBIT_INLINE simd::vf silu(simd::vf x) {
   using S = simd;
-  x = S::max(S::set1(-87.0f), x);
+  x = S::maximum(S::set1(-87.0f), x);
   return S::div(x, S::add(exp2(S::mul(x, S::set1(-1.44269504f))), S::set1(1.0f)));
 }
 
 LOWBIT_INLINE simd::vf activate(Activation activation, simd::vf x) {
   switch (activation) {
     case Activation::none: return x;
-    case Activation::relu: return simd::max(simd::set1(0.0f), x);
+    case Activation::relu: return simd::maximum(simd::set1(0.0f), x);
     case Activation::gelu: return gelu(x);
     case Activation::gelu_tanh: return gelu_tanh(x);
     case Activation::silu: return silu(x);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The decode prologue of packed products: weights of one panel, without their scales, as operands of a compute type.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
@@ -32,25 +32,25 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
                                   const std::uint8_t* w, std::size_t k, std::uint8_t* out, [[maybe_unused]] bool round_to_bf16) {
   using S = typename C::S;
   using V = typename S::vf;
-  using I = typename S::vi;
+  using Int = typename S::vi;
   const std::size_t bytes = group_bytes(element);
-  const I byte = S::iset1(255), high_half = S::iset1(static_cast<std::int32_t>(0xFFFF0000u));
+  const Int byte = S::iset1(255), high_half = S::iset1(static_cast<std::int32_t>(0xFFFF0000u));
   // Two floats whose low halves are zero, as one pair.
   const auto pair = [&](V low, V high)
                         LOWBIT_INLINE_LAMBDA { return S::ior(S::template shift_right<16>(S::as_int(low)), S::as_int(high)); };
   for (std::size_t g = 0; g < k / group_k; ++g, w += bytes, out += Direct<C>::bytes)
     for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
       const auto dword = [&](std::size_t i) LOWBIT_INLINE_LAMBDA { return S::iload(w + (i * panel_cols + c) * 4); };
-      const auto put = [&](std::size_t i, I value) LOWBIT_INLINE_LAMBDA { S::istore(out + (i * panel_cols + c) * 4, value); };
+      const auto put = [&](std::size_t i, Int value) LOWBIT_INLINE_LAMBDA { S::istore(out + (i * panel_cols + c) * 4, value); };
       if constexpr (!S::looks_up) {
         if (element == Element::four_bit) {
           // Byte i of a dword holds two codes whose k are 2 apart: 0 and 2, 4 and 6, 1 and 3, 5 and 7 (four_bit_k).
           const auto byte_of = [&](std::size_t i) LOWBIT_INLINE_LAMBDA { return w + c * 4 + i; };
           if constexpr (C::compute == Compute::int8) {
-            const I low_half = S::iset1(0xFFFF);
+            const Int low_half = S::iset1(0xFFFF);
             for (std::size_t half = 0; half < 2; ++half) {
-              const I a = S::lookup_strided(table.entry.data(), byte_of(half)),
-                      b = S::lookup_strided(table.entry.data(), byte_of(half + 2));
+              const Int a = S::lookup_strided(table.entry.data(), byte_of(half)),
+                        b = S::lookup_strided(table.entry.data(), byte_of(half + 2));
               put(2 * half, S::ior(S::iand(a, low_half), S::template shift_left<16>(b)));
               put(2 * half + 1, S::ior(S::template shift_right<16>(a), S::iand(b, high_half)));
             }
@@ -72,7 +72,7 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
         }
       }
       if constexpr (C::compute == Compute::int8) {
-        I codes[2];
+        Int codes[2];
         if (element == Element::int8) {
           codes[0] = dword(0);
           codes[1] = dword(1);
@@ -89,7 +89,7 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
         }
       } else if (element == Element::four_bit) {
         const auto t = S::load_floats16(C::compute == Compute::bf16 ? codebook->bf16.data() : codebook->f32.data());
-        const I q = dword(0);
+        const Int q = dword(0);
         const V value[group_k] = {S::lookup(t, q),
                                   S::lookup(t, S::template shift_right<4>(q)),
                                   S::lookup(t, S::template shift_right<8>(q)),
@@ -122,8 +122,8 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
             break;
           default:  // int8
             for (std::size_t t = 0; t < 2; ++t) {
-              const I q = dword(t), bias = S::iset1(128);
-              const auto code = [&](I b) LOWBIT_INLINE_LAMBDA { return S::to_float(S::isub(S::iand(b, byte), bias)); };
+              const Int q = dword(t), bias = S::iset1(128);
+              const auto code = [&](Int b) LOWBIT_INLINE_LAMBDA { return S::to_float(S::isub(S::iand(b, byte), bias)); };
               value[2 * t] = code(q);
               value[4 + 2 * t] = code(S::template shift_right<8>(q));
               value[2 * t + 1] = code(S::template shift_right<16>(q));

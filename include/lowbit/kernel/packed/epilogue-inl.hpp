@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The epilogue of packed products: totals to results, by row and format scale, outliers, bias, activation and residual.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The product on packed weights, written once: decode prologue x micro-kernel x epilogue, for every element and compute type.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 //
 // Order of summation of one output: blocks of k in order; inside a block chunks (PackedWeights::chunk) in order; inside a chunk k
 // after k, by fma, in the order in which the level reads the layout (int8: an exact integer sum).  A chunk's sum times its scale is
 // added to the total.  Nothing in this depends on m, on the other rows, or on the number of threads.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

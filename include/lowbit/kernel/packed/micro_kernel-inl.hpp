@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The micro-kernel of packed products: a tile of R rows and V registers of columns, over all k of a panel or a chunk of it.
-// Included once per instruction set, by targets.hpp only.
+// Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 

@@ -43,11 +43,11 @@ struct simd {
   static LOWBIT_INLINE vf div(vf a, vf b) { return _mm256_div_ps(a, b); }
   static LOWBIT_INLINE vf sqrt(vf a) { return _mm256_sqrt_ps(a); }
   static LOWBIT_INLINE vf fma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
-  static LOWBIT_INLINE vf max(vf a, vf b) { return _mm256_max_ps(a, b); }
-  static LOWBIT_INLINE vf min(vf a, vf b) { return _mm256_min_ps(a, b); }
+  static LOWBIT_INLINE vf maximum(vf a, vf b) { return _mm256_max_ps(a, b); }
+  static LOWBIT_INLINE vf minimum(vf a, vf b) { return _mm256_min_ps(a, b); }
   static LOWBIT_INLINE vf abs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   static LOWBIT_INLINE vf round(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static LOWBIT_INLINE vf max_fraction(vf most, vf a) { return max(most, abs(sub(a, round(a)))); }
+  static LOWBIT_INLINE vf max_fraction(vf most, vf a) { return maximum(most, abs(sub(a, round(a)))); }
   static LOWBIT_INLINE bool any_greater(vf a, vf b) { return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0; }
   static LOWBIT_INLINE vf if_less(vf x, vf y, vf a, vf b) { return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LT_OQ)); }
   static LOWBIT_INLINE float reduce_add(vf a) {

@@ -41,8 +41,8 @@ struct simd {
   static LOWBIT_INLINE vf div(vf a, vf b) { return _mm512_div_ps(a, b); }
   static LOWBIT_INLINE vf sqrt(vf a) { return _mm512_sqrt_ps(a); }
   static LOWBIT_INLINE vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-  static LOWBIT_INLINE vf max(vf a, vf b) { return _mm512_max_ps(a, b); }
-  static LOWBIT_INLINE vf min(vf a, vf b) { return _mm512_min_ps(a, b); }
+  static LOWBIT_INLINE vf maximum(vf a, vf b) { return _mm512_max_ps(a, b); }
+  static LOWBIT_INLINE vf minimum(vf a, vf b) { return _mm512_min_ps(a, b); }
   static LOWBIT_INLINE vf abs(vf a) { return _mm512_abs_ps(a); }
   static LOWBIT_INLINE vf round(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   // The largest magnitude of `most` and of a's distance to the nearest integer.

@@ -1,21 +1,34 @@
 // SPDX-License-Identifier: MIT
-// The vocabulary of level base over xsimd: SSE2 on x86-64, what the compiler's default is elsewhere (NEON on arm64).  The only
-// file that names xsimd; it serves versions 8.1 to the newest.  Included by targets.hpp only, outside every target region.
+// The vocabulary of level base over xsimd: SSE2 on x86-64, what the compiler's default is elsewhere (NEON on arm64); over arrays where
+// xsimd knows no registers (riscv64).  The only file that names xsimd; it serves versions 8.1 to the newest.  Included by targets.hpp
+// only, outside every target region.
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/dispatch/targets.hpp only"
 #endif
+#if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+#include "lowbit/kernel/simd/scalar-inl.hpp"
+#endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
+#if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+namespace vectors = scalar;
+template <class T>
+using base_batch = scalar::batch<T>;
+#else
+namespace vectors = xsimd;
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 using base_arch = xsimd::sse2;  // by name: default_arch follows flags that make no level of ours (-mavx alone, say)
 #else
 using base_arch = xsimd::default_arch;
 #endif
+template <class T>
+using base_batch = xsimd::batch<T, base_arch>;
+#endif
 
 struct simd {
-  using vf = xsimd::batch<float, base_arch>;
-  using vi = xsimd::batch<std::int32_t, base_arch>;
-  using vu = xsimd::batch<std::uint32_t, base_arch>;
+  using vf = base_batch<float>;
+  using vi = base_batch<std::int32_t>;
+  using vu = base_batch<std::uint32_t>;
   using rf = typename vf::register_type;  // what arrays of registers are made of: g++ 12 keeps arrays of batches in memory
   using ri = typename vi::register_type;
   using floats16 = const float*;
@@ -54,11 +67,11 @@ struct simd {
   static LOWBIT_INLINE To bits(const From& a) {  // the template argument of bitwise_cast changed after xsimd 8
     using Scalar = typename To::value_type;
     if constexpr (requires {
-                    { xsimd::bitwise_cast<Scalar>(a) } -> std::same_as<To>;
+                    { vectors::bitwise_cast<Scalar>(a) } -> std::same_as<To>;
                   })
-      return xsimd::bitwise_cast<Scalar>(a);
+      return vectors::bitwise_cast<Scalar>(a);
     else
-      return xsimd::bitwise_cast<To>(a);
+      return vectors::bitwise_cast<To>(a);
   }
 
   static LOWBIT_INLINE vf zero() { return vf(0.0f); }
@@ -84,26 +97,26 @@ struct simd {
   static LOWBIT_INLINE vf sqrt(const vf& a) { return vf(vsqrtq_f32(a)); }
 #else
   static LOWBIT_INLINE vf div(const vf& a, const vf& b) { return a / b; }
-  static LOWBIT_INLINE vf sqrt(const vf& a) { return xsimd::sqrt(a); }
+  static LOWBIT_INLINE vf sqrt(const vf& a) { return vectors::sqrt(a); }
 #endif
-  static LOWBIT_INLINE vf fma(const vf& a, const vf& b, const vf& c) { return xsimd::fma(a, b, c); }
-  static LOWBIT_INLINE vf max(const vf& a, const vf& b) { return xsimd::max(a, b); }
-  static LOWBIT_INLINE vf min(const vf& a, const vf& b) { return xsimd::min(a, b); }
-  static LOWBIT_INLINE vf abs(const vf& a) { return xsimd::abs(a); }
+  static LOWBIT_INLINE vf fma(const vf& a, const vf& b, const vf& c) { return vectors::fma(a, b, c); }
+  static LOWBIT_INLINE vf maximum(const vf& a, const vf& b) { return (vectors::max)(a, b); }
+  static LOWBIT_INLINE vf minimum(const vf& a, const vf& b) { return (vectors::min)(a, b); }
+  static LOWBIT_INLINE vf abs(const vf& a) { return vectors::abs(a); }
   static LOWBIT_INLINE vi to_int(const vf& a) {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
     return vi(_mm_cvtps_epi32(a));
 #elif defined(__aarch64__) && !defined(_MSC_VER)
     return vi(vcvtnq_s32_f32(a));
 #else
-    return xsimd::to_int(xsimd::nearbyint(a));
+    return vectors::to_int(vectors::nearbyint(a));
 #endif
   }
-  static LOWBIT_INLINE vf to_float(const vi& a) { return xsimd::to_float(a); }
+  static LOWBIT_INLINE vf to_float(const vi& a) { return vectors::to_float(a); }
   static LOWBIT_INLINE vf round(const vf& a) { return to_float(to_int(a)); }  // |a| < 2^31
-  static LOWBIT_INLINE vf max_fraction(const vf& most, const vf& a) { return max(most, abs(sub(a, round(a)))); }
-  static LOWBIT_INLINE bool any_greater(const vf& a, const vf& b) { return xsimd::any(a > b); }
-  static LOWBIT_INLINE vf if_less(const vf& x, const vf& y, const vf& a, const vf& b) { return xsimd::select(x < y, a, b); }
+  static LOWBIT_INLINE vf max_fraction(const vf& most, const vf& a) { return maximum(most, abs(sub(a, round(a)))); }
+  static LOWBIT_INLINE bool any_greater(const vf& a, const vf& b) { return vectors::any(a > b); }
+  static LOWBIT_INLINE vf if_less(const vf& x, const vf& y, const vf& a, const vf& b) { return vectors::select(x < y, a, b); }
   static LOWBIT_INLINE float reduce_add(const vf& a) {
     float t[lanes];
     store(t, a);
@@ -125,9 +138,9 @@ struct simd {
   static LOWBIT_INLINE void istore(void* p, const vi& a) { a.store_unaligned(static_cast<std::int32_t*>(p)); }
   static LOWBIT_INLINE vi iadd(const vi& a, const vi& b) { return a + b; }
   static LOWBIT_INLINE vi isub(const vi& a, const vi& b) { return a - b; }
-  static LOWBIT_INLINE vi imax(const vi& a, const vi& b) { return xsimd::select(a > b, a, b); }
+  static LOWBIT_INLINE vi imax(const vi& a, const vi& b) { return vectors::select(a > b, a, b); }
   static LOWBIT_INLINE std::uint32_t igreater_mask(const vi& a, const vi& b) {
-    if (!xsimd::any(a > b)) return 0;
+    if (!vectors::any(a > b)) return 0;
     std::int32_t s[lanes], t[lanes];
     istore(s, a);
     istore(t, b);
@@ -135,7 +148,7 @@ struct simd {
     for (std::size_t i = 0; i < lanes; ++i) mask |= static_cast<std::uint32_t>(s[i] > t[i]) << i;
     return mask;
   }
-  static LOWBIT_INLINE vi ikeep_less(const vi& a, const vi& limit) { return xsimd::select(a < limit, a, vi(0)); }
+  static LOWBIT_INLINE vi ikeep_less(const vi& a, const vi& limit) { return vectors::select(a < limit, a, vi(0)); }
   static LOWBIT_INLINE vi iand(const vi& a, const vi& b) { return a & b; }
   static LOWBIT_INLINE vi ior(const vi& a, const vi& b) { return a | b; }
   template <int N>
@@ -333,8 +346,8 @@ struct simd {
     return load(t);
   }
   static LOWBIT_INLINE void store_twice(float* p, const vf& a) {
-    store(p, xsimd::zip_lo(a, a));
-    store(p + lanes, xsimd::zip_hi(a, a));
+    store(p, vectors::zip_lo(a, a));
+    store(p + lanes, vectors::zip_hi(a, a));
   }
   // Look-ups of the two codes of a byte: pairs[byte] are two floats, or two 16-bit integers.
   static LOWBIT_INLINE vf lookup_pairs(const std::uint64_t* pairs, const std::uint8_t* p) {

@@ -3,7 +3,7 @@
 // dS = P (dP - the row's sum of P dP) scale, dQ = dS K, dK = dS^T Q; five small products, whose tiles leave out what the causal
 // mask makes zero.  P is computed again.  Included once per instruction set, by targets.hpp only.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
@@ -67,12 +67,15 @@ inline void attention_backward(const AttentionBackwardArgs& a) {
       float* pr = prob + r * p;
       float* g = grad + r * p;
       if (r >= t_end) {  // no such query
-        for (std::size_t s = 0; s < n; s += L) S::store(pr + s, S::zero()), S::store(g + s, S::zero());
+        for (std::size_t s = 0; s < n; s += L) {
+          S::store(pr + s, S::zero());
+          S::store(g + s, S::zero());
+        }
         continue;
       }
       for (std::size_t s = r + 1; s < n; ++s) pr[s] = -3.0e38f;
       V top = S::set1(-3.0e38f);
-      for (std::size_t s = 0; s < n; s += L) top = S::max(top, S::load(pr + s));
+      for (std::size_t s = 0; s < n; s += L) top = S::maximum(top, S::load(pr + s));
       const V largest = S::set1(S::reduce_max(top)), factor = S::set1(a.scale * log2_e);
       V sum = S::zero();
       for (std::size_t s = 0; s < n; s += L) {

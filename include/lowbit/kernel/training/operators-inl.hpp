@@ -2,7 +2,7 @@
 // What training needs beside products and attention: sums of rows, the gradients of layer normalization, GELU and
 // cross-entropy, and AdamW.  Included once per instruction set, by targets.hpp only.
 #ifndef LOWBIT_ISA
-#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#include "lowbit/kernel/dispatch/editor.hpp"
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
@@ -87,7 +87,7 @@ inline void gelu_backward(const float* x, const float* dy, float* dx, std::size_
   using V = typename S::vf;
   constexpr double log2_e = 1.44269504088896341, c = 2 * 0.79788456080286536;
   for_registers(n, [&](std::size_t i, auto count) LOWBIT_INLINE_LAMBDA {
-    const V v = S::min(S::max(S::set1(-10.0f), load_some(x + i, count)), S::set1(10.0f));
+    const V v = S::minimum(S::maximum(S::set1(-10.0f), load_some(x + i, count)), S::set1(10.0f));
     const V square = S::mul(v, v), one = S::set1(1.0f);
     const V t =
         S::mul(v, S::fma(square, S::set1(static_cast<float>(-c * 0.044715 * log2_e)), S::set1(static_cast<float>(-c * log2_e))));
@@ -104,7 +104,7 @@ inline float cross_entropy(float* logits, std::size_t n, std::size_t target, flo
   constexpr float log2_e = 1.44269504f;
   const std::size_t full = n / S::lanes * S::lanes;
   V top = S::set1(-3.0e38f);
-  for (std::size_t i = 0; i < full; i += S::lanes) top = S::max(top, S::load(logits + i));
+  for (std::size_t i = 0; i < full; i += S::lanes) top = S::maximum(top, S::load(logits + i));
   float largest = S::reduce_max(top);
   for (std::size_t i = full; i < n; ++i) largest = logits[i] > largest ? logits[i] : largest;
   const float of_target = logits[target] - largest, even = smoothing / static_cast<float>(n);

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// Which packed layout a weight matrix gets, and where its elements and scales stand in it: a function of format, shape and block
+// size alone, so that packed bytes can be sized before they are made, and checked when they come from elsewhere.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+#include "lowbit/layout/packed.hpp"
+
+namespace lowbit::detail::inline LOWBIT_ABI {
+
+// Elements of a row that surely share a scale, whatever the row: all of them, or a multiple of 8; 0 if there are too few for a record.
+inline std::size_t record_block(std::size_t cols, std::size_t block) {
+  constexpr std::size_t fewest = 32;
+  if (block % cols == 0) return cols;
+  const std::size_t shared = std::gcd(block, cols);
+  return shared == block || shared >= fewest ? (shared % group_k == 0 ? shared : 0) : 0;
+}
+
+// In how many phases rows are packed where record_block() is 0; 0 if more than a third of the panels' columns would stay empty, or
+// if there were so many that the activations, which are held for every phase, outgrew the weights' gain.
+inline std::size_t phases_of(std::size_t rows, std::size_t cols, std::size_t block) {
+  constexpr std::size_t most = 512;
+  if (block % group_k != 0) return 0;
+  const auto full = [&](std::size_t phases) {
+    return phases <= rows && ceil_div(ceil_div(rows, phases), panel_cols) * panel_cols <= (rows + rows / 2) / phases;
+  };
+  std::size_t phases = Stagger(cols, block).phases;
+  if (phases > most || !full(phases)) return 0;
+  while (phases < 16 && full(2 * phases)) phases *= 2;  // results are put in order by registers of up to 16
+  return phases;
+}
+
+struct PackedShape {
+  std::size_t rows = 0, cols = 0, block = 0;  // of the matrix; block 0: dense
+  PackedWeights layout;                       // without pointers
+  std::vector<PackedPhase> phases;            // of staggered rows
+  std::size_t bytes = 0;
+
+  static bool exists(std::size_t rows, std::size_t cols, std::size_t block) {
+    return cols != 0 && (block == 0 || record_block(cols, block) != 0 || phases_of(rows, cols, block) != 0);
+  }
+
+  PackedShape() = default;
+  // exists(rows, cols, block_size).  Throws InvalidArgument if its size overflows.
+  PackedShape(Format format, std::size_t rows_, std::size_t cols_, std::size_t block_size)
+      : rows(rows_), cols(cols_), block(block_size) {
+    checked_mul(checked_mul(rows, checked_add(cols, group_k, "packed tensor"), "packed tensor"), 2 * panel_cols, "packed tensor");
+    const std::size_t padded = ceil_div(cols, group_k) * group_k, record = block == 0 ? cols : record_block(cols, block);
+    layout.n = rows;
+    layout.k = padded;
+    layout.element = element_of(format);
+    layout.scaled = block != 0;
+    layout.scale_factor = format == Format::llm_int8 ? llm_int8_inverse_127 : 1.0f;
+    if (record != 0) {
+      layout.block = record < cols ? record : padded;
+      bytes = checked_mul(layout.panels(), layout.panel_bytes(), "packed tensor");
+      return;
+    }
+    const Stagger s(cols, block);
+    layout.stagger = s;
+    layout.phase_count = phases_of(rows, cols, block);
+    layout.block = s.block;
+    layout.k = s.copy_k();
+    for (std::size_t i = 0; i < layout.phase_count; ++i) {
+      phases.push_back({ceil_div(rows - i, layout.phase_count), s.padded(i), s.lead(i), bytes, s.copy_of(i)});
+      const PackedWeights w = view(nullptr, nullptr).phase(i);
+      bytes = checked_add(bytes, checked_mul(w.panels(), w.panel_bytes(), "packed tensor"), "packed tensor");
+    }
+  }
+
+  // What kernels see of `data`, `bytes` of them.
+  PackedWeights view(const std::uint8_t* data, const CodebookTables* codebook) const {
+    PackedWeights w = layout;
+    w.data = data;
+    w.codebook = codebook;
+    w.phases = phases.data();
+    return w;
+  }
+
+  // Row of the matrix that stands in column c of a phase.
+  std::size_t row_of(std::size_t phase, std::size_t c) const { return phase + c * layout.phase_count; }
+  // The block of the matrix that record b of a row is part of.
+  std::size_t scale_index(std::size_t row, std::size_t b) const {
+    return layout.stagger ? row * cols / block + b : (row * cols + b * layout.block) / block;
+  }
+  // Where the scale of block b of the matrix stands: bytes from the beginning.
+  std::size_t scale_place(std::size_t b) const {
+    const std::size_t row = b * block / cols, phase = row % layout.phase_count, column = row / layout.phase_count;
+    const std::size_t record = layout.stagger ? b - row * cols / block : b * block % cols / layout.block;
+    const PackedWeights w = part(phase);
+    return begin_of(phase) + column / panel_cols * w.panel_bytes() + w.record_begin(record) + column % panel_cols * sizeof(float);
+  }
+
+  // A panel's records hold `steps` runs of 48 dwords (f16: of 48 halves) per group; visit(row, first k of the group, run, place in
+  // bytes).  The first k is negative (modulo 2^64) where a group is padded in front.
+  template <class Visit>
+  void for_each_dword(const Visit& visit) const {
+    const std::size_t item = layout.element == Element::f16 ? 2 : 4, steps = group_bytes(layout.element) / panel_cols / item;
+    for_each_record([&](std::size_t phase, const PackedWeights& w, std::size_t p, std::size_t b, std::size_t at) {
+      const std::size_t shift = layout.stagger ? layout.stagger.shift(phase) : 0;
+      at += w.head_bytes();
+      for (std::size_t k = w.block_begin(b); k < w.block_begin(b + 1); k += group_k)
+        for (std::size_t s = 0; s < steps; ++s)
+          for (std::size_t c = 0; c < panel_cols; ++c, at += item)
+            visit(row_of(phase, p * panel_cols + c), k - shift, static_cast<int>(s), at);
+    });
+  }
+  // visit(row, record of the row, place in bytes).
+  template <class Visit>
+  void for_each_scale(const Visit& visit) const {
+    for_each_record([&](std::size_t phase, const PackedWeights&, std::size_t p, std::size_t b, std::size_t at) {
+      for (std::size_t c = 0; c < panel_cols; ++c) visit(row_of(phase, p * panel_cols + c), b, at + c * sizeof(float));
+    });
+  }
+
+ private:
+  PackedWeights part(std::size_t phase) const {
+    return layout.stagger ? view(nullptr, nullptr).phase(phase) : view(nullptr, nullptr);
+  }
+  std::size_t begin_of(std::size_t phase) const { return layout.stagger ? phases[phase].begin : 0; }
+  // visit(phase, its weights, panel, record, place of the record in bytes).
+  template <class Visit>
+  void for_each_record(const Visit& visit) const {
+    for (std::size_t i = 0; i < (layout.stagger ? phases.size() : 1); ++i) {
+      const PackedWeights w = part(i);
+      for (std::size_t p = 0; p < w.panels(); ++p)
+        for (std::size_t b = 0; b < w.blocks(); ++b) visit(i, w, p, b, begin_of(i) + p * w.panel_bytes() + w.record_begin(b));
+    }
+  }
+};
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI

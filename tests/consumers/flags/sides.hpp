@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: MIT
+// The sides of the program; included by main.cpp for each use, with SIDE(name).
+SIDE(plain)
+#if defined(__x86_64__)
+SIDE(v2)
+SIDE(v3)
+SIDE(v4)
+#endif
+SIDE(native)
+SIDE(O0)
+SIDE(fastmath)
+SIDE(noexcept)

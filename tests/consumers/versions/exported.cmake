@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: MIT
+# What a shared library that holds lowbit exports: hidden, nothing of lowbit's; else names with lowbit's version and flags in them.
+# cmake -D NM= -D FILT= -D LIBRARY= -D VISIBILITY= -P exported.cmake
+execute_process(COMMAND "${NM}" -D --defined-only "${LIBRARY}" COMMAND "${FILT}" OUTPUT_VARIABLE names COMMAND_ERROR_IS_FATAL ANY)
+string(REPLACE ";" "," names "${names}")
+string(REGEX MATCHALL "[^\n]+" names "${names}")
+list(LENGTH names count)
+if(NOT names MATCHES "wrong_products")
+  message(FATAL_ERROR "wrong_products is not exported: nothing was read")
+endif()
+set(wrong "")
+foreach(name IN LISTS names)
+  if(VISIBILITY STREQUAL "hidden" AND name MATCHES "lowbit::|lambda")
+    string(APPEND wrong "\n  ${name}")
+  elseif(name MATCHES "lowbit::|lambda" AND NOT name MATCHES "::v[0-9]+_[0-9]+_[0-9]+(_kernels_built_for_[a-z0-9_]+)?::")
+    string(APPEND wrong "\n  ${name}")
+  endif()
+endforeach()
+message(STATUS "${count} names exported")
+if(wrong)
+  message(FATAL_ERROR "exported:${wrong}")
+endif()
