@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <initializer_list>
 #include <map>
-#include <set>
 #include <memory>
 #include <set>
 #include <string>
