@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <initializer_list>
 #include <map>
-#include <set>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>

@@ -3,6 +3,7 @@
 // them and written back byte for byte.  Rule: bitsandbytes functional.QuantState.as_dict / from_dict, nn.Linear8bitLt.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -205,16 +206,21 @@ inline WeightsView view_four_bit(const TensorSource& source, const std::string& 
   p.cols = f.cols;
   p.block = f.block;
   p.codes = f.codes->data.data();
-  p.table = f.table->as_span<float>().data();
   const std::size_t blocks = block_count(f.rows * f.cols, f.block);
+  std::array<float, 16> table;  // the view keeps what it makes of it
   detail::check_elements(*f.table, 16);
+  read_floats(*f.table, table);
+  p.table = table.data();
   if (f.nested != nullptr) {
     p.scale_codes = f.absmax->as_span<std::uint8_t>().data();
     p.nested = f.nested->as_span<float>().data();
-    p.nested_map = f.nested_map->as_span<float>().data();
     p.offset = f.offset;
     detail::check_elements(*f.nested, ceil_div(blocks, nested_block_size));
     detail::check_elements(*f.nested_map, 256);
+    std::array<float, 256> map;
+    read_floats(*f.nested_map, map);
+    // The library's own, where it is the same, spares the file's page.
+    if (std::memcmp(map.data(), dynamic_map().data(), sizeof(map)) != 0) p.nested_map = f.nested_map->as_span<float>().data();
   } else {
     p.scales = f.absmax->as_span<float>().data();
     detail::check_elements(*f.absmax, blocks);
