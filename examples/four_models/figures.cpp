@@ -61,7 +61,7 @@ Figure latency_figure(const Results& r, const std::string& name) {
     const RelativeLatency& t = *m.relative;
     const paper::Row* p = r.paper_shape() ? m.paper_row() : nullptr;
     const std::optional<double> papers = p ? std::optional(p->table1.latency_ms / base.table1.latency_ms) : std::nullopt;
-    if (papers) chart.mark_name = "the paper's ratio of means, on its GPU";
+    if (papers) chart.mark_name = "the paper's ratio of means, on its hardware";
     chart.rows.push_back(
         {m.identity.name, fmt::format("{:.2f} ({:.2f} to {:.2f})", t.median, t.p5, t.p95), t.median, {t.p5, t.p95}, papers});
     low = std::min(low, t.p5);

@@ -218,7 +218,7 @@ std::string texts(const Results& r) {
                                  r.dataset, r.rows, r.class_names.size(), r.mean_tokens, r.cut_texts, r.max_tokens);
   if (r.empty_texts != 0) text += fmt::format("  {} rows without a text skipped.", r.empty_texts);
   if (r.blank_lines != 0) text += fmt::format("  {} blank lines skipped.", r.blank_lines);
-  if (r.sampled_from) text += fmt::format("  A sample of {} rows, drawn by the seed.", *r.sampled_from);
+  if (r.sampled_from) text += fmt::format("  They are drawn by the seed, of {} rows.", *r.sampled_from);
   return text;
 }
 
