@@ -104,6 +104,35 @@ TEST_CASE("a layer is the product of its weights, packed or not, with everything
   }
 }
 
+TEST_CASE("a layer of somebody else's bytes copies nothing but its bias") {
+  Random random(43);
+  const std::size_t n = 50, k = 128, m = 3;
+  const Floats x = random.normals(m * k), values = random.normals(n * k);
+  const auto weights = lowbit::NF4Tensor<>::quantize(values.data(), n, k);
+  const lowbit::TensorParts& parts = weights.parts();
+  lowbit::WeightsViewParts view;
+  view.format = parts.format;
+  view.rows = n;
+  view.cols = k;
+  view.codes = parts.codes.data();
+  view.block = parts.block;
+  view.scale_codes = parts.scale_codes.data();
+  view.nested = parts.nested.data();
+  view.nested_map = parts.nested_map.data();
+  view.offset = parts.offset;
+  const Floats bias = random.normals(n);
+  const Linear layer(lowbit::WeightsView(view), bias);
+  CHECK(layer.resident_bytes() == n * sizeof(float));
+  CHECK(layer.element_bytes() == n * k / 2);
+  CHECK_FALSE(layer.packed());
+  Floats expected(m * n);
+  lowbit::MatmulOptions o;
+  o.bias = bias;
+  lowbit::matmul(x.data(), m, weights, expected.data(), o);
+  CHECK(bits_of(forward(layer, x, m)) == bits_of(expected));
+  CHECK(unsaid<InvalidArgument>([&] { Linear(lowbit::WeightsView(view), AlignedBuffer<float>(3)); }, {"bias has 3"}) == "");
+}
+
 TEST_CASE("a layer may have no bias, and no outputs; a bias of another size is refused") {
   const Floats values(6, 0.5f), x{1, 2, 3};
   const Linear plain(lowbit::DenseTensor<float>::quantize(values.data(), 2, 3), {});

@@ -184,7 +184,7 @@ lowbit::Tensor quantize_rows(const Matrix& m, Format format, lowbit::Executor& e
         lowbit::quantize_int8_group(values, m.cols, codes, p.scales[r]);
         continue;
       }
-      lowbit::llm_int8_quantize_row(values, m.cols, true, 0.0f, codes, p.scales[r]);
+      lowbit::llm_int8_quantize_row(values, m.cols, true, 0.0f, codes, p.scales[r], lowbit::LlmInt8Rule::cuda);
       if (!lowbit::is_finite_bits(p.scales[r]))
         raise<InvalidArgument>(
             fmt::format("{}: LLM.int8() rounds weights to float16, where row {} of [out, in] overflows", m.view->where(), r));

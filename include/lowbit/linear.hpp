@@ -3,6 +3,7 @@
 // compute chosen for this processor, one call forward.
 #pragma once
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -22,11 +23,12 @@ struct LinearState {
   ComputeOptions options;
   Tensor canonical;
   PackedTensor packed;
+  std::optional<WeightsView> view;  // weights of somebody else's
   AlignedBuffer<float> bias;
   ProductPlan plan;  // for the level at which it was made
 
   bool is_packed() const { return packed.rows() != 0; }
-  Weights weights() const { return is_packed() ? Weights(packed) : Weights(canonical); }
+  Weights weights() const { return is_packed() ? Weights(packed) : view ? Weights(*view) : Weights(canonical); }
 };
 
 // Copies the bias, packs the weights where that is asked for and possible, and plans.
@@ -47,13 +49,19 @@ class Linear {
   // weights (out, in); bias [out] or none, copied.  The canonical weights are freed once they are packed.
   // Throws InvalidArgument if the bias does not fit, or the format has no such compute type.
   explicit Linear(Tensor weights, const Bias& bias = {}, const LinearOptions& options = {})
-      : s_{options, std::move(weights), {}, {}, {}} {
+      : s_{options, std::move(weights), {}, {}, {}, {}} {
     detail::set_up(s_, bias, options.pack);
   }
   // The same of weights that are packed already.
   explicit Linear(PackedTensor weights, const Bias& bias = {}, const ComputeOptions& options = {})
-      : s_{options, {}, std::move(weights), {}, {}} {
+      : s_{options, {}, std::move(weights), {}, {}, {}} {
     detail::set_up(s_, bias, true);
+  }
+  // The same of canonical bytes that somebody else owns, which must outlive the layer: a mapped checkpoint.  Nothing but the bias is
+  // copied.
+  explicit Linear(const WeightsView& weights, const Bias& bias = {}, const ComputeOptions& options = {})
+      : s_{options, {}, {}, weights, {}, {}} {
+    detail::set_up(s_, bias, false);
   }
 
   bool packed() const { return s_.is_packed(); }
@@ -64,8 +72,8 @@ class Linear {
   std::size_t cols() const { return weights().cols(); }
   std::span<const float> bias() const { return s_.bias.span(); }
   const ComputeOptions& options() const { return s_.options; }
-  // Bytes of the elements alone (the paper's account), and of everything that is held.
-  std::size_t element_bytes() const { return packed() ? s_.packed.element_bytes() : s_.canonical.element_bytes(); }
+  // Bytes of the elements alone (the paper's account), and of everything that is held: not what a view shows.
+  std::size_t element_bytes() const { return detail::element_bytes(format(), rows() * cols()); }
   std::size_t resident_bytes() const { return s_.packed.resident_bytes() + s_.canonical.resident_bytes() + s_.bias.size_bytes(); }
 
   // y (m, out) = activation(x (m, in) w^T + bias) + residual; x and y as matmul takes them.  Returns what ran; throws as matmul

@@ -62,6 +62,32 @@ struct FourBitFile {
   bool transposed_absmax = false;
 };
 
+// The parts of absmax codes: p has all that is not theirs.
+inline void read_double_quantization(FourBitFile& p, const TensorSource& source, const std::string& weight, const TensorView& state,
+                                     const Json& json) {
+  const auto expect = [&](bool holds, const char* name, const char* expected) {
+    if (!holds) raise<FormatError>(state.where() + ": " + name + ": expected " + expected);
+  };
+  const TensorView& absmax = *p.absmax;
+  const std::size_t blocks = block_count(p.rows * p.cols, p.block);
+  if (absmax.data.size() != blocks)
+    raise<FormatError>(absmax.where() + ": expected " + std::to_string(blocks) + " blocks, found " +
+                       std::to_string(absmax.data.size()));
+  const auto size = json.find("nested_blocksize"), offset = json.find("nested_offset"), dtype = json.find("nested_dtype");
+  expect(size != json.end(), "nested_blocksize", "a value, found nothing");
+  expect(size->is_number_unsigned() && size->get<std::size_t>() == nested_block_size, "nested_blocksize", "256");
+  expect(offset != json.end(), "nested_offset", "a value, found nothing");
+  expect(offset->is_number() && std::fabs(offset->get<double>()) <= static_cast<double>((std::numeric_limits<float>::max)()),
+         "nested_offset", "a number that fits in a float");
+  p.offset = static_cast<float>(offset->get<double>());
+  if (dtype != json.end()) p.nested_dtype = dtype->is_string() ? dtype->get<std::string>() : "";
+  if (p.nested_dtype != "float32")
+    raise<FormatError>(state.where() + ": nested_dtype: expected \"float32\", found " + in_quotes(p.nested_dtype) +
+                       "; the file was saved again after a repacking that rounded its scales");
+  p.nested = &source.at(weight + ".nested_absmax");
+  p.nested_map = &source.at(weight + ".nested_quant_map");
+}
+
 inline FourBitFile read_four_bit_state(const TensorSource& source, const std::string& weight) {
   const std::string key = detail::four_bit_state_key(source, weight);
   if (key.empty())
@@ -97,7 +123,7 @@ inline FourBitFile read_four_bit_state(const TensorSource& source, const std::st
   p.dtype = member("dtype").get<std::string>();
 
   p.codes = &source.at(weight);
-  const std::size_t n = checked_mul(p.rows, p.cols, "4-bit weight"), blocks = block_count(n, p.block);
+  const std::size_t n = checked_mul(p.rows, p.cols, "4-bit weight");
   if (p.codes->data.size() != packed_size(n))
     raise<FormatError>(p.codes->where() + ": expected " + std::to_string(packed_size(n)) + " bytes for shape " +
                        lowbit::shape_string(p.rows, p.cols) + ", found " + std::to_string(p.codes->data.size()));
@@ -105,22 +131,7 @@ inline FourBitFile read_four_bit_state(const TensorSource& source, const std::st
   p.absmax = &source.at(weight + ".absmax");
   const TensorView& absmax = *p.absmax;
   if (absmax.dtype == DType::U8) {
-    if (absmax.data.size() != blocks)
-      raise<FormatError>(absmax.where() + ": expected " + std::to_string(blocks) + " blocks, found " +
-                         std::to_string(absmax.data.size()));
-    if (!member("nested_blocksize").is_number_unsigned() || member("nested_blocksize").get<std::size_t>() != nested_block_size)
-      fail("nested_blocksize", "256");
-    if (!member("nested_offset").is_number() ||
-        !(std::fabs(member("nested_offset").get<double>()) <= static_cast<double>((std::numeric_limits<float>::max)())))
-      fail("nested_offset", "a number that fits in a float");
-    p.offset = static_cast<float>(member("nested_offset").get<double>());
-    if (json.contains("nested_dtype"))
-      p.nested_dtype = member("nested_dtype").is_string() ? member("nested_dtype").get<std::string>() : "";
-    if (p.nested_dtype != "float32")
-      raise<FormatError>(state.where() + ": nested_dtype: expected \"float32\", found " + in_quotes(p.nested_dtype) +
-                         "; the file was saved again after a repacking that rounded its scales");
-    p.nested = &source.at(weight + ".nested_absmax");
-    p.nested_map = &source.at(weight + ".nested_quant_map");
+    read_double_quantization(p, source, weight, state, json);
   } else {
     // Saved again after bitsandbytes repacked it for a CPU with AVX512-BF16: transposed and rounded to bf16.
     p.transposed_absmax = absmax.dtype == DType::BF16 && absmax.shape.size() == 2 && p.cols % p.block == 0 &&

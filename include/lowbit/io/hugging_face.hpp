@@ -109,6 +109,21 @@ class ConfigReader {
   std::string where_;
 };
 
+// The values of id2label in the order of its numbers, whatever the file's order.
+inline std::vector<std::string> labels_of(const Json& labels, const ConfigReader& reader) {
+  if (!labels.is_object()) reader.fail("id2label", "an object", &labels);
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const auto label = labels.find(std::to_string(i));
+    if (label == labels.end())
+      reader.fail("id2label", "the keys \"0\" to \"" + std::to_string(labels.size() - 1) + "\"",
+                  "no \"" + std::to_string(i) + "\"");
+    if (!label->is_string()) reader.fail("id2label", "strings", &*label);
+    names.push_back(label->get_ref<const std::string&>());
+  }
+  return names;
+}
+
 }  // namespace lowbit::io::detail::inline LOWBIT_ABI
 
 namespace lowbit::io::inline LOWBIT_ABI {
@@ -154,18 +169,7 @@ inline HuggingFaceConfig parse_config(std::string_view text, const std::string& 
       config.architectures.push_back(value.get_ref<const std::string&>());
     }
   }
-  if (const Json* labels = reader.find("id2label")) {
-    if (!labels->is_object()) reader.fail("id2label", "an object", labels);
-    // In the order of the numbers, whatever the file's order.
-    for (std::size_t i = 0; i < labels->size(); ++i) {
-      const auto label = labels->find(std::to_string(i));
-      if (label == labels->end())
-        reader.fail("id2label", "the keys \"0\" to \"" + std::to_string(labels->size() - 1) + "\"",
-                    "no \"" + std::to_string(i) + "\"");
-      if (!label->is_string()) reader.fail("id2label", "strings", &*label);
-      config.id2label.push_back(label->get_ref<const std::string&>());
-    }
-  }
+  if (const Json* labels = reader.find("id2label")) config.id2label = detail::labels_of(*labels, reader);
   config.torch_dtype = reader.text(reader.find("torch_dtype") != nullptr ? "torch_dtype" : "dtype", "");
 
   if (const Json* quantization = reader.find("quantization_config")) {

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <numeric>
 
+#include "lowbit/base/config.hpp"
+
 namespace lowbit::detail::inline LOWBIT_ABI {
 
 // Row n begins n * k elements into a stream of blocks, so phases repeat: row n is of phase n % phases.  A phase's rows begin in the

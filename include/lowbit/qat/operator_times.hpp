@@ -5,6 +5,8 @@
 #include <map>
 #include <string>
 
+#include "lowbit/base/config.hpp"
+
 namespace lowbit::qat::inline LOWBIT_ABI {
 
 struct OperatorTime {

@@ -3,6 +3,8 @@
 #pragma once
 #include <cstddef>
 
+#include "lowbit/base/config.hpp"
+
 namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The gradient of layer normalization, whose statistics are computed again from x.  dx (rows, n) is written (or added to, where
