@@ -25,6 +25,7 @@
 #include "support/npy.hpp"
 #include "support/paths.hpp"
 #include "support/random.hpp"
+#include "support/sizes.hpp"
 
 namespace io = lowbit::io;
 namespace fs = std::filesystem;
@@ -234,7 +235,7 @@ TEST_CASE("GGUF: damaged files are refused, each with words of its own") {
   CHECK(refused([](Image& i) { i.tensors[1].shift = -32; }, {"\"b\"", "overlaps tensor \"a\""}) == "");
   CHECK(refused([](Image& i) { i.tensors[1].shift = std::int64_t{1} << 62; }, {"\"b\"", "bytes of data"}) == "");
   CHECK(refused([](Image& i) { i.cut = 1; }, {"\"b\"", "cut short"}) == "");
-  for (const std::size_t length : {0, 3, 4, 7, 8, 15, 16, 23, 24, 31, 32, 60, 90, 130, 170})
+  for (const std::size_t length : lowbit_test::Sizes{0, 3, 4, 7, 8, 15, 16, 23, 24, 31, 32, 60, 90, 130, 170})
     CHECK(unsaid<FormatError>(
               [&] {
                 const std::string bytes = small().bytes().substr(0, length);

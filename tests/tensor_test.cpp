@@ -62,7 +62,6 @@ Floats values_of(const Tensor& t) {
   return out;
 }
 
-constexpr std::size_t even_sizes[] = {1, 2, 16, 32, 64, 128};  // of which most kinds can be packed
 constexpr std::size_t sizes[] = {1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 77, 96, 100, 127, 128, 129};
 
 }  // namespace
