@@ -190,7 +190,7 @@ Contender lowbit_product(const Case& c) {
   if (!c.epilogue.empty())
     oracle.epilogue = [&](lowbit_test::Bounded v, std::size_t r, std::size_t col) {
       v = lowbit_test::plus(v, (*bias)[col]);
-      return residual->empty() ? lowbit_test::gelu(v) : lowbit_test::plus(v, (*residual)[r * p.n + col]);
+      return residual->empty() ? lowbit_test::gelu_tanh(v) : lowbit_test::plus(v, (*residual)[r * p.n + col]);
     };
   check(contender, oracle, {y->data(), y->size()});
   return contender;
