@@ -44,7 +44,7 @@ constexpr std::size_t sizes[] = {1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47
 
 Bytes copy_of_bytes(std::span<const std::byte> bytes) {
   Bytes copy(bytes.size());
-  std::memcpy(copy.data(), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(copy.data(), bytes.data(), bytes.size());
   return copy;
 }
 

@@ -95,7 +95,7 @@ struct PackedWeights {
     w.n = phases[i].n;
     w.k = phases[i].k;
     w.lead = phases[i].lead;
-    w.data = data + phases[i].begin;
+    if (data) w.data = data + phases[i].begin;  // without: a layout alone
     w.stagger = {};
     return w;
   }
