@@ -27,7 +27,8 @@ inline CodebookTables make_codebook_tables(const float* values) {
     t.f32[i] = values[i];
     t.bf16[i] = to_float(to_bfloat16(values[i]));
     t.pairs[i] = t.pairs[i + 16] = to_bfloat16(values[i]).bits;
-    const float v = largest > 0 ? values[i] * (127.0f / largest) : 0.0f;
+    float v = largest > 0 ? values[i] * (127.0f / largest) : 0.0f;
+    if (!(std::fabs(v) <= 128.0f)) v = 0;  // a table with NaN or infinity, or of numbers too small to be divided by
     for (std::size_t r = 0; r < 4; ++r)
       t.bytes[16 * r + i] = static_cast<std::uint8_t>(128 + static_cast<int>(v < 0 ? v - 0.5f : v + 0.5f));
   }
