@@ -35,15 +35,12 @@ function(lowbit_require)
   endforeach()
 endfunction()
 
-# lowbit_add_program(NAME SOURCES file... [LIBRARIES target...] [HEADER_ONLY])
-# An executable with our warnings and all parts of lowbit.  HEADER_ONLY: as a user has it, without the shared kernels.
+# lowbit_add_program(NAME SOURCES file... [LIBRARIES target...])
+# An executable with our warnings, all parts of lowbit and the shared kernels.
 function(lowbit_add_program name)
-  cmake_parse_arguments(PARSE_ARGV 1 arg "HEADER_ONLY" "" "SOURCES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LIBRARIES")
   add_executable(${name} ${arg_SOURCES})
   target_compile_definitions(${name} PRIVATE LOWBIT_ASSETS="${PROJECT_SOURCE_DIR}/examples/assets")
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")  # "examples/common/...", "bench/..."
-  target_link_libraries(${name} PRIVATE lowbit::lowbit lowbit::eigen lowbit::io lowbit::gpt2 lowbit_flags ${arg_LIBRARIES})
-  if(NOT arg_HEADER_ONLY)
-    target_link_libraries(${name} PRIVATE lowbit_kernels)
-  endif()
+  target_link_libraries(${name} PRIVATE lowbit::lowbit lowbit::eigen lowbit::io lowbit::gpt2 lowbit_kernels lowbit_flags ${arg_LIBRARIES})
 endfunction()

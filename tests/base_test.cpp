@@ -20,6 +20,8 @@
 #include "lowbit/base/view.hpp"
 #include "support/catch.hpp"
 
+namespace base_test {
+
 namespace {
 
 using lowbit::BFloat16;
@@ -331,3 +333,5 @@ TEST_CASE("the version is the same in numbers and in words", "[config]") {
   CHECK(LOWBIT_BASELINE >= 0);
   CHECK(LOWBIT_BASELINE <= 5);
 }
+
+}  // namespace base_test

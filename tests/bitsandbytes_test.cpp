@@ -28,11 +28,14 @@
 #include "support/random.hpp"
 #include "support/sizes.hpp"
 
+namespace bitsandbytes_test {
+
 namespace io = lowbit::io;
 using io::DType;
 using lowbit::FormatError;
 using lowbit::InvalidArgument;
 using lowbit_test::bits_of;
+using lowbit_test::decoded;
 using lowbit_test::data_path;
 using lowbit_test::Random;
 using lowbit_test::Sizes;
@@ -90,12 +93,6 @@ struct Checkpoint {
     use(file);
   }
 };
-
-Floats decoded(const lowbit::Tensor& t) {
-  Floats out(t.size());
-  t.dequantize(out.data());
-  return out;
-}
 
 template <class T>
 std::string as_text(const std::vector<T>& values) {
@@ -615,3 +612,5 @@ TEST_CASE("quantizing the real weights gives what bitsandbytes stored on a GPU",
     CHECK(off(lowbit::LlmInt8Tensor::quantize(w.data(), rows, cols, {.producer = lowbit::LlmInt8Rule::torch})) == 162);
   }
 }
+
+}  // namespace bitsandbytes_test

@@ -25,6 +25,8 @@
 #include "support/sizes.hpp"
 #include "support/tolerance.hpp"
 
+namespace canonical_test {
+
 using lowbit::Compute;
 using lowbit::Level;
 using lowbit::MatmulOptions;
@@ -212,3 +214,5 @@ TEST_CASE("no byte beyond the weights, their scales or x is read", "[canonical]"
     }
 }
 #endif
+
+}  // namespace canonical_test

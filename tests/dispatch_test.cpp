@@ -18,6 +18,8 @@
 #include "support/for_each_level.hpp"
 #include "support/io_files.hpp"
 
+namespace dispatch_test {
+
 using lowbit::InvalidArgument;
 using lowbit::Level;
 using lowbit_test::for_each_level;
@@ -174,3 +176,5 @@ TEST_CASE("LOWBIT_ISA in the environment chooses the level", "[dispatch]") {
 }
 
 #endif
+
+}  // namespace dispatch_test

@@ -9,6 +9,8 @@
 #include "lowbit/tensor/nf4_tensor.hpp"
 #include "support/catch.hpp"
 
+namespace eigen_test {
+
 using lowbit::MatrixRef;
 using lowbit::RowMajorMatrix;
 
@@ -82,3 +84,5 @@ TEST_CASE("shapes that do not match are refused", "[eigen]") {
   CHECK_THROWS_AS(lowbit::matmul(values(2, 63, 1.0f), nf4, y), lowbit::InvalidArgument);
   CHECK_THROWS_AS(lowbit::matmul(values(2, 64, 1.0f), nf4, narrow), lowbit::InvalidArgument);
 }
+
+}  // namespace eigen_test

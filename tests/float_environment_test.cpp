@@ -19,6 +19,8 @@
 #include <xmmintrin.h>
 #endif
 
+namespace float_environment_test {
+
 namespace {
 
 using Bytes = std::vector<std::uint8_t>;
@@ -193,3 +195,5 @@ TEST_CASE("a task runs in the default floating-point environment, whoever runs i
     CHECK(here > 1);
   }
 }
+
+}  // namespace float_environment_test

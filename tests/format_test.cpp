@@ -23,6 +23,8 @@
 #define LOWBIT_TEST_FAST_MATH 0
 #endif
 
+namespace format_test {
+
 using lowbit::BFloat16;
 using lowbit::DynamicRule;
 using lowbit::Float16;
@@ -662,3 +664,5 @@ TEST_CASE("sizes, names and refusals") {
   CHECK(format_name(Format::fp4) == std::string("fp4"));
   CHECK(format_name(Format::llm_int8) == std::string("llm_int8"));
 }
+
+}  // namespace format_test

@@ -14,6 +14,8 @@
 #include "lowbit/lowbit.hpp"
 #include "support/four_models.hpp"
 
+namespace four_models_faults_test {
+
 using namespace four_models_test;
 
 namespace {
@@ -327,3 +329,5 @@ TEST_CASE("four_models: more tokens than positions are wrong usage, more threads
   CHECK(v.code == 0);
   CHECK(holds(v.out, LOWBIT_VERSION));
 }
+
+}  // namespace four_models_faults_test

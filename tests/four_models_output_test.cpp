@@ -18,6 +18,8 @@
 #include "examples/four_models/output_folder.hpp"
 #include "support/four_models.hpp"
 
+namespace four_models_output_test {
+
 using namespace four_models_test;
 using examples::OutputFolder;
 
@@ -340,3 +342,5 @@ TEST_CASE("output folder: what cannot be moved into place is moved back") {
   CHECK(contents(out) == std::map<std::string, std::string>{{"results.json", ours}, {"predictions.csv", "3"}});
   for (const auto& entry : fs::directory_iterator(out)) CHECK_FALSE(entry.path().filename().string().starts_with("."));
 }
+
+}  // namespace four_models_output_test

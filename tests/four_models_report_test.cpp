@@ -10,6 +10,8 @@
 
 #include "support/four_models.hpp"
 
+namespace four_models_report_test {
+
 using namespace four_models_test;
 
 namespace {
@@ -263,3 +265,5 @@ TEST_CASE("report: files that are not of a run are refused by name") {
   CHECK(not_refused(report(), 1, {"results.json", "p95_ms"}) == "");
   CHECK(not_refused(run(folder, {"--report", (folder / "a").string()}), 2, {"--report", "--no-synthetic"}) == "");
 }
+
+}  // namespace four_models_report_test

@@ -9,6 +9,8 @@
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 
+namespace four_models_synthetic_test {
+
 using namespace examples;
 using lowbit::MatrixView;
 
@@ -128,3 +130,5 @@ TEST_CASE("synthetic model: weights look normal, and depend on seed and name alo
   config.layers = 13;
   CHECK_THROWS_AS(SyntheticParameters(config, 1), lowbit::InvalidArgument);
 }
+
+}  // namespace four_models_synthetic_test

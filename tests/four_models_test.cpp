@@ -12,6 +12,8 @@
 #include "support/golden.hpp"
 #include "support/four_models.hpp"
 
+namespace four_models_test {
+
 using namespace four_models_test;
 
 TEST_CASE("four_models: eight rows, all files, and numbers that agree with each other") {
@@ -329,3 +331,5 @@ TEST_CASE("four_models: the trained GPT-2 small on AG News, against the referenc
   }
   std::fflush(stdout);
 }
+
+}  // namespace four_models_test

@@ -12,6 +12,8 @@
 #include "examples/common/text.hpp"
 #include "support/catch.hpp"
 
+namespace four_models_text_test {
+
 using namespace examples;
 using Lines = std::vector<std::string>;
 
@@ -131,3 +133,5 @@ TEST_CASE("progress: where there is no terminal, a line every so often, and none
   CHECK(lines.find("progress: rows: 1 of 4, 0 s left, well\n") == 0);
   CHECK(lines.find('\r') == lines.npos);
 }
+
+}  // namespace four_models_text_test

@@ -24,13 +24,17 @@
 #include "support/io_files.hpp"
 #include "support/npy.hpp"
 #include "support/paths.hpp"
+#include "support/products.hpp"
 #include "support/random.hpp"
 #include "support/sizes.hpp"
+
+namespace gguf_test {
 
 namespace io = lowbit::io;
 namespace fs = std::filesystem;
 using lowbit::FormatError;
 using lowbit_test::as_bytes;
+using lowbit_test::decoded;
 using lowbit_test::bits_of;
 using lowbit_test::Random;
 using lowbit_test::unsaid;
@@ -96,12 +100,6 @@ std::string refused(const std::function<void(Image&)>& bend, std::initializer_li
   bend(i);
   const std::string bytes = i.bytes();
   return unsaid<FormatError>([&] { io::Gguf::parse(as_bytes(bytes), "f.gguf"); }, words);
-}
-
-Floats decoded(const lowbit::Tensor& t) {
-  Floats out(t.size());
-  t.dequantize(out.data());
-  return out;
 }
 
 }  // namespace
@@ -371,3 +369,5 @@ TEST_CASE("GGUF: llama.cpp's files decode to its values, and compute its logits"
     }
   }
 }
+
+}  // namespace gguf_test

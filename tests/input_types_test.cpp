@@ -13,6 +13,8 @@
 #include "support/random.hpp"
 #include "support/sizes.hpp"
 
+namespace input_types_test {
+
 using lowbit::BFloat16;
 using lowbit::Compute;
 using lowbit::Float16;
@@ -210,3 +212,5 @@ TEST_CASE("a layer follows the level that is active when it is called") {
     CHECK(bits_of(y) == bits_of(expected));
   });
 }
+
+}  // namespace input_types_test

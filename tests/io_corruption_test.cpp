@@ -20,6 +20,8 @@
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
 
+namespace io_corruption_test {
+
 namespace io = lowbit::io;
 using lowbit::FormatError;
 using lowbit_test::as_bytes;
@@ -245,3 +247,5 @@ TEST_CASE("random damage to config.json, an index and a CSV file") {
              if (files.at(name).name != name) FAIL("another tensor");
          });
 }
+
+}  // namespace io_corruption_test

@@ -31,6 +31,8 @@
 #include <sys/wait.h>
 #endif
 
+namespace io_test {
+
 namespace io = lowbit::io;
 namespace fs = std::filesystem;
 using lowbit::FormatError;
@@ -1154,3 +1156,5 @@ TEST_CASE("GPT-2 small: its folder opens", "[.full]") {
   CHECK(parameters == 124'442'880);
   CHECK_NOTHROW(files.at("transformer.wte.weight").check_shape({c.vocab, c.width}));
 }
+
+}  // namespace io_test

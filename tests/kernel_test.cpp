@@ -21,6 +21,8 @@
 #include "support/sizes.hpp"
 #include "support/tolerance.hpp"
 
+namespace kernel_test {
+
 using lowbit::AlignedBuffer;
 using lowbit::Level;
 using lowbit::detail::Kernels;
@@ -694,3 +696,5 @@ TEST_CASE("panels of columns, and rows of canonical weights, are computed indepe
     });
   }
 }
+
+}  // namespace kernel_test

@@ -18,6 +18,8 @@
 #include "support/random.hpp"
 #include "support/tolerance.hpp"
 
+namespace linear_test {
+
 using lowbit::AlignedBuffer;
 using lowbit::Compute;
 using lowbit::InvalidArgument;
@@ -185,3 +187,5 @@ TEST_CASE("a layer of the INT8 model computes codes times scales with activation
     for_each_level([&](Level) { CHECK(outside(forward(layer, x, m), expected) == ""); });
   }
 }
+
+}  // namespace linear_test

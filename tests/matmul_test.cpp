@@ -29,6 +29,8 @@
 #include "support/sizes.hpp"
 #include "support/tolerance.hpp"
 
+namespace matmul_test {
+
 using lowbit::Activation;
 using lowbit::Compute;
 using lowbit::InvalidArgument;
@@ -813,3 +815,5 @@ TEST_CASE("a plan says what runs", "[arguments]") {
       }
     });
 }
+
+}  // namespace matmul_test

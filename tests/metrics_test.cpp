@@ -6,6 +6,8 @@
 
 #include "support/catch.hpp"
 
+namespace metrics_test {
+
 using namespace examples;
 
 namespace {
@@ -64,3 +66,5 @@ TEST_CASE("summaries: mean, the middle of an even count, the nearest rank") {
   CHECK(summary_of(hundred).p95 == 96);  // 95 of 101 are 94.06 %
   CHECK(summary_of(hundred).median == 51);
 }
+
+}  // namespace metrics_test

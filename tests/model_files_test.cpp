@@ -23,6 +23,8 @@
 #include "support/gpt2_models.hpp"
 #include "support/reference_gpt2.hpp"
 
+namespace model_files_test {
+
 namespace fs = std::filesystem;
 using namespace lowbit_test;  // NOLINT: support/gpt2_models.hpp is made for these files
 using lowbit::FormatError;
@@ -465,3 +467,5 @@ TEST_CASE("Model: what is wrong with a batch is said", "[model]") {
   CHECK(unsaid<InvalidArgument>([&] { classify(headless, {1}); }, {"no classification head"}) == "");
   CHECK(bits_of(language_logits(headless, {1, 2})) == bits_of(language_logits(m, {1, 2})));
 }
+
+}  // namespace model_files_test

@@ -29,6 +29,8 @@
 #include "support/paths.hpp"
 #include "support/gpt2_models.hpp"
 
+namespace model_full_test {
+
 namespace fs = std::filesystem;
 using namespace lowbit_test;  // NOLINT: support/gpt2_models.hpp is made for these files
 using lowbit::ThreadPool;
@@ -364,3 +366,5 @@ TEST_CASE("Model: GPT-2 small takes the memory that it reports", "[model][.full]
   }
 }
 #endif
+
+}  // namespace model_full_test

@@ -24,6 +24,8 @@
 #include "support/gpt2_models.hpp"
 #include "support/reference_gpt2.hpp"
 
+namespace model_test {
+
 namespace fs = std::filesystem;
 using namespace lowbit_test;  // NOLINT: support/gpt2_models.hpp is made for these files
 using lowbit::InvalidArgument;
@@ -176,7 +178,7 @@ TEST_CASE("Model: every linear layer of the int8 twin follows its formula", "[mo
   }
 }
 
-TEST_CASE("Model: accuracy of every model on the news items", "[model]") {
+TEST_CASE("Model: accuracy of every model on the news items", "[model][.full]") {
   const NewsTokens& news = news_items();
   REQUIRE(news.rows.size() == 400);
   ThreadPool pool;
@@ -397,3 +399,5 @@ TEST_CASE("Model: a head of its own", "[model]") {
   CHECK(classify(classifier, ids).size() == 4);
   CHECK(unsaid<InvalidArgument>([&] { language_logits(classifier, ids); }, {"language_logits", "no language-model head"}) == "");
 }
+
+}  // namespace model_test

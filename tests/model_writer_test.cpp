@@ -33,6 +33,8 @@
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
 
+namespace model_writer_test {
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -598,3 +600,5 @@ TEST_CASE("write_model_folder: when the system refuses", "[model_writer]") {
     CHECK((lowbit_test::read_bytes((folder / "model.safetensors").string()) == before));
   }
 }
+
+}  // namespace model_writer_test

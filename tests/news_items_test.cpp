@@ -10,6 +10,8 @@
 #include "support/catch.hpp"
 #include "support/paths.hpp"
 
+namespace news_items_test {
+
 namespace {
 
 // Lower-cased, split at everything that is no letter or digit of ASCII.
@@ -66,3 +68,5 @@ TEST_CASE("news items: no two share a run of eight words") {
   CHECK(shared_run({"one two, THREE four", "zero one-two three"}, 3) == "0, 1: one two three ");
   CHECK(shared_run({"one two three four", "zero one two four"}, 3) == "");
 }
+
+}  // namespace news_items_test

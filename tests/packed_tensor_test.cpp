@@ -18,6 +18,8 @@
 #include "support/random.hpp"
 #include "support/sizes.hpp"
 
+namespace packed_tensor_test {
+
 using lowbit::Blockwise;
 using lowbit::Compute;
 using lowbit::FormatError;
@@ -259,3 +261,5 @@ TEST_CASE("bytes that are no packed tensor are refused, whatever they are", "[pa
   CHECK(unsaid<FormatError>([&] { with(32, ~std::uint64_t{0}); }, {"packed tensor", "shape"}) == "");
   CHECK(unsaid<FormatError>([&] { with(40, std::uint64_t{48}); }, {"nf4", "48"}) == "");
 }
+
+}  // namespace packed_tensor_test

@@ -18,6 +18,8 @@
 #include "support/catch.hpp"
 #include "support/sizes.hpp"
 
+namespace parallel_test {
+
 using lowbit::Executor;
 using lowbit::SerialExecutor;
 using lowbit::ThreadPool;
@@ -189,3 +191,5 @@ TEST_CASE("a task is a view of any callable, and its state is the caller's") {
   again(0);
   CHECK(functor.calls == 8);
 }
+
+}  // namespace parallel_test

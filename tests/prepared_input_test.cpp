@@ -12,6 +12,8 @@
 #include "support/random.hpp"
 #include "support/sizes.hpp"
 
+namespace prepared_input_test {
+
 using lowbit::Compute;
 using lowbit::InvalidArgument;
 using lowbit::Level;
@@ -179,3 +181,5 @@ TEST_CASE("a product of no rows leaves no rows for the next one, whatever was th
   matmul(MatrixView<const float>(x.data(), 0, k), w, {}, options);
   CHECK(next.rows() == 0);
 }
+
+}  // namespace prepared_input_test

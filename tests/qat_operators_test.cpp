@@ -19,6 +19,8 @@
 #include "support/random.hpp"
 #include "support/tolerance.hpp"
 
+namespace qat_operators_test {
+
 namespace {
 
 using namespace lowbit;
@@ -447,3 +449,5 @@ TEST_CASE("qat: a product refuses shapes that do not fit") {
   layer.forward(y.data(), 1, y.data() + 4, serial);
   CHECK_THROWS_AS(layer.backward(a.data(), b.data(), 1, nullptr, gradient, serial), InvalidArgument);
 }
+
+}  // namespace qat_operators_test

@@ -27,6 +27,8 @@
 #include "support/random.hpp"
 #include "support/tolerance.hpp"
 
+namespace qat_test {
+
 namespace {
 
 using namespace lowbit;
@@ -495,7 +497,7 @@ TEST_CASE("qat: a model from random weights learns 64 rows by heart, in float an
 }
 
 // The body of the bundled model under a new random head, on 300 of the news items; the other 100 are held out.
-TEST_CASE("qat: what it learns holds for news items that it has not seen, better than a bag of words") {
+TEST_CASE("qat: what it learns holds for news items that it has not seen, better than a bag of words", "[.full]") {
   ThreadPool pool;
   std::vector<std::size_t> train, test;
   for (std::size_t i = 0; i < news().ids.size(); ++i)
@@ -525,3 +527,5 @@ TEST_CASE("qat: what it learns holds for news items that it has not seen, better
     CHECK(after > words);
   }
 }
+
+}  // namespace qat_test

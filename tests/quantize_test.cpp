@@ -29,6 +29,8 @@
 #include "support/process.hpp"
 #include "support/random.hpp"
 
+namespace quantize_test {
+
 namespace {
 
 using namespace lowbit;
@@ -577,3 +579,5 @@ TEST_CASE("lowbit-quantize: a model of 4 GB passes through the memory of its lar
   CHECK(usage.ru_maxrss < 600 * 1024);
   CHECK(io::read_four_bit(io::ModelFiles::open(folder / "out"), "layers.3.up_proj.weight").tensor.rows() == rows);
 }
+
+}  // namespace quantize_test

@@ -18,6 +18,8 @@
 #include "support/random.hpp"
 #include "support/sizes.hpp"
 
+namespace stagger_test {
+
 using lowbit::Compute;
 using lowbit::Level;
 using lowbit::MatmulOptions;
@@ -259,3 +261,5 @@ TEST_CASE("staggered rows: weights of other row counts share the input") {
       }
     });
 }
+
+}  // namespace stagger_test

@@ -7,6 +7,8 @@
 
 #include "support/catch.hpp"
 
+namespace statistics_test {
+
 using namespace examples;
 
 namespace {
@@ -182,3 +184,5 @@ TEST_CASE("bootstrap: rows are drawn alike, the same for a seed, and the middle 
   CHECK(middle_95(values) == Interval{1, 39});
   CHECK(middle_95(std::vector<double>{}) == Interval{});
 }
+
+}  // namespace statistics_test

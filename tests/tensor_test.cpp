@@ -22,6 +22,8 @@
 #include "support/random.hpp"
 #include "support/sizes.hpp"
 
+namespace tensor_test {
+
 using lowbit::AnyAbsmax;
 using lowbit::BFloat16;
 using lowbit::Blockwise;
@@ -437,3 +439,5 @@ TEST_CASE("tensors move and are never copied by accident", "[memory]") {
   CHECK(base.parts().codes.data() == bytes);
   CHECK(reinterpret_cast<std::uintptr_t>(bytes) % 64 == 0);
 }
+
+}  // namespace tensor_test

@@ -26,6 +26,8 @@
 #include "support/golden.hpp"
 #include "support/paths.hpp"
 
+namespace tokenizer_test {
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -535,3 +537,5 @@ TEST_CASE("Tokenizer: files that cannot be read", "[tokenizer]") {
   CHECK_THROWS_AS(Tokenizer::load(folder), lowbit::FormatError);
   fs::remove_all(folder);
 }
+
+}  // namespace tokenizer_test

@@ -24,6 +24,8 @@
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
 
+namespace tokenizer_training_test {
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -285,3 +287,5 @@ TEST_CASE("TokenizerTrainer: a word of 200 kB takes no quadratic time", "[tokeni
     CHECK(load(files).decode(load(files).encode(text)) == text);
   }
 }
+
+}  // namespace tokenizer_training_test

@@ -25,6 +25,8 @@
 #include "support/paths.hpp"
 #include "support/process.hpp"
 
+namespace train_classifier_test {
+
 namespace {
 
 using namespace lowbit;
@@ -626,3 +628,5 @@ TEST_CASE("train_classifier: --out is relative to the folder in which the progra
     CHECK((run_there({"--overwrite"}) == model));
   }
 }
+
+}  // namespace train_classifier_test

@@ -17,8 +17,6 @@ namespace examples {
 
 namespace {
 
-double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
-
 // One sentence per model, for readers who cannot see the drawing.
 std::string told(const auto& rows) {
   std::string text;

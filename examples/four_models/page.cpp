@@ -47,20 +47,20 @@ Number number_of(const std::string& field, const char* file) {
   return value;
 }
 
-struct Said {
+struct RowPredictions {
   std::size_t row = 0, label = 0;
   std::vector<std::size_t> predicted;  // by model
 };
-std::vector<Said> read_predictions(const std::string& text, const Results& r) {
+std::vector<RowPredictions> read_predictions(const std::string& text, const Results& r) {
   Fields head = {"row", "true"};
   for (const ModelResult& m : r.models) {
     head.push_back(std::string(m.kind->id) + ".pred");
     for (std::size_t c = 0; c < r.class_names.size(); ++c) head.push_back(fmt::format("{}.logit_{}", m.kind->id, c));
   }
   constexpr const char* file = "predictions.csv";
-  std::vector<Said> result;
+  std::vector<RowPredictions> result;
   for (const Fields& fields : records(text, file, head)) {
-    Said said{number_of<std::size_t>(fields[0], file), number_of<std::size_t>(fields[1], file), {}};
+    RowPredictions said{number_of<std::size_t>(fields[0], file), number_of<std::size_t>(fields[1], file), {}};
     for (std::size_t m = 0; m < r.models.size(); ++m)
       said.predicted.push_back(number_of<std::size_t>(fields[2 + m * (r.class_names.size() + 1)], file));
     for (const std::size_t c : said.predicted)
@@ -223,23 +223,23 @@ std::string beginning(const std::string& text) {
   return text.substr(0, prefix_bytes(text, shown_characters)) + "\xE2\x80\xA6";
 }
 
-std::string disagreements_html(const Results& r, const std::vector<Said>& said, const Texts& texts) {
-  std::vector<const Said*> rows;
-  for (const Said& s : said)
+std::string disagreements_html(const Results& r, const std::vector<RowPredictions>& said, const Texts& texts) {
+  std::vector<const RowPredictions*> rows;
+  for (const RowPredictions& s : said)
     if (std::adjacent_find(s.predicted.begin(), s.predicted.end(), std::not_equal_to<>()) != s.predicted.end()) rows.push_back(&s);
   if (r.models.size() < 2) return "";
   std::string text = paragraph(
       fmt::format("On {} of {} rows the models do not all say the same class{}. Rows count from 0.", rows.size(), said.size(),
                   rows.size() > shown_disagreements ? fmt::format("; the first {} follow", shown_disagreements) : ""));
   std::string why = texts.why_none;
-  for (const Said* s : rows)
+  for (const RowPredictions* s : rows)
     if (const auto found = texts.rows.find(s->row); why.empty() && (found == texts.rows.end() || found->second.label != s->label))
       why = "the data are not those that the run read";
   if (!why.empty() && !rows.empty()) text += paragraph("Without their texts: " + why + ".", "soft");
   if (rows.empty()) return text;
   text += "<ol class=\"disagree\">\n";
   for (std::size_t i = 0; i < std::min(rows.size(), shown_disagreements); ++i) {
-    const Said& s = *rows[i];
+    const RowPredictions& s = *rows[i];
     text += fmt::format("<li><p class=\"soft\">Row {}, true class {}</p>\n", s.row, xml_escaped(r.class_names[s.label]));
     if (why.empty()) text += paragraph(beginning(texts.rows.at(s.row).text));
     for (std::size_t c = 0; c < r.class_names.size(); ++c) {
@@ -265,7 +265,7 @@ std::string command_lines(std::string command) {
 }
 
 std::string page(const RunResults& run, const std::vector<Figure>& figures, const std::vector<Figure>& synthetic,
-                 const std::vector<Said>& said, const Texts& texts) {
+                 const std::vector<RowPredictions>& said, const Texts& texts) {
   const Results& r = run.main;
   const Section section = comparison_section(r);
   std::vector<Table> papers, others;
@@ -353,7 +353,7 @@ Texts read_texts(const std::filesystem::path& data, const Results& r, bool must)
 
 std::vector<OutputFile> all_files(const RunFiles& files, const Texts& texts) {
   const RunResults run = parse_results(files.results, "results.json");
-  const std::vector<Said> said = read_predictions(files.predictions, run.main);
+  const std::vector<RowPredictions> said = read_predictions(files.predictions, run.main);
   const LatencyRows latency = read_latency(files.latency, run.main);
   const std::vector<Figure> figures = figures_of(run.main, latency);
   const std::vector<Figure> synthetic = run.synthetic ? synthetic_figures_of(*run.synthetic) : std::vector<Figure>();

@@ -20,7 +20,7 @@ constexpr const char* nothing = "-";
 
 std::string number(double value, int digits) { return fmt::format("{:.{}f}", value, digits); }
 std::string percent(double share, int digits = 2) { return number(100 * share, digits); }
-std::string mebibytes(std::size_t bytes) { return number(static_cast<double>(bytes) / (1 << 20), 2); }
+std::string mebibytes(std::size_t bytes) { return number(mib(bytes), 2); }
 std::string signed_points(double points) { return fmt::format("{:+.2f}", points); }
 std::string times(double factor) { return number(factor, 2) + "x"; }
 

@@ -20,6 +20,8 @@
 
 namespace examples {
 
+inline double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
+
 // Bytes that a model holds, by what they are.
 struct MemorySplit {
   std::size_t codes = 0;       // of the linear layers' weights

@@ -23,7 +23,7 @@ Json memory_json(const ModelResult& m) {
   return {{"parameters", m.memory.parameters},
           {"linear_parameters", m.memory.linear_parameters},
           {"paper_account_bytes", m.memory.paper_bytes},
-          {"paper_account_mib", static_cast<double>(m.memory.paper_bytes) / (1 << 20)},
+          {"paper_account_mib", mib(m.memory.paper_bytes)},
           {"resident_bytes", m.memory.resident_bytes},
           {"resident_split_bytes",
            {{"codes", m.split.codes}, {"scales", m.split.scales}, {"embeddings", m.split.embeddings}, {"rest", m.split.rest}}},

@@ -10,7 +10,6 @@ namespace examples {
 
 namespace {
 
-double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 double percent(const ModelResult& m) { return 100 * m.scores.accuracy; }
 std::string p_value(double p) { return p < 0.001 ? "p < 0.001" : fmt::format("p = {:.2g}", p); }
 

@@ -91,6 +91,11 @@ inline lowbit::TensorParts clone(const lowbit::TensorParts& p) {
   return c;
 }
 
+inline std::vector<float> decoded(const lowbit::Tensor& t) {
+  std::vector<float> out(t.size());
+  t.dequantize(out.data());
+  return out;
+}
 template <class T>
 std::vector<T> copy_of(const lowbit::AlignedBuffer<T>& buffer) {
   return {buffer.begin(), buffer.end()};

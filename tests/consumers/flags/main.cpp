@@ -27,7 +27,7 @@ bool runs(const char* needs) {
   if (std::strcmp(needs, "v3") == 0)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   if (std::strcmp(needs, "v4") == 0) return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  if (std::strcmp(needs, "native") == 0) return std::getenv("NOT_NATIVE") == nullptr;
+  if (std::strcmp(needs, "native") == 0 || std::strcmp(needs, "avxvnni") == 0) return std::getenv("NOT_NATIVE") == nullptr;
   return true;
 }
 #else

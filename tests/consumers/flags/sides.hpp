@@ -5,6 +5,9 @@ SIDE(plain)
 SIDE(v2)
 SIDE(v3)
 SIDE(v4)
+#if defined(FLAGS_AVXVNNI)
+SIDE(avxvnni)
+#endif
 #endif
 SIDE(native)
 SIDE(O0)
