@@ -9,12 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "examples/four_models/options.hpp"
+#include "examples/four_models/paper.hpp"
+#include "examples/four_models/results.hpp"
 #include "support/golden.hpp"
 #include "support/four_models.hpp"
 
 namespace four_models_test {
-
-using namespace four_models_test;
 
 TEST_CASE("four_models: eight rows, all files, and numbers that agree with each other") {
   const Folder folder;
@@ -161,7 +162,30 @@ TEST_CASE("four_models: every id, and the options that change models") {
   CHECK(logits[2] != logits[3]);
 }
 
-TEST_CASE("four_models: the paper's accuracy stands beside that of its rows only") {
+TEST_CASE("four_models: the paper's rows are told by their classes, number and length") {
+  examples::Results r;
+  r.class_names.assign(examples::paper::class_names.begin(), examples::paper::class_names.end());
+  r.rows_done = 7600;
+  r.max_tokens = examples::usual_max_tokens;
+  CHECK_FALSE(r.paper_rows());  // no model
+  r.models.resize(1);
+  r.models[0].confusion = examples::Confusion(4, std::vector<std::size_t>(4, 475));
+  CHECK(r.paper_rows());
+  const auto differs = [&](const auto& change) {
+    examples::Results other = r;
+    change(other);
+    return !other.paper_rows();
+  };
+  CHECK(differs([](examples::Results& o) { o.rows_done = 7599; }));
+  CHECK(differs([](examples::Results& o) { o.max_tokens = 20; }));
+  CHECK(differs([](examples::Results& o) { std::swap(o.class_names[0], o.class_names[1]); }));
+  CHECK(differs([](examples::Results& o) {
+    --o.models[0].confusion[1][1];
+    ++o.models[0].confusion[0][1];
+  }));
+}
+
+TEST_CASE("four_models: the paper's accuracy stands beside that of its rows only", "[.full]") {
   const Folder folder;
   const char* const words[] = {"treaty", "football", "shares", "software"};
   std::string rows;
