@@ -7,6 +7,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lowbit/io/csv.hpp"
@@ -62,10 +63,10 @@ inline std::vector<std::vector<std::string>> csv_of(const fs::path& path) {
   return lines;
 }
 
-inline const Json& model_of(const Json& results, const std::string& id) {
+inline const Json& model_of(const Json& results, std::string_view id) {
   for (const Json& m : results.at("models"))
     if (m.at("id") == id) return m;
-  throw std::runtime_error("results.json has no " + id);
+  throw std::runtime_error("results.json has no " + std::string(id));
 }
 
 inline fs::path mini() { return lowbit::testing::assets_dir() / "gpt2-mini-ag-news"; }
