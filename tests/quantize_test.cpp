@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <vector>
 
+#include "lowbit/gpt2/gguf.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/io/stored_weights.hpp"
 #include "lowbit/lowbit.hpp"
@@ -288,6 +289,38 @@ TEST_CASE("lowbit-quantize: inspect and verify say what is there") {
   CHECK(holds(differs.out, name + ": 1 of 3072 elements, the first at 5: 0x"));
   CHECK(holds(differs.out, "1 differ"));
   CHECK(run(folder, {"verify", (folder / "q").string(), (folder / "q").string(), "--json"}).code == 0);
+}
+
+TEST_CASE("lowbit-quantize: a GPT-2 becomes a GGUF file") {
+  const Folder folder;
+  const std::string out = (folder / "mini.gguf").string();
+  works(folder, {"gguf", mini(), out});
+  const std::string q8 = bytes_of(out);
+  CHECK(gpt2::GgufParameters(out).file().at("blk.0.ffn_up.weight").type == 8);
+  CHECK(gpt2::GgufParameters(out).file().keys().at("general.name") == "gpt2-mini-ag-news");
+  const Outcome again = run(folder, {"gguf", mini(), out, "--format", "f16"});
+  CHECK(again.code == 1);
+  CHECK(holds(again.err, "--overwrite"));
+  CHECK(bytes_of(out) == q8);
+  works(folder, {"gguf", mini(), out, "--format", "f16", "--overwrite"});
+  CHECK(gpt2::GgufParameters(out).file().at("blk.0.ffn_up.weight").type == 1);
+
+  // A quantized folder is decoded first.
+  works(folder, {"quantize", mini(), (folder / "nf4").string()});
+  works(folder, {"gguf", (folder / "nf4").string(), (folder / "nf4.gguf").string(), "--format", "f32"});
+  const Tensor a = gpt2::FolderParameters(folder / "nf4").linear("h.1.mlp.c_fc", 1024, 256),
+               b = gpt2::GgufParameters(folder / "nf4.gguf").linear("h.1.mlp.c_fc", 1024, 256);
+  Floats x(a.size()), y(b.size());
+  a.dequantize(x.data());
+  b.dequantize(y.data());
+  CHECK(lowbit_test::bits_of(x) == lowbit_test::bits_of(y));
+
+  write_model(folder / "llama", llama(), llama_config);
+  const Outcome refused = run(folder, {"gguf", (folder / "llama").string(), (folder / "llama.gguf").string()});
+  CHECK(refused.code == 1);
+  CHECK(holds(refused.err, "config.json"));
+  CHECK_FALSE(fs::exists(folder / "llama.gguf"));
+  CHECK(run(folder, {"gguf", mini(), out, "--format", "q4_0"}).code == 2);
 }
 
 TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behind") {
