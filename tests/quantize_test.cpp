@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <vector>
 
+#include "examples/quantize/calibration.hpp"
 #include "lowbit/gpt2/gguf.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/io/stored_weights.hpp"
@@ -167,6 +168,93 @@ TEST_CASE("lowbit-quantize: searched scales are the library's, and lose less") {
   check_same(searched, NF4Tensor<>::quantize(w, 768, 256, o));
   CHECK(snr(searched) > snr(plain) + 0.6);
   CHECK(fs::file_size(folder / "searched" / "model.safetensors") < fs::file_size(folder / "plain" / "model.safetensors") + 64);
+}
+
+TEST_CASE("lowbit-quantize: a calibration text takes errors to where they cost less") {
+  const Folder folder;
+  put_file(folder / "text",
+           "\nStocks rise as oil falls to a new low\r\n\nThe home side wins the cup after extra time\n"
+           "A probe lands on the far side of the moon\nTalks on the border go on\nnot reached\n");
+  const auto text = (folder / "text").string();
+  SerialExecutor serial;
+  const quantize::Calibration calibration = quantize::calibrate(mini(), folder / "text", 4, serial);
+  CHECK(calibration.rows == 4);
+  CHECK(calibration.moments.size() == 16);
+  CHECK(calibration.of("h.1.mlp.c_fc.weight") == calibration.moments.at("h.1.mlp.c_fc"));
+  CHECK(calibration.of("model.transformer.h.1.mlp.c_fc.weight") == calibration.moments.at("h.1.mlp.c_fc"));
+  for (const char* other : {"score.weight", "h.1.mlp.c_fc.bias", "batch.1.mlp.c_fc.weight", "h.4.mlp.c_fc.weight"})
+    CHECK(calibration.of(other).empty());
+  // The input of the first layer is the norm of embeddings.
+  const gpt2::FolderParameters floats(mini());
+  const auto wte = floats.floats("wte.weight", 8192, 256), wpe = floats.floats("wpe.weight", 256, 256),
+             gain = floats.floats("h.0.ln_1.weight", 1, 256), shift = floats.floats("h.0.ln_1.bias", 1, 256);
+  std::vector<double> sums(256);
+  std::size_t tokens = 0;
+  for (const char* line : {"Stocks rise as oil falls to a new low", "The home side wins the cup after extra time",
+                           "A probe lands on the far side of the moon", "Talks on the border go on"}) {
+    std::size_t position = 0;
+    for (const std::int32_t id : gpt2::Tokenizer::load(mini()).encode(line)) {
+      std::vector<double> x(256);
+      double mean = 0, square = 0;
+      for (std::size_t c = 0; c < 256; ++c) {
+        x[c] = static_cast<double>(wte[static_cast<std::size_t>(id) * 256 + c]) + static_cast<double>(wpe[position * 256 + c]);
+        mean += x[c] / 256;
+      }
+      for (const double v : x) square += (v - mean) * (v - mean) / 256;
+      for (std::size_t c = 0; c < 256; ++c) {
+        const double normed =
+            (x[c] - mean) / std::sqrt(square + static_cast<double>(floats.config().epsilon)) * static_cast<double>(gain[c]) +
+            static_cast<double>(shift[c]);
+        sums[c] += normed * normed;
+      }
+      ++position;
+      ++tokens;
+    }
+  }
+  CHECK(calibration.tokens == tokens);
+  for (std::size_t c = 0; c < 256; ++c)
+    CHECK(static_cast<double>(calibration.moments.at("h.0.attn.c_attn")[c]) == Approx(sums[c] / static_cast<double>(tokens)));
+
+  works(folder, {"quantize", mini(), (folder / "even").string(), "--scales", "search"});
+  works(folder, {"quantize", mini(), (folder / "weighted").string(), "--scales", "search", "--calibration", text,
+                 "--calibration-rows", "4"});
+  const gpt2::FolderParameters even(folder / "even"), weighted(folder / "weighted");
+  double all_even = 0, all_weighted = 0;
+  for (const auto& [module, moments] : calibration.moments) {
+    INFO(module);
+    const std::size_t in = moments.size(), out = holds(module, "c_attn") ? 768 : holds(module, "c_fc") ? 1024 : 256;
+    const Tensor exact = floats.linear(module, out, in);
+    const auto* w = reinterpret_cast<const float*>(exact.parts().codes.data());
+    const auto error = [&, &moments = moments](const Tensor& t) {
+      Floats back(t.size());
+      t.dequantize(back.data());
+      double sum = 0;
+      for (std::size_t i = 0; i < back.size(); ++i)
+        sum += static_cast<double>(moments[i % in]) * std::pow(static_cast<double>(w[i]) - static_cast<double>(back[i]), 2);
+      return sum;
+    };
+    const double a = error(even.linear(module, out, in)), b = error(weighted.linear(module, out, in));
+    CHECK(b < a);
+    all_even += std::log(a);
+    all_weighted += std::log(b);
+  }
+  INFO("of the error that even weights leave: " << std::exp((all_weighted - all_even) / 16));
+  CHECK(all_weighted < all_even + 16 * std::log(0.97));
+
+  const auto refused = [&](int code, Arguments more, std::initializer_list<const char*> words) {
+    Arguments a{"quantize", mini(), (folder / "out").string()};
+    a.insert(a.end(), more.begin(), more.end());
+    const Outcome o = run(folder, a);
+    INFO(o.err);
+    CHECK(o.code == code);
+    for (const char* word : words) CHECK(holds(o.err, word));
+    CHECK_FALSE(fs::exists(folder / "out"));
+  };
+  refused(2, {"--calibration", text}, {"--scales search"});
+  refused(2, {"--scales", "search", "--calibration-rows", "3"}, {"--calibration FILE"});
+  refused(1, {"--scales", "search", "--calibration", (folder / "none").string()}, {"none"});
+  put_file(folder / "text", "\n\r\n");
+  refused(1, {"--scales", "search", "--calibration", text}, {text.c_str(), "lines of text"});
 }
 
 TEST_CASE("lowbit-quantize: threads and shards change no bit") {

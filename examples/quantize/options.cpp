@@ -29,6 +29,8 @@ constexpr const char* footer =
     "Examples:\n"
     "  lowbit-quantize quantize gpt2 gpt2-nf4                            4.13 bits per weight, as load_in_4bit with double quant\n"
     "  lowbit-quantize quantize gpt2 gpt2-nf4 --block 32 --scales search  better weights in the same format\n"
+    "  lowbit-quantize quantize gpt2 gpt2-nf4 --scales search --calibration news.txt\n"
+    "                                                                    ... where it matters on that text\n"
     "  lowbit-quantize quantize llama llama-int8 --format llm_int8 --rest f16 --shard-size 5GB\n"
     "  lowbit-quantize quantize bert bert-nf4 --skip 'bert.pooler*'      leaves those modules as they are\n"
     "  lowbit-quantize inspect gpt2-nf4 --against gpt2                    every tensor, with its error\n"
@@ -52,7 +54,12 @@ constexpr const char* quantize_footer =
     "layers are Conv1D, [in, out] (GPT-2 and its kin, by model_type), are turned to [out, in], as transformers does.\n"
     "\n"
     "--rest rounds everything, the weights before they are quantized too: that is what torch_dtype does in transformers.\n"
-    "Memory: about twice the largest tensor.  The folder OUT appears whole or not at all; files of IN that are not weights "
+    "--calibration runs a GPT-2 over lines of a text, in float32, and keeps the mean square of every input of its linear layers: "
+    "an\n"
+    "error of a weight counts as much as what it is multiplied by.  Other layers (a head that --only names) count evenly.\n"
+    "\n"
+    "Memory: about twice the largest tensor; with --calibration, the model in float32.  The folder OUT appears whole or not at "
+    "all; files of IN that are not weights "
     "(tokenizer,\n"
     "licence) are copied.";
 
@@ -108,6 +115,13 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   quantize->add_flag("--plain-absmax", plain, "nf4, fp4: scales as float32 instead of 8 bits");
   choice(quantize, "--scales", scales_text, scale_names,
          "nf4, fp4: the largest magnitude of the block, or what gives the least squared error [absmax]");
+  quantize
+      ->add_option("--calibration", o.calibration,
+                   "--scales search, GPT-2: weigh errors by the inputs that the layers have on this text, a row a line")
+      ->type_name("FILE");
+  quantize->add_option("--calibration-rows", o.calibration_rows, "the first N lines that are not empty [128]")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 40))
+      ->type_name("N");
   choice(quantize, "--rest", rest_text, rests, "type of everything that is not quantized [as it is]");
   quantize->add_option("--skip", o.skip, "modules to leave alone, beside embeddings and heads (again for more)")
       ->type_name("PATTERN");
@@ -185,6 +199,9 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     if (!four_bit && o.command == Command::quantize)
       for (const char* name : {"--block", "--plain-absmax", "--scales", "--quant-storage", "--offsets-of"})
         if (quantize->get_option(name)->count() != 0) throw CLI::ValidationError(name, "is for --format nf4 and fp4");
+    if (!o.calibration.empty() && o.scales != Scales::search) throw CLI::ValidationError("--calibration", "needs --scales search");
+    if (o.calibration.empty() && quantize->get_option("--calibration-rows")->count() != 0)
+      throw CLI::ValidationError("--calibration-rows", "needs --calibration FILE");
     if (!o.skip.empty() && !o.only.empty()) throw CLI::ValidationError("--only", "cannot stand beside --skip");
   } catch (const CLI::Success& done) {  // --help, --version
     std::ostringstream text;

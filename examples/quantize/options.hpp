@@ -28,6 +28,8 @@ struct Options {
   std::size_t block = 64;
   bool double_quantized = true;
   Scales scales = Scales::absmax;
+  std::filesystem::path calibration;  // a text; empty: no weighting
+  std::size_t calibration_rows = 128;
   std::optional<lowbit::io::DType> rest;  // of everything that is not quantized; empty: as it is
   lowbit::io::DType storage = lowbit::io::DType::U8;
   std::string compute = "float32";

@@ -22,8 +22,8 @@ template <class Codebook>
   lowbit::quantize_four_bit<Codebook>(x, n, block, lowbit::Producer::cuda, packed, absmax);
 }
 template <class Codebook>
-[[gnu::flatten]] void search(const float* x, std::size_t n, std::size_t block, float* scales) {
-  lowbit::search_scales<Codebook>(x, n, block, scales);
+[[gnu::flatten]] void search(const float* x, std::size_t n, std::size_t block, float* scales, std::span<const float> weights) {
+  lowbit::search_scales<Codebook>(x, n, block, scales, weights);
 }
 template <class Codebook>
 [[gnu::flatten]] void with(const float* scales, const float* x, std::size_t n, std::size_t block, std::uint8_t* packed) {
@@ -32,8 +32,9 @@ template <class Codebook>
 
 #if QUANTIZE_AVX2
 template <class Codebook>
-[[gnu::flatten, gnu::target("avx2")]] void search_avx2(const float* x, std::size_t n, std::size_t block, float* scales) {
-  lowbit::search_scales<Codebook>(x, n, block, scales);
+[[gnu::flatten, gnu::target("avx2")]] void search_avx2(const float* x, std::size_t n, std::size_t block, float* scales,
+                                                       std::span<const float> weights) {
+  lowbit::search_scales<Codebook>(x, n, block, scales, weights);
 }
 template <class Codebook>
 [[gnu::flatten, gnu::target("avx2")]] void plain_avx2(const float* x, std::size_t n, std::size_t block, std::uint8_t* packed,
@@ -56,12 +57,15 @@ void quantize_four_bit(Format format, const float* x, std::size_t n, std::size_t
 #endif
   format == Format::nf4 ? plain<lowbit::Nf4>(x, n, block, packed, absmax) : plain<lowbit::Fp4>(x, n, block, packed, absmax);
 }
-void search_scales(Format format, const float* x, std::size_t n, std::size_t block, float* scales) {
+void search_scales(Format format, const float* x, std::size_t n, std::size_t block, float* scales,
+                   std::span<const float> column_weights) {
 #if QUANTIZE_AVX2
   if (has_avx2())
-    return format == Format::nf4 ? search_avx2<lowbit::Nf4>(x, n, block, scales) : search_avx2<lowbit::Fp4>(x, n, block, scales);
+    return format == Format::nf4 ? search_avx2<lowbit::Nf4>(x, n, block, scales, column_weights)
+                                 : search_avx2<lowbit::Fp4>(x, n, block, scales, column_weights);
 #endif
-  format == Format::nf4 ? search<lowbit::Nf4>(x, n, block, scales) : search<lowbit::Fp4>(x, n, block, scales);
+  format == Format::nf4 ? search<lowbit::Nf4>(x, n, block, scales, column_weights)
+                        : search<lowbit::Fp4>(x, n, block, scales, column_weights);
 }
 void quantize_four_bit_with(Format format, const float* scales, const float* x, std::size_t n, std::size_t block,
                             std::uint8_t* packed) {
