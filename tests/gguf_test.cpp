@@ -23,6 +23,7 @@
 #include "lowbit/gpt2/gguf_writer.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "support/catch.hpp"
+#include "support/gguf_image.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
 #include "support/npy.hpp"
@@ -42,57 +43,7 @@ namespace {
 
 using Floats = std::vector<float>;
 
-template <class T>
-std::string raw(const T& value) {
-  return {reinterpret_cast<const char*>(&value), sizeof(value)};
-}
-std::string u32(std::uint32_t v) { return raw(v); }
-std::string u64(std::uint64_t v) { return raw(v); }
-std::string text(const std::string& s) { return u64(s.size()) + s; }
-
-// The parts of a file, which a test may bend before they are put together.
-struct Image {
-  std::string magic = "GGUF";
-  std::uint32_t version = 3;
-  std::vector<std::string> keys;
-  struct Tensor {
-    std::string name;
-    std::vector<std::uint64_t> dimensions;  // the fastest first
-    std::uint32_t type = 0;
-    std::string data;
-    std::int64_t shift = 0;  // of the offset
-  };
-  std::vector<Tensor> tensors;
-  std::int64_t more_tensors = 0, more_keys = 0, cut = 0;
-  std::size_t alignment = 32;
-
-  std::string bytes() const {
-    std::string head = magic + u32(version) + u64(tensors.size() + static_cast<std::uint64_t>(more_tensors)) +
-                       u64(keys.size() + static_cast<std::uint64_t>(more_keys));
-    for (const std::string& key : keys) head += key;
-    std::string data;
-    for (const Tensor& t : tensors) {
-      data.resize((data.size() + alignment - 1) / alignment * alignment);
-      head += text(t.name) + u32(static_cast<std::uint32_t>(t.dimensions.size()));
-      for (const std::uint64_t d : t.dimensions) head += u64(d);
-      head += u32(t.type) + u64(data.size() + static_cast<std::uint64_t>(t.shift));
-      data += t.data;
-    }
-    head.resize((head.size() + alignment - 1) / alignment * alignment);
-    head += data;
-    head.resize(head.size() - static_cast<std::size_t>(cut));
-    return head;
-  }
-};
-std::string key(const std::string& name, std::uint32_t type, const std::string& value) { return text(name) + u32(type) + value; }
-
-Image small() {
-  Image i;
-  i.keys = {key("general.architecture", 8, text("gpt2")), key("n", 4, u32(7)),
-            key("list", 9, u32(8) + u64(2) + text("a") + text("b"))};
-  i.tensors = {{"a", {2, 3}, 0, std::string(24, '\0'), 0}, {"b", {32, 2}, 8, std::string(68, '\1'), 0}};
-  return i;
-}
+using namespace lowbit_test::gguf;
 
 std::string refused(const std::function<void(Image&)>& bend, std::initializer_list<std::string_view> words) {
   Image i = small();
