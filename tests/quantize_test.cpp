@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "examples/quantize/calibration.hpp"
+#include "examples/quantize/quantizers.hpp"
 #include "lowbit/gpt2/gguf.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/io/stored_weights.hpp"
@@ -30,6 +31,7 @@
 #include "support/paths.hpp"
 #include "support/process.hpp"
 #include "support/random.hpp"
+#include "support/sizes.hpp"
 
 namespace {
 
@@ -151,6 +153,43 @@ TEST_CASE("lowbit-quantize: GPT-2 in every format is what the library makes of i
   const auto y = halves.at("transformer.h.0.mlp.c_fc.weight").copy<Float16>();
   CHECK(std::equal(x.begin(), x.end(), y.begin(), [](BFloat16 a, Float16 b) { return to_float16(to_float(a)) == b; }));
   CHECK(json_of(folder / "f16" / "config.json")["torch_dtype"] == "float16");
+}
+
+TEST_CASE("lowbit-quantize: its quantizers give the library's bytes, at thresholds too") {
+  lowbit_test::Random random(12);
+  const auto check = [&]<class Codebook>(Codebook, Format format) {
+    for (const std::size_t block : lowbit_test::Sizes{32, 64, 128, 4096}) {
+      INFO(block);
+      Floats x = random.normals(3 * 4096 + 77, 0.03f);
+      // Products on a threshold and on both sides of it, whatever the sign; zeros; what is not finite, or not normal.
+      const auto& limits = Codebook::rule(Producer::cuda).limits;
+      for (std::size_t b = 0; b < 4096; b += block) {
+        const float absmax = std::exp2f(static_cast<float>(random.below(40)) - 20) * (random.below(2) == 0 ? 1.0f : 1.37f);
+        for (std::size_t i = b; i < b + block; ++i) {
+          x[i] = limits[i % 15] * absmax;
+          if (random.below(3) == 0) x[i] = std::nextafterf(x[i], random.below(2) == 0 ? 2 * absmax : -2 * absmax);
+        }
+        x[b + random.below(block)] = random.below(2) == 0 ? absmax : -absmax;
+      }
+      std::fill_n(x.begin() + 4096, block, 0.0f);
+      x[8192] = std::numeric_limits<float>::infinity();
+      x[8192 + block / 2] = std::numeric_limits<float>::quiet_NaN();
+      if (block <= 128) std::fill_n(x.begin() + 4096 + static_cast<std::ptrdiff_t>(2 * block), block, -1e-40f);
+      for (const std::size_t n : {x.size(), std::size_t{4096}, std::size_t{31}, std::size_t{0}}) {
+        std::vector<std::uint8_t> ours(packed_size(n)), theirs(packed_size(n));
+        Floats a(block_count(n, block)), b(block_count(n, block));
+        quantize::quantize_four_bit(format, x.data(), n, block, ours.data(), a.data());
+        lowbit::quantize_four_bit<Codebook>(x.data(), n, block, Producer::cuda, theirs.data(), b.data());
+        CHECK(ours == theirs);
+        CHECK(lowbit_test::bits_of(a) == lowbit_test::bits_of(b));
+      }
+    }
+  };
+  check(Nf4{}, Format::nf4);
+  check(Fp4{}, Format::fp4);
+  std::uint8_t packed = 0;
+  float absmax = 0;
+  CHECK_THROWS_AS(quantize::quantize_four_bit(Format::nf4, &absmax, 1, 48, &packed, &absmax), InvalidArgument);
 }
 
 TEST_CASE("lowbit-quantize: searched scales are the library's, and lose less") {
