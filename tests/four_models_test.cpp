@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "examples/four_models/options.hpp"
@@ -246,6 +248,58 @@ TEST_CASE("four_models: other models and files of the same form") {
                     {"gpt2-mini-ag-news-int8-qat", "classes"}) == "");
 }
 
+namespace {
+// The small model, quantized by lowbit-quantize.
+std::string quantized_mini(const Folder& folder, const std::string& name, std::vector<std::string> more) {
+  const std::string out = (folder / name).string();
+  more.insert(more.begin(), {"quantize", mini().string(), out});
+  const Outcome o = Process(LOWBIT_QUANTIZE, folder, std::move(more)).wait();
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  return out;
+}
+}  // namespace
+
+TEST_CASE("four_models: a quantized folder gives what quantizing the float model gives") {
+  const Folder folder;
+  const std::string nf4 = quantized_mini(folder, "nf4", {"--rest", "f16"}),
+                    int8 = quantized_mini(folder, "int8", {"--format", "llm_int8", "--shard-size", "2MB"});
+  const auto compare = [&](const char* out, const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {
+        "--model", mini().string(), "--models", "fp32,int8_bnb,nf4_bnb,nf4_f32", "--limit", "12", "--out", (folder / out).string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome o = run(folder, arguments);
+    INFO(o.err);
+    REQUIRE(o.code == 0);
+    CHECK(too_wide(o.out) == "");
+    return json_of(folder / out / "results.json");
+  };
+  const Json plain = compare("plain", {}), held = compare("held", {"--checkpoint", nf4, "--checkpoint", int8});
+  CHECK(lowbit::io::read_text(folder / "plain/predictions.csv") == lowbit::io::read_text(folder / "held/predictions.csv"));
+  CHECK(held.at("options").at("checkpoints") == Json({nf4, int8}));
+  for (const auto& [id, source] :
+       {std::pair<const char*, std::string>{"fp32", mini().string()}, {"int8_bnb", int8}, {"nf4_bnb", nf4}, {"nf4_f32", nf4}}) {
+    CAPTURE(id);
+    const Json &a = model_of(plain, id), &b = model_of(held, id);
+    CHECK(a.at("folder") == mini().string());
+    CHECK(b.at("folder") == source);
+    CHECK(a.at("name") == b.at("name"));
+    CHECK(b.at("settings").at("layers_as_the_folder_holds_them") == 16);
+    CHECK(a.value("weight_errors", Json()) == b.value("weight_errors", Json()));
+    CHECK(a.at("memory").at("paper_account_bytes") == b.at("memory").at("paper_account_bytes"));
+  }
+
+  const auto refused = [&](int code, std::vector<std::string> arguments, std::initializer_list<std::string> words) {
+    CHECK(not_refused(run(folder, std::move(arguments)), code, words) == "");
+  };
+  const std::string model = mini().string();
+  refused(2, {"--checkpoint", nf4}, {"--checkpoint", "--model"});
+  refused(1, {"--model", model, "--checkpoint", nf4, "--checkpoint", nf4}, {nf4, "nf4", "one of a format"});
+  refused(1, {"--model", model, "--checkpoint", model}, {model, "floats alone"});
+  refused(1, {"--model", model, "--models", "fp32,int8_bnb", "--checkpoint", nf4}, {nf4, "--models nf4_bnb,nf4_f32,nf4_int8"});
+  refused(1, {"--model", model, "--checkpoint", (folder / "none").string()}, {"none"});
+}
+
 TEST_CASE("four_models: wrong usage is exit code 2 and one line") {
   const Folder folder;
   CHECK(not_refused(run(folder, {"--no-such-option"}), 2, {"--no-such-option", "--help"}) == "");
@@ -286,6 +340,55 @@ TEST_CASE("four_models: the default run, with GPT-2 small in synthetic weights",
     CHECK(m.at("memory").at("parameters") == 124442880);
     CHECK(m.at("latency").at("rows") == 30);
     CHECK_FALSE(m.contains("performance"));
+  }
+}
+
+// Double quantization's offset, a mean that a GPU sums in another order, is within 1 ulp; all else is the same.
+TEST_CASE("four_models: folders that bitsandbytes wrote on a GPU give what quantizing here gives", "[.full]") {
+  const fs::path shared = lowbit::testing::shared_dir();
+  if (shared.empty()) {
+    WARN("SKIPPED: set LOWBIT_SHARED_DIR");
+    return;
+  }
+  const Folder folder;
+  const auto predictions = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {
+        "--model", mini().string(),          "--data", (shared / "data/ag_news_test.csv").string(), "--limit", "60",
+        "--out",   (folder / "out").string()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome o = run(folder, arguments);
+    INFO(o.err);
+    REQUIRE(o.code == 0);
+    return csv_of(folder / "out/predictions.csv");
+  };
+  for (const auto& [name, id, more, bound] : std::vector<std::tuple<std::string, std::string, std::vector<std::string>, double>>{
+           {"nf4-dq-f16", "nf4_f32", {}, 1e-5},
+           {"nf4-bf16-sharded", "nf4_f32", {"--no-double-quant"}, 0},
+           {"nf4-storage-bf16", "nf4_f32", {}, 1e-5},
+           {"int8-f16", "int8_bnb", {}, 0}}) {
+    CAPTURE(name);
+    const fs::path archive = shared / "golden/checkpoints" / (name + ".tar.xz");
+    REQUIRE(std::system(("tar xJf '" + archive.string() + "' -C '" + folder.path().string() + "'").c_str()) == 0);
+    std::vector<std::string> options = {"--models", "fp32," + id};
+    options.insert(options.end(), more.begin(), more.end());
+    const auto here = predictions(options);
+    options.insert(options.end(), {"--checkpoint", (folder / name).string()});
+    const auto theirs = predictions(options);
+    const Json model = model_of(json_of(folder / "out/results.json"), id);
+    CHECK(model.at("folder") == (folder / name).string());
+    CHECK(model.at("settings").at("layers_as_the_folder_holds_them") == 16);
+    REQUIRE(here.size() == 61);
+    REQUIRE(theirs.size() == 61);
+    double furthest = 0;
+    std::size_t other_class = 0;
+    for (std::size_t r = 1; r <= 60; ++r) {
+      other_class += here[r][7] != theirs[r][7];
+      for (std::size_t c = 8; c < 12; ++c)
+        furthest = std::max(furthest, std::fabs(std::stod(here[r][c]) - std::stod(theirs[r][c])));
+    }
+    std::printf("%s: logits within %.2g of quantizing here, %zu of 60 classes differ\n", name.c_str(), furthest, other_class);
+    CHECK(furthest <= bound);
+    CHECK(other_class == 0);
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// GGUF files: keys and tensors, what the quantized types decode to, a GPT-2 with its tokenizer, and damaged ones; hidden, files that
-// llama.cpp's own tools made.
+// GGUF files: keys and tensors, what the quantized types decode to, a GPT-2 with its tokenizer, written and read, and damaged ones;
+// hidden, files that llama.cpp's own tools made.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -12,14 +12,18 @@
 #include <filesystem>
 #include <functional>
 #include <iostream>
+#include <limits>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "lowbit/gpt2/gguf.hpp"
+#include "lowbit/gpt2/gguf_writer.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "support/catch.hpp"
+#include "support/gguf_image.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
 #include "support/npy.hpp"
@@ -43,57 +47,7 @@ namespace {
 
 using Floats = std::vector<float>;
 
-template <class T>
-std::string raw(const T& value) {
-  return {reinterpret_cast<const char*>(&value), sizeof(value)};
-}
-std::string u32(std::uint32_t v) { return raw(v); }
-std::string u64(std::uint64_t v) { return raw(v); }
-std::string text(const std::string& s) { return u64(s.size()) + s; }
-
-// The parts of a file, which a test may bend before they are put together.
-struct Image {
-  std::string magic = "GGUF";
-  std::uint32_t version = 3;
-  std::vector<std::string> keys;
-  struct Tensor {
-    std::string name;
-    std::vector<std::uint64_t> dimensions;  // the fastest first
-    std::uint32_t type = 0;
-    std::string data;
-    std::int64_t shift = 0;  // of the offset
-  };
-  std::vector<Tensor> tensors;
-  std::int64_t more_tensors = 0, more_keys = 0, cut = 0;
-  std::size_t alignment = 32;
-
-  std::string bytes() const {
-    std::string head = magic + u32(version) + u64(tensors.size() + static_cast<std::uint64_t>(more_tensors)) +
-                       u64(keys.size() + static_cast<std::uint64_t>(more_keys));
-    for (const std::string& key : keys) head += key;
-    std::string data;
-    for (const Tensor& t : tensors) {
-      data.resize((data.size() + alignment - 1) / alignment * alignment);
-      head += text(t.name) + u32(static_cast<std::uint32_t>(t.dimensions.size()));
-      for (const std::uint64_t d : t.dimensions) head += u64(d);
-      head += u32(t.type) + u64(data.size() + static_cast<std::uint64_t>(t.shift));
-      data += t.data;
-    }
-    head.resize((head.size() + alignment - 1) / alignment * alignment);
-    head += data;
-    head.resize(head.size() - static_cast<std::size_t>(cut));
-    return head;
-  }
-};
-std::string key(const std::string& name, std::uint32_t type, const std::string& value) { return text(name) + u32(type) + value; }
-
-Image small() {
-  Image i;
-  i.keys = {key("general.architecture", 8, text("gpt2")), key("n", 4, u32(7)),
-            key("list", 9, u32(8) + u64(2) + text("a") + text("b"))};
-  i.tensors = {{"a", {2, 3}, 0, std::string(24, '\0'), 0}, {"b", {32, 2}, 8, std::string(68, '\1'), 0}};
-  return i;
-}
+using namespace lowbit_test::gguf;
 
 std::string refused(const std::function<void(Image&)>& bend, std::initializer_list<std::string_view> words) {
   Image i = small();
@@ -273,6 +227,162 @@ TEST_CASE("GGUF: random damage is refused or gives a file that can be read") {
   CHECK(refusals < 4000);
 }
 
+// ---- writing -------------------------------------------------------------------------------------------------------------------
+
+namespace {
+fs::path mini() { return lowbit::testing::assets_dir() / "gpt2-mini-ag-news"; }
+
+// One block by ggml's rule, in its words.
+std::string q8_0(const float* x) {
+  float amax = 0;
+  for (int i = 0; i < 32; ++i) amax = std::max(amax, std::fabs(x[i]));
+  const float d = amax / 127, id = d != 0 ? 1 / d : 0;
+  std::string bytes = raw(lowbit::to_float16(d).bits);
+  for (int i = 0; i < 32; ++i) {
+    volatile float v = x[i] * id;
+    bytes += static_cast<char>(std::lround(v));
+  }
+  return bytes;
+}
+std::string encoded(io::GgufType type, const Floats& x) {
+  std::string bytes(io::gguf_bytes(type, x.size()), '\0');
+  REQUIRE(io::encode_gguf(type, x, reinterpret_cast<std::byte*>(bytes.data())) == x.size());
+  return bytes;
+}
+}  // namespace
+
+TEST_CASE("GGUF: Q8_0 is written by ggml's rule") {
+  Random random(9);
+  for (int i = 0; i < 300; ++i) {
+    Floats x = random.normals(32);
+    for (float& v : x) v *= std::exp2f(static_cast<float>(i % 60) - 50);
+    // Halves, which go away from zero, and what is just below them.
+    if (i % 3 == 0) {
+      x[0] = 127;
+      for (std::size_t j = 1; j < 32; ++j) {
+        x[j] = static_cast<float>(static_cast<int>(random.below(254)) - 127) + 0.5f;
+        if (j % 2 == 0) x[j] = std::nextafterf(x[j], 0.0f);
+      }
+    }
+    CHECK(encoded(io::GgufType::q8_0, x) == q8_0(x.data()));
+  }
+  CHECK(encoded(io::GgufType::q8_0, Floats(32)) == std::string(34, '\0'));
+  CHECK(encoded(io::GgufType::q8_0, Floats(32, 1e-39f)) == std::string(34, '\0'));
+  Floats bad(64, 1.0f);
+  std::string bytes(256, '\0');
+  auto* out = reinterpret_cast<std::byte*>(bytes.data());
+  for (const float v : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::quiet_NaN(), 1e7f}) {
+    bad[40] = v;
+    CHECK(io::encode_gguf(io::GgufType::q8_0, bad, out) == 40);
+    CHECK(io::encode_gguf(io::GgufType::f16, bad, out) == 40);
+    CHECK(io::encode_gguf(io::GgufType::f32, bad, out) == (v == 1e7f ? std::size_t{64} : std::size_t{40}));
+  }
+}
+
+TEST_CASE("GGUF: what is written is read back, or nothing is written") {
+  const lowbit_test::Folder folder;
+  const fs::path path = folder / "f.gguf";
+  io::GgufKeys keys;
+  keys.add("text", "a\xC3\xA4");
+  keys.add("number", std::uint32_t{7});
+  keys.add("float", 0.5f);
+  keys.add("yes", true);
+  keys.add("texts", std::vector<std::string>{"", "b"});
+  keys.add("numbers", std::vector<std::int32_t>{-1, 2});
+  const std::vector<io::GgufTensorToWrite> tensors{
+      {"odd", io::GgufType::f16, {3, 5}}, {"q", io::GgufType::q8_0, {4, 64}}, {"v", io::GgufType::f32, {7}}};
+  Random random(10);
+  std::vector<Floats> values{random.normals(15), random.normals(256), random.normals(7)};
+  const auto write = [&] {
+    io::write_gguf(path, keys, tensors, [&](std::size_t i, const io::GgufRows& rows) {
+      const std::size_t row = tensors[i].shape.back();
+      for (std::size_t at = 0; at < values[i].size(); at += row)
+        rows({values[i].data() + at, std::min(row, values[i].size() - at)});
+    });
+  };
+  write();
+  {
+    const io::Gguf file = io::Gguf::open(path);
+    CHECK(file.keys().at("text") == "a\xC3\xA4");
+    CHECK(file.keys().at("number") == 7);
+    CHECK(file.keys().at("float") == 0.5);
+    CHECK(file.keys().at("yes") == true);
+    CHECK(file.keys().at("texts") == io::Json::array({"", "b"}));
+    CHECK(file.keys().at("numbers") == io::Json::array({-1, 2}));
+    for (std::size_t i = 0; i < 3; ++i) {
+      const io::GgufTensor& t = file.at(tensors[i].name);
+      CHECK(t.shape == tensors[i].shape);
+      CHECK(std::string(reinterpret_cast<const char*>(t.data.data()), t.data.size()) == encoded(tensors[i].type, values[i]));
+    }
+  }
+  const std::string before = lowbit_test::read_bytes(path.string());
+  const auto refused_to_write = [&](std::initializer_list<std::string_view> words) {
+    CHECK(unsaid<lowbit::InvalidArgument>(write, words) == "");
+    CHECK(lowbit_test::read_bytes(path.string()) == before);
+    CHECK(std::distance(fs::directory_iterator(folder.path()), fs::directory_iterator()) == 1);
+  };
+  values[0][8] = 70000;
+  refused_to_write({"f.gguf", "\"odd\"", "element 8", "float16"});
+  values[0][8] = 0;
+  values[1].push_back(1);
+  refused_to_write({"\"q\"", "whole rows", "[4, 64]", "1 values after 256"});
+  values[1].resize(192);
+  refused_to_write({"\"q\"", "expected 256 values, found 192"});
+}
+
+TEST_CASE("GGUF: the small model is written, and runs as its folder does") {
+  const lowbit_test::Folder folder;
+  const lowbit::gpt2::FolderParameters source(mini());
+  const auto tokenizer = lowbit::gpt2::TokenizerFiles::read(mini());
+  lowbit::SerialExecutor serial;
+  using Dense = lowbit::DenseTensor<float>;
+  lowbit::gpt2::ModelOptions<Dense> exact;
+  exact.linear.compute = lowbit::Compute::f32;
+  const auto logits_of = [&](const lowbit::gpt2::ParameterSource& s) {
+    const lowbit::gpt2::Model<Dense> model(s, exact);
+    const std::vector<std::int32_t> ids = lowbit::gpt2::Tokenizer::load(mini()).encode("Stocks rise as oil falls to a new low");
+    const std::array<std::size_t, 2> offsets{0, ids.size()};
+    Floats logits(ids.size() * s.config().vocab);
+    model.language_logits(ids, offsets, logits, serial);
+    return logits;
+  };
+  const Floats expected = logits_of(source);
+  for (const auto type : {io::GgufType::f32, io::GgufType::f16, io::GgufType::q8_0}) {
+    CAPTURE(static_cast<int>(type));
+    const fs::path path = folder / "mini.gguf";
+    std::size_t watched = 0;
+    lowbit::gpt2::write_gguf(path, source, tokenizer, type, "mini", [&](std::size_t i, std::size_t n) {
+      CHECK(i == watched++);
+      CHECK(n == 52);
+    });
+    CHECK(watched == 52);
+    const lowbit::gpt2::GgufParameters back(path);
+    CHECK(back.config().classes == 0);
+    CHECK_FALSE(back.contains("score.weight"));
+    for (const char* text : {"Stocks rise <|endoftext|> \xC3\xA4\xFF", "  two  spaces\n"})
+      CHECK(back.tokenizer().encode(text) == lowbit::gpt2::Tokenizer::load(mini()).encode(text));
+    const Floats found = logits_of(back);
+    double furthest = 0;
+    for (std::size_t i = 0; i < found.size(); ++i)
+      furthest = std::max(furthest, static_cast<double>(std::fabs(found[i] - expected[i])));
+    // bfloat16 weights are exact in both but for the smallest, which float16 rounds.
+    CHECK(furthest <= (type == io::GgufType::f32 ? 0 : type == io::GgufType::f16 ? 1e-4 : 0.2));
+  }
+  CHECK(unsaid<std::runtime_error>(
+            [&] {
+              lowbit::gpt2::write_gguf(folder / "other.gguf", source, tokenizer, io::GgufType::f16, "mini",
+                                       [](std::size_t i, std::size_t) {
+                                         if (i == 3) throw std::runtime_error("enough");
+                                       });
+            },
+            {"enough"}) == "");
+  CHECK_FALSE(fs::exists(folder / "other.gguf"));
+  lowbit::gpt2::TokenizerFiles large = tokenizer;
+  large.vocab_json.insert(large.vocab_json.rfind('}'), ",\"another\":9000");
+  CHECK(unsaid<FormatError>([&] { lowbit::gpt2::write_gguf(folder / "other.gguf", source, large, io::GgufType::f16, "mini"); },
+                            {"mini", "9000"}) == "");
+}
+
 // ---- against llama.cpp ---------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -367,6 +477,24 @@ TEST_CASE("GGUF: llama.cpp's files decode to its values, and compute its logits"
       CHECK(model.plans()[0].format == lowbit::Format::nf4);
       check(model, 0.11);
     }
+  }
+}
+
+TEST_CASE("GGUF: Q8_0 is written as llama.cpp's own quantizer writes it, byte for byte", "[.full]") {
+  const fs::path theirs_path = golden("mini-Q8_0.gguf");
+  if (theirs_path.empty()) return;
+  const lowbit_test::Folder folder;
+  lowbit::gpt2::write_gguf(folder / "mini.gguf", lowbit::gpt2::FolderParameters(mini()), lowbit::gpt2::TokenizerFiles::read(mini()),
+                           io::GgufType::q8_0, "gpt2-mini");
+  const io::Gguf theirs = io::Gguf::open(theirs_path), ours = io::Gguf::open(folder / "mini.gguf");
+  CHECK(ours.keys() == theirs.keys());
+  REQUIRE(ours.tensors().size() == theirs.tensors().size());
+  for (const io::GgufTensor& t : theirs.tensors()) {
+    INFO(t.name);
+    const io::GgufTensor& o = ours.at(t.name);
+    CHECK(o.type == t.type);
+    CHECK(o.shape == t.shape);
+    CHECK(std::equal(o.data.begin(), o.data.end(), t.data.begin(), t.data.end()));
   }
 }
 

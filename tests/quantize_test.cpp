@@ -18,6 +18,9 @@
 #include <sys/resource.h>
 #include <vector>
 
+#include "examples/quantize/calibration.hpp"
+#include "examples/quantize/quantizers.hpp"
+#include "lowbit/gpt2/gguf.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/io/stored_weights.hpp"
 #include "lowbit/lowbit.hpp"
@@ -28,6 +31,7 @@
 #include "support/paths.hpp"
 #include "support/process.hpp"
 #include "support/random.hpp"
+#include "support/sizes.hpp"
 
 namespace quantize_test {
 
@@ -153,6 +157,43 @@ TEST_CASE("lowbit-quantize: GPT-2 in every format is what the library makes of i
   CHECK(json_of(folder / "f16" / "config.json")["torch_dtype"] == "float16");
 }
 
+TEST_CASE("lowbit-quantize: its quantizers give the library's bytes, at thresholds too") {
+  lowbit_test::Random random(12);
+  const auto check = [&]<class Codebook>(Codebook, Format format) {
+    for (const std::size_t block : lowbit_test::Sizes{32, 64, 128, 4096}) {
+      INFO(block);
+      Floats x = random.normals(3 * 4096 + 77, 0.03f);
+      // Products on a threshold and on both sides of it, whatever the sign; zeros; what is not finite, or not normal.
+      const auto& limits = Codebook::rule(Producer::cuda).limits;
+      for (std::size_t b = 0; b < 4096; b += block) {
+        const float absmax = std::exp2f(static_cast<float>(random.below(40)) - 20) * (random.below(2) == 0 ? 1.0f : 1.37f);
+        for (std::size_t i = b; i < b + block; ++i) {
+          x[i] = limits[i % 15] * absmax;
+          if (random.below(3) == 0) x[i] = std::nextafterf(x[i], random.below(2) == 0 ? 2 * absmax : -2 * absmax);
+        }
+        x[b + random.below(block)] = random.below(2) == 0 ? absmax : -absmax;
+      }
+      std::fill_n(x.begin() + 4096, block, 0.0f);
+      x[8192] = std::numeric_limits<float>::infinity();
+      x[8192 + block / 2] = std::numeric_limits<float>::quiet_NaN();
+      if (block <= 128) std::fill_n(x.begin() + 4096 + static_cast<std::ptrdiff_t>(2 * block), block, -1e-40f);
+      for (const std::size_t n : {x.size(), std::size_t{4096}, std::size_t{31}, std::size_t{0}}) {
+        std::vector<std::uint8_t> ours(packed_size(n)), theirs(packed_size(n));
+        Floats a(block_count(n, block)), b(block_count(n, block));
+        quantize::quantize_four_bit(format, x.data(), n, block, ours.data(), a.data());
+        lowbit::quantize_four_bit<Codebook>(x.data(), n, block, Producer::cuda, theirs.data(), b.data());
+        CHECK(ours == theirs);
+        CHECK(lowbit_test::bits_of(a) == lowbit_test::bits_of(b));
+      }
+    }
+  };
+  check(Nf4{}, Format::nf4);
+  check(Fp4{}, Format::fp4);
+  std::uint8_t packed = 0;
+  float absmax = 0;
+  CHECK_THROWS_AS(quantize::quantize_four_bit(Format::nf4, &absmax, 1, 48, &packed, &absmax), InvalidArgument);
+}
+
 TEST_CASE("lowbit-quantize: searched scales are the library's, and lose less") {
   const Folder folder;
   const gpt2::FolderParameters floats(mini());
@@ -168,6 +209,93 @@ TEST_CASE("lowbit-quantize: searched scales are the library's, and lose less") {
   check_same(searched, NF4Tensor<>::quantize(w, 768, 256, o));
   CHECK(snr(searched) > snr(plain) + 0.6);
   CHECK(fs::file_size(folder / "searched" / "model.safetensors") < fs::file_size(folder / "plain" / "model.safetensors") + 64);
+}
+
+TEST_CASE("lowbit-quantize: a calibration text takes errors to where they cost less") {
+  const Folder folder;
+  put_file(folder / "text",
+           "\nStocks rise as oil falls to a new low\r\n\nThe home side wins the cup after extra time\n"
+           "A probe lands on the far side of the moon\nTalks on the border go on\nnot reached\n");
+  const auto text = (folder / "text").string();
+  SerialExecutor serial;
+  const quantize::Calibration calibration = quantize::calibrate(mini(), folder / "text", 4, serial);
+  CHECK(calibration.rows == 4);
+  CHECK(calibration.moments.size() == 16);
+  CHECK(calibration.of("h.1.mlp.c_fc.weight") == calibration.moments.at("h.1.mlp.c_fc"));
+  CHECK(calibration.of("model.transformer.h.1.mlp.c_fc.weight") == calibration.moments.at("h.1.mlp.c_fc"));
+  for (const char* other : {"score.weight", "h.1.mlp.c_fc.bias", "batch.1.mlp.c_fc.weight", "h.4.mlp.c_fc.weight"})
+    CHECK(calibration.of(other).empty());
+  // The input of the first layer is the norm of embeddings.
+  const gpt2::FolderParameters floats(mini());
+  const auto wte = floats.floats("wte.weight", 8192, 256), wpe = floats.floats("wpe.weight", 256, 256),
+             gain = floats.floats("h.0.ln_1.weight", 1, 256), shift = floats.floats("h.0.ln_1.bias", 1, 256);
+  std::vector<double> sums(256);
+  std::size_t tokens = 0;
+  for (const char* line : {"Stocks rise as oil falls to a new low", "The home side wins the cup after extra time",
+                           "A probe lands on the far side of the moon", "Talks on the border go on"}) {
+    std::size_t position = 0;
+    for (const std::int32_t id : gpt2::Tokenizer::load(mini()).encode(line)) {
+      std::vector<double> x(256);
+      double mean = 0, square = 0;
+      for (std::size_t c = 0; c < 256; ++c) {
+        x[c] = static_cast<double>(wte[static_cast<std::size_t>(id) * 256 + c]) + static_cast<double>(wpe[position * 256 + c]);
+        mean += x[c] / 256;
+      }
+      for (const double v : x) square += (v - mean) * (v - mean) / 256;
+      for (std::size_t c = 0; c < 256; ++c) {
+        const double normed =
+            (x[c] - mean) / std::sqrt(square + static_cast<double>(floats.config().epsilon)) * static_cast<double>(gain[c]) +
+            static_cast<double>(shift[c]);
+        sums[c] += normed * normed;
+      }
+      ++position;
+      ++tokens;
+    }
+  }
+  CHECK(calibration.tokens == tokens);
+  for (std::size_t c = 0; c < 256; ++c)
+    CHECK(static_cast<double>(calibration.moments.at("h.0.attn.c_attn")[c]) == Approx(sums[c] / static_cast<double>(tokens)));
+
+  works(folder, {"quantize", mini(), (folder / "even").string(), "--scales", "search"});
+  works(folder, {"quantize", mini(), (folder / "weighted").string(), "--scales", "search", "--calibration", text,
+                 "--calibration-rows", "4"});
+  const gpt2::FolderParameters even(folder / "even"), weighted(folder / "weighted");
+  double all_even = 0, all_weighted = 0;
+  for (const auto& [module, moments] : calibration.moments) {
+    INFO(module);
+    const std::size_t in = moments.size(), out = holds(module, "c_attn") ? 768 : holds(module, "c_fc") ? 1024 : 256;
+    const Tensor exact = floats.linear(module, out, in);
+    const auto* w = reinterpret_cast<const float*>(exact.parts().codes.data());
+    const auto error = [&, &moments = moments](const Tensor& t) {
+      Floats back(t.size());
+      t.dequantize(back.data());
+      double sum = 0;
+      for (std::size_t i = 0; i < back.size(); ++i)
+        sum += static_cast<double>(moments[i % in]) * std::pow(static_cast<double>(w[i]) - static_cast<double>(back[i]), 2);
+      return sum;
+    };
+    const double a = error(even.linear(module, out, in)), b = error(weighted.linear(module, out, in));
+    CHECK(b < a);
+    all_even += std::log(a);
+    all_weighted += std::log(b);
+  }
+  INFO("of the error that even weights leave: " << std::exp((all_weighted - all_even) / 16));
+  CHECK(all_weighted < all_even + 16 * std::log(0.97));
+
+  const auto refused = [&](int code, Arguments more, std::initializer_list<const char*> words) {
+    Arguments a{"quantize", mini(), (folder / "out").string()};
+    a.insert(a.end(), more.begin(), more.end());
+    const Outcome o = run(folder, a);
+    INFO(o.err);
+    CHECK(o.code == code);
+    for (const char* word : words) CHECK(holds(o.err, word));
+    CHECK_FALSE(fs::exists(folder / "out"));
+  };
+  refused(2, {"--calibration", text}, {"--scales search"});
+  refused(2, {"--scales", "search", "--calibration-rows", "3"}, {"--calibration FILE"});
+  refused(1, {"--scales", "search", "--calibration", (folder / "none").string()}, {"none"});
+  put_file(folder / "text", "\n\r\n");
+  refused(1, {"--scales", "search", "--calibration", text}, {text.c_str(), "lines of text"});
 }
 
 TEST_CASE("lowbit-quantize: threads and shards change no bit") {
@@ -290,6 +418,38 @@ TEST_CASE("lowbit-quantize: inspect and verify say what is there") {
   CHECK(holds(differs.out, name + ": 1 of 3072 elements, the first at 5: 0x"));
   CHECK(holds(differs.out, "1 differ"));
   CHECK(run(folder, {"verify", (folder / "q").string(), (folder / "q").string(), "--json"}).code == 0);
+}
+
+TEST_CASE("lowbit-quantize: a GPT-2 becomes a GGUF file") {
+  const Folder folder;
+  const std::string out = (folder / "mini.gguf").string();
+  works(folder, {"gguf", mini(), out});
+  const std::string q8 = bytes_of(out);
+  CHECK(gpt2::GgufParameters(out).file().at("blk.0.ffn_up.weight").type == 8);
+  CHECK(gpt2::GgufParameters(out).file().keys().at("general.name") == "gpt2-mini-ag-news");
+  const Outcome again = run(folder, {"gguf", mini(), out, "--format", "f16"});
+  CHECK(again.code == 1);
+  CHECK(holds(again.err, "--overwrite"));
+  CHECK(bytes_of(out) == q8);
+  works(folder, {"gguf", mini(), out, "--format", "f16", "--overwrite"});
+  CHECK(gpt2::GgufParameters(out).file().at("blk.0.ffn_up.weight").type == 1);
+
+  // A quantized folder is decoded first.
+  works(folder, {"quantize", mini(), (folder / "nf4").string()});
+  works(folder, {"gguf", (folder / "nf4").string(), (folder / "nf4.gguf").string(), "--format", "f32"});
+  const Tensor a = gpt2::FolderParameters(folder / "nf4").linear("h.1.mlp.c_fc", 1024, 256),
+               b = gpt2::GgufParameters(folder / "nf4.gguf").linear("h.1.mlp.c_fc", 1024, 256);
+  Floats x(a.size()), y(b.size());
+  a.dequantize(x.data());
+  b.dequantize(y.data());
+  CHECK(lowbit_test::bits_of(x) == lowbit_test::bits_of(y));
+
+  write_model(folder / "llama", llama(), llama_config);
+  const Outcome refused = run(folder, {"gguf", (folder / "llama").string(), (folder / "llama.gguf").string()});
+  CHECK(refused.code == 1);
+  CHECK(holds(refused.err, "config.json"));
+  CHECK_FALSE(fs::exists(folder / "llama.gguf"));
+  CHECK(run(folder, {"gguf", mini(), out, "--format", "q4_0"}).code == 2);
 }
 
 TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behind") {

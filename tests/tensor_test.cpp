@@ -384,6 +384,57 @@ TEST_CASE("searched scales lose less than absmax does, in the same bytes", "[sea
   }
 }
 
+TEST_CASE("searched scales lose least where columns count most", "[search]") {
+  using Any = NF4Tensor<lowbit::any_block_size, AnyAbsmax>;
+  const std::size_t rows = 96, cols = 80;  // blocks begin in every fifth of a row
+  Random random(63);
+  const Floats w = random.normals(rows * cols, 0.02f);
+  Floats weights = random.normals(cols);
+  for (float& v : weights) v = std::exp(1.5f * v);
+  const auto weighted_error = [&](const Tensor& t) {
+    const Floats back = values_of(t);
+    double sum = 0;
+    for (std::size_t i = 0; i < w.size(); ++i)
+      sum += static_cast<double>(weights[i % cols]) * std::pow(static_cast<double>(w[i]) - static_cast<double>(back[i]), 2);
+    return sum;
+  };
+  for (const std::size_t block : lowbit_test::Sizes{32, 64, 128, 4096})
+    for (const bool twice : {false, true}) {
+      INFO(block << (twice ? ", double-quantized" : ""));
+      lowbit::FourBitOptions o;
+      o.block_size = block;
+      o.double_quantized = twice;
+      const double plain = weighted_error(Any::quantize(w.data(), rows, cols, o));
+      o.scales = lowbit::FourBitScales::search;
+      const double searched = weighted_error(Any::quantize(w.data(), rows, cols, o));
+      o.column_weights = weights;
+      const Any t = Any::quantize(w.data(), rows, cols, o);
+      CHECK(weighted_error(t) < searched * (block <= 64 ? 0.93 : block == 128 ? 0.97 : 1.0));
+      CHECK(searched < plain);
+      // A factor of all changes nothing but the rounding of the weights.
+      Floats larger = weights;
+      for (float& v : larger) v *= 4096;
+      o.column_weights = larger;
+      CHECK(bits_of(values_of(Any::quantize(w.data(), rows, cols, o))) == bits_of(values_of(t)));
+    }
+
+  // Columns that all count alike, or not at all, are as good as none are given, but for rounding.
+  lowbit::FourBitOptions o;
+  o.scales = lowbit::FourBitScales::search;
+  const auto error = [&] {
+    return lowbit::error_statistics(w.data(), rows, cols, NF4Tensor<>::quantize(w.data(), rows, cols, o)).rms;
+  };
+  const double even = error();
+  for (const float all : {0.0f, 1.0f}) {
+    const Floats same(cols, all);
+    o.column_weights = same;
+    CHECK(error() == Approx(even).epsilon(0.002));
+  }
+  o.column_weights = std::span(weights).first(79);
+  CHECK(lowbit_test::unsaid<lowbit::InvalidArgument>([&] { NF4Tensor<>::quantize(w.data(), rows, cols, o); },
+                                                     {"column weights", "expected 80", "found 79"}) == "");
+}
+
 TEST_CASE("error statistics are what one works out by hand", "[statistics]") {
   const Floats a{3, -4, 0, 12}, b{3, -2, 1, 10};  // differences 0, 2, 1, 2; squares 9 + 16 + 144 = 169 and 9 + 4 + 1 + 100 = 114
   const auto s = lowbit::error_statistics(a.data(), b.data(), 4);

@@ -58,9 +58,10 @@ class ModelWalk {
       clock(Operator::attention, [&] { attention(); });
       product(Operator::attention_out, b.attention_out, attended, x, Activation::none, x);
       clock(Operator::layer_norm, [&] { layer_norm(b.ln_2, tokens_, x_.data(), normed_.data()); });
-      product(Operator::mlp_in, b.mlp_in, normed, hidden, Activation::gelu_tanh, {});
+      product(Operator::mlp_in, b.mlp_in, normed, hidden, net_.config.activation, {});
       product(Operator::mlp_out, b.mlp_out, hidden, x, Activation::none, x);
     }
+    if (net_.config.classes == 0) return times_;
     clock(Operator::layer_norm, [&] { layer_norm(net_.ln_f, 1, x.row(tokens_ - 1), normed_.data()); });
     clock(Operator::score, [&] {
       logits_.resize(net_.config.classes);
@@ -71,7 +72,7 @@ class ModelWalk {
     });
     return times_;
   }
-  // Of the last pass; must be those of classify().
+  // Of the last pass; must be those of classify().  Empty for a model without classes.
   const std::vector<float>& logits() const { return logits_; }
 
  private:

@@ -32,13 +32,6 @@ bool is_four_bit(Format format) { return format == Format::nf4 || format == Form
 
 Compute compute_of(const ModelKind& kind, const Tuning& tuning) { return kind.compute.value_or(four_bit_compute(tuning)); }
 
-std::string ids_that_take(Format format) {
-  std::string ids;
-  for (const ModelKind& kind : model_kinds)
-    if (kind.format == format && kind.id != "int8_scratch") ids += (ids.empty() ? "" : ",") + std::string(kind.id);
-  return ids;
-}
-
 const char* kind_of_value(const float& v) { return v != v ? "NaN" : "infinity"; }
 
 // Throws if one of n values is not finite.
@@ -89,6 +82,13 @@ std::string describe_outliers(const Tuning& tuning, Identity& identity) {
 }
 
 }  // namespace
+
+std::string ids_that_take(Format format) {
+  std::string ids;
+  for (const ModelKind& kind : model_kinds)
+    if (kind.format == format && kind.id != "int8_scratch") ids += (ids.empty() ? "" : ",") + std::string(kind.id);
+  return ids;
+}
 
 Compute four_bit_compute(const Tuning& tuning) { return tuning.compute.value_or(lowbit::automatic_compute(Format::nf4)); }
 

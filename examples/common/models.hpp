@@ -57,6 +57,9 @@ struct Tuning {
   std::optional<lowbit::Compute> compute = std::nullopt;
 };
 
+// The ids of the models that take weights in this format as a folder holds them: "nf4_bnb,nf4_f32".
+std::string ids_that_take(lowbit::Format format);
+
 // The compute type of nf4_bnb and fp4 on this machine.
 lowbit::Compute four_bit_compute(const Tuning& tuning);
 

@@ -21,6 +21,7 @@
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/common/synthetic.hpp"
+#include "examples/four_models/checkpoints.hpp"
 #include "examples/four_models/evaluation.hpp"
 #include "examples/four_models/options.hpp"
 #include "examples/four_models/output.hpp"
@@ -33,6 +34,7 @@
 
 namespace {
 
+using examples::Checkpoints;
 using examples::Identity;
 using examples::LoadedModel;
 using examples::ModelKind;
@@ -47,14 +49,18 @@ constexpr const char* synthetic_prefix = "synthetic:";
 struct Source {
   const Options& options;
   bool synthetic;
+  Checkpoints checkpoints = synthetic ? Checkpoints() : examples::find_checkpoints(options.checkpoints, options.kinds);
 
   std::unique_ptr<ParameterSource> open(const ModelKind& kind) const {
     if (synthetic) return std::make_unique<examples::SyntheticParameters>(examples::gpt2_small_config(), options.seed);
     if (kind.id == "int8_scratch") return std::make_unique<lowbit::gpt2::FolderParameters>(options.qat_model, options.model);
+    if (const auto* folder = examples::checkpoint_of(checkpoints, kind))
+      return std::make_unique<lowbit::gpt2::FolderParameters>(*folder, options.model);
     return std::make_unique<lowbit::gpt2::FolderParameters>(options.model);
   }
   std::string folder(const ModelKind& kind) const {
     if (synthetic) return "";
+    if (const auto* checkpoint = examples::checkpoint_of(checkpoints, kind)) return checkpoint->string();
     return (kind.id == "int8_scratch" ? options.qat_model : options.model).string();
   }
   std::string id(const ModelKind& kind) const { return (synthetic ? synthetic_prefix : "") + std::string(kind.id); }
@@ -93,8 +99,8 @@ std::vector<LoadedModel> load_all(const Source& source, const std::vector<std::s
     models.push_back(std::move(m));
   }
   if (source.synthetic || examples::interrupted()) return models;
-  const auto errors =
-      examples::weight_errors(source.options.kinds, lowbit::gpt2::FolderParameters(source.options.model), source.options.tuning);
+  const auto errors = examples::weight_errors(source.options.kinds, lowbit::gpt2::FolderParameters(source.options.model),
+                                              source.checkpoints, source.options.tuning);
   for (std::size_t m = 0; m < models.size(); ++m) models[m].weight_errors = errors[m];
   return models;
 }
@@ -121,9 +127,14 @@ void require_folder(const std::filesystem::path& path) {
 }
 
 void require_alike(const std::vector<LoadedModel>& models) {
-  for (const LoadedModel& m : models)
-    if (m.net.config.class_names != models[0].net.config.class_names)
-      lowbit::raise<lowbit::FormatError>(m.folder + ": its classes differ from those of " + models[0].folder);
+  const auto refuse = [&](const LoadedModel& m, const std::string& what) {
+    lowbit::raise<lowbit::FormatError>(m.folder + ": its " + what + " from those of " + models[0].folder);
+  };
+  for (const LoadedModel& m : models) {
+    const lowbit::gpt2::Config &a = m.net.config, &b = models[0].net.config;
+    if (a.class_names != b.class_names) refuse(m, "classes differ");
+    if (a.vocab != b.vocab || a.positions != b.positions) refuse(m, "vocabulary or positions differ");
+  }
 }
 
 // Throws if something that was printed is lost: the disk is full, or who read it is gone.
@@ -175,6 +186,7 @@ class Program {
                    left.string());
     }
     for (const auto& folder : {options_.model, options_.qat_model}) require_folder(folder);
+    for (const auto& folder : options_.checkpoints) require_folder(folder);
     const auto config = lowbit::gpt2::FolderParameters(options_.model).config();
     if (config.classes == 0)
       lowbit::raise<lowbit::FormatError>(options_.model.string() + ": expected a classifier, found no score.weight");

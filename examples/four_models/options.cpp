@@ -44,6 +44,9 @@ constexpr const char* footer =
     "                                                     results.json, predictions.csv and latency.csv\n"
     "  four_models --model gpt2-small-ag-news --qat-model gpt2-small-ag-news-int8-qat --data test.csv --out run\n"
     "                                                     the paper's comparison, on all rows\n"
+    "  four_models --model gpt2-ag-news --checkpoint gpt2-ag-news-nf4 --checkpoint gpt2-ag-news-int8 --data test.csv\n"
+    "                                                     NF4 and LLM.int8() weights as transformers, bitsandbytes or\n"
+    "                                                     lowbit-quantize saved them, instead of quantizing --model's\n"
     "  four_models --report run --paper                   the report of that run again, with the paper's claims one by one\n"
     "  four_models --model DIR --data test.csv --models fp32,nf4_bnb,fp4 --nf4-block 128 --no-double-quant\n"
     "\n"
@@ -52,7 +55,9 @@ constexpr const char* footer =
     "pipe\n"
     "(--data /dev/stdin).  In predictions.csv rows and classes count from 0.  A folder that holds NF4, FP4 or LLM.int8() weights "
     "is\n"
-    "taken as it is by the ids of that format, and by no other.\n"
+    "taken as it is by the ids of that format, and by no other.  One given as --checkpoint is taken by them alone: the others "
+    "have\n"
+    "--model, whose tokenizer serves all and which lends what the folder leaves out.  results.json names each model's folder.\n"
     "All models are in memory at once and take turns row by row; accuracy and latency are of the same calls.  report.html is one\n"
     "page without scripts; it shows the texts on which models disagree (--no-texts leaves them out).\n"
     "The files in --out are all of one run or none, also where the disk is full or the program is killed; other files stay.\n"
@@ -102,12 +107,17 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   CLI::App app(description, "four_models");
   app.footer(footer);
   std::string model, qat_model, data, out, report, outliers = "per-row", compute;
-  std::vector<std::string> ids;
+  std::vector<std::string> ids, checkpoints;
   bool no_double_quant = false, no_synthetic = false, no_texts = false;
   o.threads = lowbit::available_processors();
   const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
   app.add_option("--model", model, "the float model [the small one of the repository]")->type_name("DIR");
   app.add_option("--qat-model", qat_model, "its INT8 twin, trained with quantization in the loop")->type_name("DIR");
+  app.add_option("--checkpoint", checkpoints,
+                 "the float model quantized by bitsandbytes or lowbit-quantize: ids of its format take it (again for more)")
+      ->type_name("DIR")
+      ->take_all()
+      ->allow_extra_args(false);
   app.add_option("--data", data, "labelled rows [the news items of the repository]")->type_name("CSV");
   app.add_option("--out", out, "where the results and the report are written")->type_name("DIR");
   app.add_option("--report", report, "run nothing: make the report of the earlier run in DIR again, from its files")
@@ -150,6 +160,8 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       throw CLI::ValidationError("--int8-threshold", "expected a number from 0 on");
     if (model.empty() && !qat_model.empty())
       throw CLI::ValidationError("--qat-model", "needs --model DIR, which has its embeddings and its tokenizer");
+    if (model.empty() && !checkpoints.empty())
+      throw CLI::ValidationError("--checkpoint", "needs --model DIR, the float model that it was made of");
     o.tuning.outliers = value_of<lowbit::Outliers>(
         {{"per-row", lowbit::Outliers::per_row}, {"per-call", lowbit::Outliers::per_call}}, outliers, "--outliers");
     if (!compute.empty())
@@ -168,6 +180,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     o.synthetic = model.empty() && !no_synthetic;
     o.model = model.empty() ? assets / "gpt2-mini-ag-news" : std::filesystem::path(model);
     o.qat_model = model.empty() ? assets / "gpt2-mini-ag-news-int8-qat" : std::filesystem::path(qat_model);
+    o.checkpoints.assign(checkpoints.begin(), checkpoints.end());
     o.data = data.empty() ? assets / "news_items.csv" : std::filesystem::path(data);
     o.out = out;
     choose_kinds(ids, o);
@@ -183,10 +196,13 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
 lowbit::io::Json recorded(const Options& o) {
   lowbit::io::Json ids = lowbit::io::Json::array();
   for (const ModelKind* kind : o.kinds) ids.push_back(kind->id);
+  lowbit::io::Json checkpoints = lowbit::io::Json::array();
+  for (const auto& folder : o.checkpoints) checkpoints.push_back(folder.string());
   const char* isa = std::getenv("LOWBIT_ISA");
   const auto or_null = [](bool given, const auto& value) { return given ? lowbit::io::Json(value) : lowbit::io::Json(nullptr); };
   return {{"model", o.model.string()},
           {"qat_model", or_null(!o.qat_model.empty(), o.qat_model.string())},
+          {"checkpoints", checkpoints},
           {"data", o.data.string()},
           {"models", ids},
           {"limit", or_null(o.limit != 0, o.limit)},
@@ -217,6 +233,7 @@ std::string as_command(const Options& o) {
   if (const char* isa = std::getenv("LOWBIT_ISA")) command = "LOWBIT_ISA=" + std::string(isa) + " " + command;
   if (!o.synthetic) command += " --model " + quoted(o.model);  // which the part with synthetic weights goes without
   if (!o.synthetic && !o.qat_model.empty()) command += " --qat-model " + quoted(o.qat_model);
+  for (const auto& folder : o.checkpoints) command += " --checkpoint " + quoted(folder);
   command += " --data " + quoted(o.data) + " --models " + ids;
   if (o.limit != 0) command += fmt::format(" --limit {}", o.limit);
   if (o.sample != 0) command += fmt::format(" --sample {}", o.sample);

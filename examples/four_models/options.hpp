@@ -25,6 +25,7 @@ class UsageError : public std::runtime_error {
 
 struct Options {
   std::filesystem::path model, qat_model, data, out;  // qat_model and out may be empty
+  std::vector<std::filesystem::path> checkpoints;     // quantized folders of the same model
   std::vector<const ModelKind*> kinds;
   std::size_t limit = 0;   // 0: all rows
   std::size_t sample = 0;  // of those, drawn by `seed`; 0: all

@@ -7,13 +7,17 @@
 
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
+#include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/lowbit.hpp"
 #include "lowbit/tensor/error_statistics.hpp"
 
 namespace examples {
 
 std::vector<std::vector<LayerError>> weight_errors(const std::vector<const ModelKind*>& kinds,
-                                                   const lowbit::gpt2::ParameterSource& source, const Tuning& tuning) {
+                                                   const lowbit::gpt2::ParameterSource& source, const Checkpoints& checkpoints,
+                                                   const Tuning& tuning) {
+  std::map<lowbit::Format, lowbit::gpt2::FolderParameters> held;
+  for (const auto& [format, folder] : checkpoints) held.emplace(format, lowbit::gpt2::FolderParameters(folder));
   std::vector<std::vector<LayerError>> errors(kinds.size());
   const lowbit::gpt2::Config& config = source.config();
   struct Layer {
@@ -36,9 +40,12 @@ std::vector<std::vector<LayerError>> weight_errors(const std::vector<const Model
       for (std::size_t k = 0; k < kinds.size(); ++k) {
         const ModelKind& kind = *kinds[k];
         if (kind.format == lowbit::Format::f32 || kind.id == "int8_scratch") continue;
-        if (of_format.count(kind.format) == 0)
-          of_format[kind.format] = std::pow(
-              10.0, -lowbit::error_statistics(w, layer.out, layer.in, quantize(kind, w, layer.out, layer.in, tuning)).snr_db / 20);
+        if (of_format.count(kind.format) == 0) {
+          const auto folder = held.find(kind.format);
+          const lowbit::Tensor t = folder == held.end() ? quantize(kind, w, layer.out, layer.in, tuning)
+                                                        : folder->second.linear(module, layer.out, layer.in);
+          of_format[kind.format] = std::pow(10.0, -lowbit::error_statistics(w, layer.out, layer.in, t).snr_db / 20);
+        }
         errors[k].push_back({module, of_format[kind.format]});
       }
       progress.step();

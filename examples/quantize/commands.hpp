@@ -19,6 +19,7 @@ int quantize_folder(const Options& options);
 int dequantize_folder(const Options& options);
 int inspect(const Options& options);
 int verify(const Options& options);
+int write_gguf(const Options& options);
 
 // To standard output.  Throws IoError if that cannot be written: what was said is the result of inspect and verify.
 void say(const std::string& text);

@@ -13,6 +13,7 @@
 
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
+#include "examples/quantize/calibration.hpp"
 #include "examples/quantize/commands.hpp"
 #include "examples/quantize/model_folder.hpp"
 #include "examples/quantize/quantizers.hpp"
@@ -133,7 +134,9 @@ std::optional<float> offset_in(const std::optional<ModelFolder>& other, const st
   return state.tensor.double_quantized() ? std::optional(state.tensor.parts().offset) : std::nullopt;
 }
 
-lowbit::Tensor four_bit_tensor(const Matrix& m, const Options& o, std::optional<float> offset, lowbit::Executor& executor) {
+// moments: of the columns; may be empty.
+lowbit::Tensor four_bit_tensor(const Matrix& m, const Options& o, std::optional<float> offset, std::span<const float> moments,
+                               lowbit::Executor& executor) {
   lowbit::TensorParts p;
   p.format = o.format;
   p.rows = m.rows;
@@ -147,7 +150,7 @@ lowbit::Tensor four_bit_tensor(const Matrix& m, const Options& o, std::optional<
   for_rows(m, o.block, executor, [&](std::size_t begin, std::size_t end, const float* values) {
     const std::size_t first = begin * m.cols, count = (end - begin) * m.cols;
     if (search)
-      search_scales(o.format, values, count, o.block, p.scales.data() + first / o.block);
+      search_scales(o.format, values, count, o.block, p.scales.data() + first / o.block, moments);
     else
       quantize_four_bit(o.format, values, count, o.block, p.codes.data() + first / 2, p.scales.data() + first / o.block);
   });
@@ -382,6 +385,8 @@ int quantize_folder(const Options& o) {
   }
 
   lowbit::ThreadPool pool(o.threads);
+  const Calibration calibration =
+      o.calibration.empty() ? Calibration() : calibrate(in.folder, o.calibration, o.calibration_rows, pool);
   const bool conv1d = in.has_conv1d();
   write_folder(o, in, config, summary, [&](ShardWriter& writer) {
     ByteProgress progress(rounded_only ? "rounding" : "quantizing", summary.bytes_in);
@@ -394,8 +399,9 @@ int quantize_folder(const Options& o) {
         const Matrix m = Matrix::of(view, conv1d, rest);
         const std::string module = io::module_name(view.name);
         io::StateDict state;
-        const lowbit::Tensor tensor =
-            four_bit ? four_bit_tensor(m, o, offset_in(offsets, view.name), pool) : quantize_rows(m, o.format, pool);
+        const lowbit::Tensor tensor = four_bit
+                                          ? four_bit_tensor(m, o, offset_in(offsets, view.name), calibration.of(view.name), pool)
+                                          : quantize_rows(m, o.format, pool);
         if (four_bit) {
           io::add_four_bit(state, view.name, tensor, torch_name(rest.value_or(view.dtype)), o.storage);
         } else if (o.format == Format::llm_int8) {

@@ -33,6 +33,7 @@ int main(int argc, char** argv) {
       case Command::dequantize: return dequantize_folder(options);
       case Command::inspect: return inspect(options);
       case Command::verify: return verify(options);
+      case Command::gguf: return write_gguf(options);
     }
   } catch (const Interrupted&) {
     complain("interrupted; nothing was written");

@@ -17,6 +17,7 @@ namespace {
 
 using lowbit::Format;
 using lowbit::io::DType;
+using lowbit::io::GgufType;
 
 constexpr const char* description =
     "Writes, reads and compares quantized model folders, on a CPU and without Python.  Folders are Hugging Face's: config.json,\n"
@@ -28,10 +29,13 @@ constexpr const char* footer =
     "Examples:\n"
     "  lowbit-quantize quantize gpt2 gpt2-nf4                            4.13 bits per weight, as load_in_4bit with double quant\n"
     "  lowbit-quantize quantize gpt2 gpt2-nf4 --block 32 --scales search  better weights in the same format\n"
+    "  lowbit-quantize quantize gpt2 gpt2-nf4 --scales search --calibration news.txt\n"
+    "                                                                    ... where it matters on that text\n"
     "  lowbit-quantize quantize llama llama-int8 --format llm_int8 --rest f16 --shard-size 5GB\n"
     "  lowbit-quantize quantize bert bert-nf4 --skip 'bert.pooler*'      leaves those modules as they are\n"
     "  lowbit-quantize inspect gpt2-nf4 --against gpt2                    every tensor, with its error\n"
     "  lowbit-quantize dequantize gpt2-nf4 gpt2-f16 --format f16          for programs that know no 4-bit files\n"
+    "  lowbit-quantize gguf gpt2 gpt2-q8_0.gguf                           a GPT-2 for llama.cpp\n"
     "  lowbit-quantize verify gpt2-nf4 other                              the first difference of every tensor\n"
     "\n"
     "Each command has its own --help.\n"
@@ -50,7 +54,12 @@ constexpr const char* quantize_footer =
     "layers are Conv1D, [in, out] (GPT-2 and its kin, by model_type), are turned to [out, in], as transformers does.\n"
     "\n"
     "--rest rounds everything, the weights before they are quantized too: that is what torch_dtype does in transformers.\n"
-    "Memory: about twice the largest tensor.  The folder OUT appears whole or not at all; files of IN that are not weights "
+    "--calibration runs a GPT-2 over lines of a text, in float32, and keeps the mean square of every input of its linear layers: "
+    "an\n"
+    "error of a weight counts as much as what it is multiplied by.  Other layers (a head that --only names) count evenly.\n"
+    "\n"
+    "Memory: about twice the largest tensor; with --calibration, the model in float32.  The folder OUT appears whole or not at "
+    "all; files of IN that are not weights "
     "(tokenizer,\n"
     "licence) are copied.";
 
@@ -68,6 +77,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   const std::map<std::string, Format> formats{{"nf4", Format::nf4},   {"fp4", Format::fp4}, {"llm_int8", Format::llm_int8},
                                               {"int8", Format::int8}, {"f16", Format::f16}, {"bf16", Format::bf16}};
   const std::map<std::string, Format> float_formats{{"f32", Format::f32}, {"f16", Format::f16}, {"bf16", Format::bf16}};
+  const std::map<std::string, GgufType> gguf_types{{"q8_0", GgufType::q8_0}, {"f16", GgufType::f16}, {"f32", GgufType::f32}};
   const std::map<std::string, DType> rests{{"f32", DType::F32}, {"f16", DType::F16}, {"bf16", DType::BF16}};
   const std::map<std::string, DType> storages{
       {"uint8", DType::U8}, {"float16", DType::F16}, {"bfloat16", DType::BF16}, {"float32", DType::F32}};
@@ -80,7 +90,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   app.set_version_flag("--version", std::string("lowbit-quantize ") + LOWBIT_VERSION);
   o.threads = lowbit::available_processors();
   o.shard_bytes = std::size_t{50'000'000'000};
-  std::string format_text, rest_text, storage_text, compute_text, scales_text, shard_text;
+  std::string format_text, rest_text, storage_text, compute_text, scales_text, shard_text, gguf_text;
 
   const auto choice = [](CLI::App* command, const char* name, std::string& text, const auto& names, const std::string& what) {
     return command->add_option(name, text, what)->check(CLI::IsMember(names))->type_name(names_of(names));
@@ -105,6 +115,13 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   quantize->add_flag("--plain-absmax", plain, "nf4, fp4: scales as float32 instead of 8 bits");
   choice(quantize, "--scales", scales_text, scale_names,
          "nf4, fp4: the largest magnitude of the block, or what gives the least squared error [absmax]");
+  quantize
+      ->add_option("--calibration", o.calibration,
+                   "--scales search, GPT-2: weigh errors by the inputs that the layers have on this text, a row a line")
+      ->type_name("FILE");
+  quantize->add_option("--calibration-rows", o.calibration_rows, "the first N lines that are not empty [128]")
+      ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 40))
+      ->type_name("N");
   choice(quantize, "--rest", rest_text, rests, "type of everything that is not quantized [as it is]");
   quantize->add_option("--skip", o.skip, "modules to leave alone, beside embeddings and heads (again for more)")
       ->type_name("PATTERN");
@@ -123,6 +140,18 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   choice(dequantize, "--format", format_text, float_formats, "of all weights [f32]");
   writing(dequantize);
   dequantize->add_flag("--json", o.json, "print the summary as JSON");
+
+  CLI::App* gguf = app.add_subcommand("gguf", "a GPT-2 folder to one file for llama.cpp");
+  gguf->footer(
+      "The token embedding, the linear layers and an untied head are stored as --format says, all else as float32, as llama.cpp's\n"
+      "own quantizer does; Q8_0 has its bytes.  Quantized folders are decoded first.  The tokenizer (vocab.json and merges.txt, "
+      "or\n"
+      "tokenizer.json) goes into the file; a classifier's score.weight has no place there.");
+  gguf->add_option("IN", o.in, "folder of a GPT-2 with its tokenizer")->required();
+  gguf->add_option("OUT", o.out, "file to write")->required();
+  choice(gguf, "--format", gguf_text, gguf_types, "q8_0: 8.5 bits per weight; f16, f32 [q8_0]");
+  gguf->add_flag("--overwrite", o.overwrite, "replace OUT");
+  gguf->add_flag("--json", o.json, "print the summary as JSON");
 
   CLI::App* inspect = app.add_subcommand("inspect", "what a folder or file holds, weight by weight");
   inspect->add_option("IN", o.in, "model folder, safetensors file or index")->required();
@@ -143,9 +172,11 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     o.command = quantize->parsed()     ? Command::quantize
                 : dequantize->parsed() ? Command::dequantize
                 : inspect->parsed()    ? Command::inspect
+                : gguf->parsed()       ? Command::gguf
                                        : Command::verify;
     if (o.command == Command::dequantize) o.format = Format::f32;
     if (!format_text.empty()) o.format = formats.contains(format_text) ? formats.at(format_text) : float_formats.at(format_text);
+    if (!gguf_text.empty()) o.gguf_type = gguf_types.at(gguf_text);
     if (!rest_text.empty()) o.rest = rests.at(rest_text);
     if (!storage_text.empty()) o.storage = storages.at(storage_text);
     if (!compute_text.empty()) o.compute = compute_text;
@@ -168,6 +199,9 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     if (!four_bit && o.command == Command::quantize)
       for (const char* name : {"--block", "--plain-absmax", "--scales", "--quant-storage", "--offsets-of"})
         if (quantize->get_option(name)->count() != 0) throw CLI::ValidationError(name, "is for --format nf4 and fp4");
+    if (!o.calibration.empty() && o.scales != Scales::search) throw CLI::ValidationError("--calibration", "needs --scales search");
+    if (o.calibration.empty() && quantize->get_option("--calibration-rows")->count() != 0)
+      throw CLI::ValidationError("--calibration-rows", "needs --calibration FILE");
     if (!o.skip.empty() && !o.only.empty()) throw CLI::ValidationError("--only", "cannot stand beside --skip");
   } catch (const CLI::Success& done) {  // --help, --version
     std::ostringstream text;

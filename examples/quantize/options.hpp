@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "lowbit/format/format.hpp"
+#include "lowbit/io/gguf_writer.hpp"
 #include "lowbit/io/tensor_view.hpp"
 
 namespace quantize {
 
 inline constexpr int exit_failed = 1, exit_usage = 2, exit_differs = 3;
 
-enum class Command { quantize, dequantize, inspect, verify };
+enum class Command { quantize, dequantize, inspect, verify, gguf };
 enum class Scales { absmax, search };
 
 struct Options {
@@ -23,9 +24,12 @@ struct Options {
   std::filesystem::path against;     // inspect: the model before quantization
   std::filesystem::path offsets_of;  // a checkpoint whose offsets of double quantization are taken
   lowbit::Format format = lowbit::Format::nf4;
+  lowbit::io::GgufType gguf_type = lowbit::io::GgufType::q8_0;
   std::size_t block = 64;
   bool double_quantized = true;
   Scales scales = Scales::absmax;
+  std::filesystem::path calibration;  // a text; empty: no weighting
+  std::size_t calibration_rows = 128;
   std::optional<lowbit::io::DType> rest;  // of everything that is not quantized; empty: as it is
   lowbit::io::DType storage = lowbit::io::DType::U8;
   std::string compute = "float32";

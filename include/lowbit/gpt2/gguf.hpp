@@ -15,6 +15,22 @@
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
+// "h.3.mlp.c_fc.weight" as GGUF calls it.
+inline std::string gguf_name(const std::string& name) {
+  using Pair = std::pair<std::string_view, std::string_view>;
+  for (const auto& [ours, theirs] :
+       {Pair{"wte.", "token_embd."}, Pair{"wpe.", "position_embd."}, Pair{"ln_f.", "output_norm."}, Pair{"lm_head.", "output."}})
+    if (name.starts_with(ours)) return std::string(theirs) + name.substr(ours.size());
+  if (!name.starts_with("h.")) return name;
+  const std::size_t dot = name.find('.', 2);
+  const std::string block = "blk." + name.substr(2, dot - 1), rest = name.substr(dot + 1);
+  for (const auto& [ours, theirs] :
+       {Pair{"ln_1.", "attn_norm."}, Pair{"attn.c_attn.", "attn_qkv."}, Pair{"attn.c_proj.", "attn_output."},
+        Pair{"ln_2.", "ffn_norm."}, Pair{"mlp.c_fc.", "ffn_up."}, Pair{"mlp.c_proj.", "ffn_down."}})
+    if (rest.starts_with(ours)) return block + std::string(theirs) + rest.substr(ours.size());
+  return name;
+}
+
 // Model<...>(GgufParameters(path)) is the model: a language model, as GGUF knows no classification head.  Weights of types that
 // io::read_gguf() does not know are refused by name when they are read.  Throws IoError or FormatError that name the file and the key
 // or tensor.  Reading from several threads is safe.
@@ -97,21 +113,6 @@ class GgufParameters final : public ParameterSource {
           file_.location() + ": " + key + ": expected an integer from 1 to " + std::to_string(most) + ", found " +
           (value == nullptr ? std::string("nothing") : value->dump(-1, ' ', true, io::Json::error_handler_t::replace)));
     return value->get<std::size_t>();
-  }
-  // "h.3.mlp.c_fc.weight" as GGUF calls it.
-  static std::string gguf_name(const std::string& name) {
-    using Pair = std::pair<std::string_view, std::string_view>;
-    for (const auto& [ours, theirs] :
-         {Pair{"wte.", "token_embd."}, Pair{"wpe.", "position_embd."}, Pair{"ln_f.", "output_norm."}, Pair{"lm_head.", "output."}})
-      if (name.starts_with(ours)) return std::string(theirs) + name.substr(ours.size());
-    if (!name.starts_with("h.")) return name;
-    const std::size_t dot = name.find('.', 2);
-    const std::string block = "blk." + name.substr(2, dot - 1), rest = name.substr(dot + 1);
-    for (const auto& [ours, theirs] :
-         {Pair{"ln_1.", "attn_norm."}, Pair{"attn.c_attn.", "attn_qkv."}, Pair{"attn.c_proj.", "attn_output."},
-          Pair{"ln_2.", "ffn_norm."}, Pair{"mlp.c_fc.", "ffn_up."}, Pair{"mlp.c_proj.", "ffn_down."}})
-      if (rest.starts_with(ours)) return block + std::string(theirs) + rest.substr(ours.size());
-    return name;
   }
   Tensor read(const std::string& name, std::size_t rows, std::size_t cols) const {
     const io::GgufTensor& view = file_.at(gguf_name(name));

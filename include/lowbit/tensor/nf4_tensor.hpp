@@ -2,6 +2,7 @@
 // NF4Tensor and FP4Tensor: 4-bit codes with an absmax per block, plain or double-quantized; bitsandbytes' bytes.
 #pragma once
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "lowbit/tensor/tensor.hpp"
@@ -26,7 +27,8 @@ struct FourBitOptions {
   DynamicRule absmax_rule = DynamicRule::cuda;
   std::optional<float> offset = {};  // of double quantization; default: the correctly rounded mean of absmax
   FourBitScales scales = FourBitScales::absmax;
-  bool allow_non_finite = false;  // quantize NaN and infinity as the producer does, instead of throwing
+  std::span<const float> column_weights = {};  // (cols) of search: what an error in a column counts; empty: all alike
+  bool allow_non_finite = false;               // quantize NaN and infinity as the producer does, instead of throwing
 };
 
 // A weight matrix (rows, cols) in 4 bits.  BlockSize: 32, 64, ... 4096 or any_block_size.  Blocks run over the flattened matrix and
@@ -65,6 +67,10 @@ class FourBitTensor : public Tensor {
     p.block = BlockSize == any_block_size ? options.block_size : BlockSize;
     require(valid_block_size(p.block),
             [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + std::to_string(p.block); });
+    require(options.column_weights.empty() || options.column_weights.size() == cols, [&] {
+      return "column weights: expected " + std::to_string(cols) + ", one a column, found " +
+             std::to_string(options.column_weights.size());
+    });
     const std::size_t n = checked_mul(rows, cols, "tensor shape");
     if (!options.allow_non_finite) require_finite(w, rows, cols);
     p.codes.reset(packed_size(n));
@@ -72,7 +78,7 @@ class FourBitTensor : public Tensor {
     p.table = Codebook::table;
     const bool search = options.scales == FourBitScales::search;
     if (search)
-      search_scales<Codebook>(w, n, p.block, p.scales.data());
+      search_scales<Codebook>(w, n, p.block, p.scales.data(), options.column_weights);
     else
       quantize_four_bit<Codebook>(w, n, p.block, options.producer, p.codes.data(), p.scales.data());
     if (n != 0 && (std::is_same_v<Absmax, AnyAbsmax> ? options.double_quantized : std::is_same_v<Absmax, DoubleQuantizedAbsmax>)) {

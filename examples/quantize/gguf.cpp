@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+// The command gguf: a GPT-2 folder as one file for llama.cpp.
+#include "lowbit/gpt2/gguf_writer.hpp"
+
+#include <chrono>
+#include <system_error>
+
+#include "examples/common/interrupt.hpp"
+#include "examples/common/progress.hpp"
+#include "examples/quantize/commands.hpp"
+
+namespace quantize {
+
+namespace fs = std::filesystem;
+namespace io = lowbit::io;
+
+int write_gguf(const Options& o) {
+  std::error_code ignored;
+  if (!o.overwrite && fs::exists(o.out, ignored))
+    lowbit::raise<lowbit::IoError>(o.out.string() + ": expected no such file yet, found one; --overwrite replaces it");
+  const auto began = std::chrono::steady_clock::now();
+  const lowbit::gpt2::FolderParameters source(o.in);
+  const lowbit::gpt2::Config& config = source.config();
+  examples::Progress progress("writing, tensors", lowbit::gpt2::parameter_shapes(config).size());
+  const fs::path folder = fs::absolute(o.in).lexically_normal();
+  const std::string name = folder.has_filename() ? folder.filename().string() : folder.parent_path().filename().string();
+  lowbit::gpt2::write_gguf(o.out, source, lowbit::gpt2::TokenizerFiles::read(o.in), o.gguf_type, name,
+                           [&](std::size_t tensor, std::size_t) {
+                             if (examples::interrupted()) throw Interrupted{};
+                             if (tensor != 0) progress.step();
+                           });
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  const auto bytes = static_cast<double>(fs::file_size(o.out, ignored));
+  if (o.json)
+    say(io::Json{{"file", o.out.string()}, {"bytes", bytes}, {"left_out", config.classes == 0 ? 0 : 1}, {"seconds", seconds}}.dump(
+            2) +
+        "\n");
+  else
+    say(fmt::format("{}: {} in {:.2f} s{}\n", o.out.string(), size_text(bytes), seconds,
+                    config.classes == 0 ? "" : "; score.weight is left out, as GGUF has no classifier of GPT-2"));
+  return 0;
+}
+
+}  // namespace quantize
