@@ -15,6 +15,10 @@
 #include <cpuid.h>
 #endif
 #endif
+#if LOWBIT_TILES && !defined(LOWBIT_TILE_MODEL)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace lowbit::detail::inline LOWBIT_ABI {
 
@@ -50,6 +54,13 @@ inline std::uint64_t xcr0() {
 }
 #endif
 
+#if LOWBIT_TILES && !defined(LOWBIT_TILE_MODEL)
+// Asks Linux for the tile registers' state (ARCH_REQ_XCOMP_PERM of XTILEDATA); true if this process, with threads and children made
+// later, may use them.  Asking again changes nothing.  Refused where a signal stack is too small for that state, or by a filter of
+// system calls.
+inline bool permit_tiles() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+#endif
+
 // What find() returned at the first call; not 0.  Several threads may ask the processor at the same time: unlike the lock of a
 // static variable, which another thread may hold, that goes well in a child made by fork().
 template <class Find>
@@ -72,6 +83,9 @@ inline unsigned detect_cpu_levels() {
   const bool avx2 = ymm && bit(f1.ecx, 28) && bit(f7.ebx, 5) && bit(f1.ecx, 12) && bit(f1.ecx, 29);  // avx, avx2, fma, f16c
   if (!avx2) return levels;
   levels |= with(Level::avx2);
+#if defined(LOWBIT_TILE_MODEL)
+  levels |= with(Level::amx);
+#endif
   if (bit(f71.eax, 4)) levels |= with(Level::avxvnni);
   const bool avx512 =
       zmm && bit(f7.ebx, 16) && bit(f7.ebx, 17) && bit(f7.ebx, 28) && bit(f7.ebx, 30) && bit(f7.ebx, 31);  // f dq cd bw vl
@@ -79,7 +93,12 @@ inline unsigned detect_cpu_levels() {
   levels |= with(Level::avx512);
   if (!bit(f7.ecx, 11)) return levels;  // avx512_vnni
   levels |= with(Level::avx512vnni);
-  if (bit(f71.eax, 5) && bit(f7.ecx, 1)) levels |= with(Level::avx512bf16);  // avx512_bf16 avx512_vbmi
+  if (!bit(f71.eax, 5) || !bit(f7.ecx, 1)) return levels;  // avx512_bf16 avx512_vbmi
+  levels |= with(Level::avx512bf16);
+#if LOWBIT_TILES && !defined(LOWBIT_TILE_MODEL)
+  const bool tiles = (saved & 0x60000) == 0x60000 && bit(f7.edx, 22) && bit(f7.edx, 24) && bit(f7.edx, 25);  // bf16 tile int8
+  if (tiles && permit_tiles()) levels |= with(Level::amx);
+#endif
 #endif
   return levels;
 }

@@ -10,10 +10,10 @@ namespace lowbit::inline LOWBIT_ABI {
 
 // In the order of preference, which is not one of inclusion: a processor may have avxvnni and no avx512, or avx512 and no avxvnni
 // (cpu_supports() asks for each).  `base` is what the compiler may use without flags: SSE2 on x86-64, NEON on arm64.
-enum class Level { base, avx2, avxvnni, avx512, avx512vnni, avx512bf16 };
+enum class Level { base, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx };
 
-inline constexpr std::array all_levels = {Level::base,   Level::avx2,       Level::avxvnni,
-                                          Level::avx512, Level::avx512vnni, Level::avx512bf16};
+inline constexpr std::array all_levels = {Level::base,       Level::avx2,       Level::avxvnni, Level::avx512,
+                                          Level::avx512vnni, Level::avx512bf16, Level::amx};
 
 constexpr const char* level_name(Level level) {
   switch (level) {
@@ -23,6 +23,7 @@ constexpr const char* level_name(Level level) {
     case Level::avx512: return "avx512";
     case Level::avx512vnni: return "avx512vnni";
     case Level::avx512bf16: return "avx512bf16";
+    case Level::amx: return "amx";
   }
   return "?";
 }

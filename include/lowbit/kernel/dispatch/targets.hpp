@@ -11,6 +11,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "lowbit/base/error.hpp"
 #include "lowbit/base/half.hpp"
 #include "lowbit/base/rounding.hpp"
 #include "lowbit/kernel/dispatch/tables.hpp"
@@ -24,6 +25,12 @@ LOWBIT_FUNCTION const Kernels* kernels_of(Level level);
 // AVX-512's first ones.
 template <class Table>
 const Table* float_kernels_of(Level level);
+
+#if LOWBIT_TILES
+// How this thread's tile registers are configured, palette 0 where they are not; only where the processor supports level amx.
+LOWBIT_FUNCTION TileConfiguration tile_configuration();
+LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
+#endif
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI
 
@@ -84,6 +91,13 @@ const Table* float_kernels_of(Level level);
 #define LOWBIT_ISA_AVX512 "avx2,fma,f16c,avx512f,avx512cd,avx512bw,avx512dq,avx512vl"
 #define LOWBIT_ISA_AVX512VNNI LOWBIT_ISA_AVX512 ",avx512vnni"
 #define LOWBIT_ISA_AVX512BF16 LOWBIT_ISA_AVX512VNNI ",avx512bf16,avx512vbmi"
+#if defined(LOWBIT_TILE_MODEL)
+#define LOWBIT_ISA_AMX LOWBIT_ISA_AVX2
+#define LOWBIT_ISA_AMX_SIMD "lowbit/kernel/simd/tile_model-inl.hpp"
+#else
+#define LOWBIT_ISA_AMX LOWBIT_ISA_AVX512BF16  // tile instructions are assembly, of which the compiler knows nothing
+#define LOWBIT_ISA_AMX_SIMD "lowbit/kernel/simd/amx-inl.hpp"
+#endif
 
 // ---- the levels ----
 #if LOWBIT_BASELINE == 0
@@ -131,6 +145,16 @@ const Table* float_kernels_of(Level level);
 #define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avx512bf16-inl.hpp"
 #define LOWBIT_ISA_EMITTED 1
 #include "lowbit/kernel/dispatch/region-inl.hpp"
+
+#if LOWBIT_TILES
+#define LOWBIT_ISA amx
+#define LOWBIT_ISA_RANK 6
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AMX
+#define LOWBIT_ISA_SIMD LOWBIT_ISA_AMX_SIMD
+#define LOWBIT_ISA_EMITTED 1
+#define LOWBIT_ISA_TILES
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+#endif
 #endif
 
 namespace lowbit::detail::inline LOWBIT_ABI {
@@ -181,6 +205,13 @@ constexpr Kernels avx512bf16_kernels() {
   return avx512bf16::all_kernels(Level::avx512bf16);
 #endif
 }
+#if LOWBIT_TILES
+#if defined(LOWBIT_TILE_MODEL)
+inline constexpr Kernels amx_vectors = amx::all_kernels(Level::amx);
+#else
+inline constexpr Kernels amx_vectors = avx512bf16_kernels();
+#endif
+#endif
 #endif
 
 LOWBIT_FUNCTION const Kernels* kernels_of(Level level) {
@@ -220,6 +251,12 @@ LOWBIT_FUNCTION const Kernels* kernels_of(Level level) {
       static constexpr Kernels k = avx512bf16_kernels();
       return &k;
     }
+#if LOWBIT_TILES
+    case Level::amx: {
+      static constexpr Kernels k = amx::tile_kernels<amx_vectors>();
+      return &k;
+    }
+#endif
 #endif
     default: return nullptr;
   }
@@ -236,6 +273,9 @@ const Table* float_kernels_of([[maybe_unused]] Level level) {
   namespace wide = avx512bf16;
 #endif
   static constexpr Table of_512_bits = wide::float_kernels<Table>();
+#if defined(LOWBIT_TILE_MODEL)
+  if (level == Level::amx) level = Level::avx2;
+#endif
   if (level >= Level::avx512) return &of_512_bits;
 #if LOWBIT_BASELINE <= 2
 #if LOWBIT_BASELINE <= 1
@@ -254,6 +294,17 @@ const Table* float_kernels_of([[maybe_unused]] Level level) {
   return nullptr;
 #endif
 }
+
+#if LOWBIT_TILES
+LOWBIT_FUNCTION TileConfiguration tile_configuration() {
+  TileConfiguration c;
+  amx::tiles::store_configuration(c);
+  return c;
+}
+LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c) {
+  c.palette == 0 ? amx::tiles::release() : amx::tiles::configure(c);
+}
+#endif
 
 #if defined(LOWBIT_KERNELS_DEFINE)
 template const TransformerKernels* float_kernels_of(Level level);
