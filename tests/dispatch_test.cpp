@@ -26,7 +26,8 @@ using lowbit_test::unsaid;
 TEST_CASE("levels have names, and names are levels", "[dispatch]") {
   std::vector<std::string> names;
   for (const Level level : lowbit::all_levels) names.emplace_back(lowbit::level_name(level));
-  CHECK(names == std::vector<std::string>{"base", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx"});
+  CHECK(names == std::vector<std::string>{"base", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon",
+                                          "neon_dot", "neon_i8mm"});
   const auto available = lowbit::available_levels();
   CHECK(std::is_sorted(available.begin(), available.end()));
   CHECK(std::all_of(available.begin(), available.end(), lowbit::cpu_supports));
@@ -94,10 +95,24 @@ TEST_CASE("every level of this build has all its kernels", "[dispatch]") {
     CHECK(g->gelu_backward != nullptr);
     CHECK(g->cross_entropy != nullptr);
     CHECK(g->adamw != nullptr);
-    CHECK(k->native_bf16 == (level == Level::avx512bf16 || level == Level::amx));
+    CHECK(k->native_bf16 == (level == Level::avx512bf16 || level == Level::amx || level == Level::neon_i8mm));
     CHECK(k->tiles == (level == Level::amx));
   }
 }
+
+#if LOWBIT_ARM64 && defined(__linux__)
+TEST_CASE("the processor's levels are what the kernel reports of it", "[dispatch]") {
+  std::ifstream info("/proc/cpuinfo");
+  std::string line, features;
+  while (features.empty() && std::getline(info, line))
+    if (line.starts_with("Features")) features = line + " ";
+  // An emulator of user programs shows the file of its host.
+  if (features.empty()) return WARN("no list of features to compare with");
+  const auto has = [&](const char* name) { return features.find(" " + std::string(name) + " ") != features.npos; };
+  CHECK(lowbit::cpu_supports(Level::neon_dot) == has("asimddp"));
+  CHECK(lowbit::cpu_supports(Level::neon_i8mm) == (has("asimddp") && has("i8mm") && has("bf16")));
+}
+#endif
 
 #if defined(__linux__) && LOWBIT_X86
 

@@ -64,6 +64,13 @@
 #define LOWBIT_PORTABLE
 #endif
 
+// arm64 with levels of its own, whose dots are assembly.
+#if defined(__aarch64__) && !defined(LOWBIT_PORTABLE) && (defined(__GNUC__) || defined(__clang__)) && !defined(__AARCH64EB__)
+#define LOWBIT_ARM64 1
+#else
+#define LOWBIT_ARM64 0
+#endif
+
 // Tile instructions (AMX): where the operating system can be asked for them and the compiler takes their assembly.
 // LOWBIT_TILE_MODEL, for tests: level amx computes with a software model of them and AVX2 (kernel/simd/tile_model-inl.hpp).
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE) && (defined(__linux__) || defined(LOWBIT_TILE_MODEL)) && \
@@ -75,10 +82,13 @@
 
 // The highest level that the flags of the including file guarantee, in the order of kernel/level.hpp, and its name, which goes into
 // every mangled name.  Two files of one program that were compiled with different flags then never share a function.
-//   0 none   1 avx2   2 avxvnni   3 avx512   4 avx512vnni   5 avx512bf16
+//   0 none   1 avx2   2 avxvnni   3 avx512   4 avx512vnni   5 avx512bf16   7 neon
 // (amx is never guaranteed: the operating system is asked at run time)
 // LOWBIT_PORTABLE leaves out every x86 path and keeps what other processors get (for testing on x86).
-#if defined(LOWBIT_PORTABLE) || !LOWBIT_X86
+#if LOWBIT_ARM64
+#define LOWBIT_BASELINE 7
+#define LOWBIT_FLAGS_NAME neon
+#elif defined(LOWBIT_PORTABLE) || !LOWBIT_X86
 #define LOWBIT_BASELINE 0
 #define LOWBIT_FLAGS_NAME portable
 #elif defined(__AVX512BF16__) && defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && \

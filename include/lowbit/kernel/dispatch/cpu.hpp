@@ -15,6 +15,15 @@
 #include <cpuid.h>
 #endif
 #endif
+#if LOWBIT_ARM64
+#if defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(_WIN32)
+#include <windows.h>
+#endif
+#endif
 #if LOWBIT_TILES && !defined(LOWBIT_TILE_MODEL)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -70,9 +79,38 @@ inline unsigned once(std::atomic<unsigned>& kept, const Find& find) {
   return value;
 }
 
+#if LOWBIT_ARM64
+struct ArmFeatures {
+  bool dotprod = false, i8mm = false, bf16 = false;
+};
+// As the operating system tells them; none where it has no way to.  Numbers, as old headers lack the names.
+inline ArmFeatures arm_features() {
+#if defined(__linux__)
+  const unsigned long cap = getauxval(16), cap2 = getauxval(26);  // AT_HWCAP, AT_HWCAP2
+  return {(cap >> 20 & 1u) != 0, (cap2 >> 13 & 1u) != 0, (cap2 >> 14 & 1u) != 0};
+#elif defined(__APPLE__)
+  const auto has = [](const char* name) {  // an older system does not know the name
+    int value = 0;
+    std::size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+  };
+  return {has("hw.optional.arm.FEAT_DotProd"), has("hw.optional.arm.FEAT_I8MM"), has("hw.optional.arm.FEAT_BF16")};
+#elif defined(_WIN32)
+  return {IsProcessorFeaturePresent(43) != 0, IsProcessorFeaturePresent(66) != 0, IsProcessorFeaturePresent(68) != 0};
+#else
+  return {};
+#endif
+}
+#endif
+
 // One bit per level, in the order of the enum.
 inline unsigned detect_cpu_levels() {
   const auto with = [](Level l) { return 1u << static_cast<unsigned>(l); };
+#if LOWBIT_ARM64
+  const ArmFeatures has = arm_features();
+  return with(Level::base) | with(Level::neon) | (has.dotprod ? with(Level::neon_dot) : 0u) |
+         (has.dotprod && has.i8mm && has.bf16 ? with(Level::neon_i8mm) : 0u);
+#else
   unsigned levels = with(Level::base);
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
   const auto bit = [](std::uint32_t word, int i) { return ((word >> i) & 1u) != 0; };
@@ -101,6 +139,7 @@ inline unsigned detect_cpu_levels() {
 #endif
 #endif
   return levels;
+#endif
 }
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI

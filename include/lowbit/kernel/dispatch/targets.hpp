@@ -39,6 +39,9 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 #include <immintrin.h>
 #endif
+#if LOWBIT_ARM64
+#include <arm_neon.h>
+#endif
 #if LOWBIT_BASELINE == 0
 #include <xsimd/xsimd.hpp>
 #endif
@@ -99,11 +102,46 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
 #define LOWBIT_ISA_AMX_SIMD "lowbit/kernel/simd/amx-inl.hpp"
 #endif
 
+// g++ adds "+dotprod" to armv8-a and its assembler refuses what comes of it, as the instruction wants armv8.2; "arch=" replaces what the
+// file's flags allow, whose functions could then not be inlined.  So: add where the flags are armv8.2 or later, as far as macros tell.
+#if defined(__clang__)
+#define LOWBIT_ISA_NEON_DOT "dotprod"
+#define LOWBIT_ISA_NEON_I8MM "dotprod,i8mm,bf16"
+#elif defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_SVE) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+#define LOWBIT_ISA_NEON_DOT "+dotprod"
+#define LOWBIT_ISA_NEON_I8MM "+dotprod+i8mm+bf16"
+#else
+#define LOWBIT_ISA_NEON_DOT "arch=armv8.2-a+dotprod"
+#define LOWBIT_ISA_NEON_I8MM "arch=armv8.2-a+dotprod+i8mm+bf16"
+#endif
+
 // ---- the levels ----
 #if LOWBIT_BASELINE == 0
 #define LOWBIT_ISA base
 #define LOWBIT_ISA_RANK 0
 #define LOWBIT_ISA_SIMD "lowbit/kernel/simd/base-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+#endif
+
+#if LOWBIT_ARM64
+#define LOWBIT_ISA neon
+#define LOWBIT_ISA_RANK 7
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/neon-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+
+#define LOWBIT_ISA neon_dot
+#define LOWBIT_ISA_RANK 8
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_NEON_DOT
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/neon_dot-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+
+#define LOWBIT_ISA neon_i8mm
+#define LOWBIT_ISA_RANK 9
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_NEON_I8MM
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/neon_i8mm-inl.hpp"
 #define LOWBIT_ISA_EMITTED 1
 #include "lowbit/kernel/dispatch/region-inl.hpp"
 #endif
@@ -214,8 +252,36 @@ inline constexpr Kernels amx_vectors = avx512bf16_kernels();
 #endif
 #endif
 
+#if LOWBIT_ARM64
+constexpr Kernels neon_dot_kernels() {
+  Kernels k = neon::all_kernels(Level::neon_dot);
+  neon_dot::add_int8_kernels(k);
+  return k;
+}
+constexpr Kernels neon_i8mm_kernels() {
+  Kernels k = neon::all_kernels(Level::neon_i8mm);
+  neon_i8mm::add_int8_kernels(k);
+  neon_i8mm::add_bf16_kernels(k);
+  return k;
+}
+#endif
+
 LOWBIT_FUNCTION const Kernels* kernels_of(Level level) {
   switch (level) {
+#if LOWBIT_ARM64
+    case Level::neon: {
+      static constexpr Kernels k = neon::all_kernels(Level::neon);
+      return &k;
+    }
+    case Level::neon_dot: {
+      static constexpr Kernels k = neon_dot_kernels();
+      return &k;
+    }
+    case Level::neon_i8mm: {
+      static constexpr Kernels k = neon_i8mm_kernels();
+      return &k;
+    }
+#endif
 #if LOWBIT_BASELINE == 0
     case Level::base: {
       static constexpr Kernels k = base::all_kernels(Level::base);
@@ -287,7 +353,10 @@ const Table* float_kernels_of([[maybe_unused]] Level level) {
   if (level >= Level::avx2) return &of_256_bits;
 #endif
 #endif
-#if LOWBIT_BASELINE == 0
+#if LOWBIT_ARM64
+  static constexpr Table of_neon = neon::float_kernels<Table>();
+  return &of_neon;
+#elif LOWBIT_BASELINE == 0
   static constexpr Table of_base = base::float_kernels<Table>();
   return &of_base;
 #else
