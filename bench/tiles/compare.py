@@ -4,9 +4,9 @@
 
     python3 bench/tiles/compare.py [--threads 1,8,16] [--rounds 15] [--rows 1,2,...] [--json FILE] [--check-only]
 
-Needs Linux, a processor with AMX_INT8 and AMX_BF16, g++ 12 or later, numpy, and torch for the comparison; no network and no other
-library (xsimd is not needed, as the flags name a level).  Builds bench/tiles/products.cpp twice into a temporary folder, with the
-instructions and with their software model.
+Needs Linux, a processor with AMX_INT8 and AMX_BF16, g++ 12 or later, and torch for the comparison; no network and no other
+library (nor xsimd, as the flags name a level).  Builds bench/tiles/products.cpp twice into a temporary folder, with the instructions
+and with their software model.
 
 Checks: bf16 products are the model's to the bit, and int8 products those of level avx512bf16 (AVX-512 VNNI), in every format, at
 M = 1 to 65.  Exit code 1 if one differs.
@@ -15,6 +15,7 @@ time), conversions of activations inside the time for everybody.  "vectors" is l
 rows on tiles pay.  torch: quantized linear_dynamic (engine onednn), and linear in bfloat16 on bfloat16 activations.
 """
 import argparse
+import array
 import ctypes
 import json
 import os
@@ -24,8 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-
-import numpy as np
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -58,6 +57,19 @@ def build(folder):
     return lib
 
 
+class Matrix:
+    """Floats in rows: random ones, or zeros."""
+
+    def __init__(self, rows, cols, scale=0.0, source=random.Random(1)):
+        self.shape = (rows, cols)
+        uniform = source.uniform
+        self.values = array.array("f", (uniform(-scale, scale) for _ in range(rows * cols)) if scale else bytes(4 * rows * cols))
+        self.address = self.values.buffer_info()[0]
+
+    def tensor(self, torch):
+        return torch.frombuffer(self.values, dtype=torch.float32).reshape(self.shape)
+
+
 class Side:
     """One of the two builds."""
 
@@ -67,34 +79,35 @@ class Side:
         self._weights, self._run, self.free = (getattr(lib, f"{prefix}_{n}") for n in ("weights", "run", "free"))
 
     def weights(self, fmt, w):
-        return self._weights(fmt.encode(), w.ctypes.data, *w.shape)
+        return self._weights(fmt.encode(), w.address, *w.shape)
 
     def run(self, weights, x, y, compute, pool, calls=1):
-        return self._run(weights, x.ctypes.data, x.shape[0], y.ctypes.data, compute.encode(), pool, calls)
+        return self._run(weights, x.address, x.shape[0], y.address, compute.encode(), pool, calls)
 
 
 def check(real, model):
-    rng = np.random.default_rng(1)
     pools = {real: real.pool(1), model: model.pool(1)}
     wrong = done = 0
     for n, k in ((101, 72), (96, 200), (48, 768), (150, 320)):
-        w = rng.standard_normal((n, k), dtype=np.float32)
+        w = Matrix(n, k, 1.0)
         for m in (1, 3, 4, 7, 8, 15, 16, 17, 31, 33, 47, 65):
-            x = rng.standard_normal((m, k), dtype=np.float32)
+            x = Matrix(m, k, 1.0)
             for fmt in ("f32", "f16", "bf16", "int8", "llm_int8", "int8_blocks", "nf4", "fp4"):
                 results = {}
                 for side, level in ((real, "amx"), (real, "avx512bf16"), (model, "amx")):
                     side.level(level)
                     weights = side.weights(fmt, w)
+                    if not weights:
+                        continue
                     for compute in ("bf16", "int8") if fmt not in ("f32", "f16", "bf16") else ("bf16",):
-                        y = np.zeros((m, n), np.float32)
+                        y = Matrix(m, n)
                         side.run(weights, x, y, compute, pools[side])
-                        results[side is model, level, compute] = y.tobytes()
+                        results[side is model, level, compute] = y.values.tobytes()
                     side.free(weights)
                 pairs = [((False, "amx", "bf16"), (True, "amx", "bf16"))]
                 if (False, "amx", "int8") in results:
                     pairs += [((False, "amx", "int8"), (True, "amx", "int8")), ((False, "amx", "int8"), (False, "avx512bf16", "int8"))]
-                for a, b in pairs:
+                for a, b in pairs if results else []:
                     done += 1
                     if results[a] != results[b]:
                         wrong += 1
@@ -108,9 +121,9 @@ def torch_sides(torch, w, threads):
     torch.set_num_threads(threads)
     sides = []
     linear = torch.nn.Linear(w.shape[1], w.shape[0], bias=False)
-    linear.weight.data = torch.from_numpy(w.copy())
+    linear.weight.data = w.tensor(torch).clone()
     bf16 = torch.nn.Linear(w.shape[1], w.shape[0], bias=False).to(torch.bfloat16)
-    bf16.weight.data = torch.from_numpy(w.copy()).to(torch.bfloat16)
+    bf16.weight.data = w.tensor(torch).clone().to(torch.bfloat16)
     sides.append(("torch bf16", lambda x, b: bf16(b)))
     try:
         torch.backends.quantized.engine = "onednn"
@@ -131,15 +144,15 @@ def times(real, rows, thread_counts, rounds, out):
     except ImportError:
         torch = None
         print("no torch: lowbit alone")
-    rng = np.random.default_rng(2)
+    all_weights = {shape: Matrix(*shape, 0.05) for shape in SHAPES}
     for threads in thread_counts:
         pool = real.pool(threads)
         for m in rows:
             total, operations = {}, 0
             for n, k in SHAPES:
-                w = rng.standard_normal((n, k), dtype=np.float32) * np.float32(0.02)
-                x = rng.standard_normal((m, k), dtype=np.float32)
-                y = np.zeros((m, n), np.float32)
+                w = all_weights[n, k]
+                x = Matrix(m, k, 2.0)
+                y = Matrix(m, n)
                 turns = []
                 weights = {fmt: real.weights(fmt, w) for fmt in {f for f, _ in OURS}}
                 for level in ("amx", "avx512bf16"):
@@ -153,7 +166,7 @@ def times(real, rows, thread_counts, rounds, out):
                             return real.run(weights[fmt], x, y, compute, pool, calls)
                         turns.append((name, run))
                 if torch:
-                    xt = torch.from_numpy(x)
+                    xt = x.tensor(torch)
                     xb = xt.to(torch.bfloat16)
                     for name, f in torch_sides(torch, w, threads):
                         def run(calls, f=f):

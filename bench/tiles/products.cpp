@@ -46,8 +46,10 @@ int BENCH(level)(const char* name) {
     return 1;
   }
 }
+// Null where the layout cannot hold them.
 void* BENCH(weights)(const char* format, const float* w, std::size_t n, std::size_t k) {
-  return new PackedTensor(PackedTensor::pack(quantized(format, w, n, k)));
+  const Tensor tensor = quantized(format, w, n, k);
+  return PackedTensor::packable(tensor) ? new PackedTensor(PackedTensor::pack(tensor)) : nullptr;
 }
 void BENCH(free)(void* weights) { delete static_cast<PackedTensor*>(weights); }
 void* BENCH(pool)(std::size_t threads) { return new ThreadPool(threads); }
