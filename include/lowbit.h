@@ -127,8 +127,9 @@ LOWBIT_C_API lowbit_status lowbit_pool_create(size_t threads, lowbit_pool** out)
 LOWBIT_C_API size_t lowbit_pool_threads(const lowbit_pool* pool);
 LOWBIT_C_API void lowbit_pool_free(lowbit_pool* pool);
 
-/* The instructions that products use: "base", "avx2", "avxvnni", "avx512", "avx512vnni" or "avx512bf16"; the best that the processor
- * has, unless LOWBIT_ISA in the environment or lowbit_set_level() names another.  The text is never freed. */
+/* The instructions that products use: "base", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx",
+ * "neon", "neon_dot" or "neon_i8mm"; the best that the processor has, unless LOWBIT_ISA in the environment or lowbit_set_level() names
+ * another.  The text is never freed. */
 LOWBIT_C_API lowbit_status lowbit_level_name(const char** out);
 LOWBIT_C_API lowbit_status lowbit_set_level(const char* name);
 

@@ -28,7 +28,8 @@ using lowbit_test::unsaid;
 TEST_CASE("levels have names, and names are levels", "[dispatch]") {
   std::vector<std::string> names;
   for (const Level level : lowbit::all_levels) names.emplace_back(lowbit::level_name(level));
-  CHECK(names == std::vector<std::string>{"base", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16"});
+  CHECK(names == std::vector<std::string>{"base", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx", "neon",
+                                          "neon_dot", "neon_i8mm"});
   const auto available = lowbit::available_levels();
   CHECK(std::is_sorted(available.begin(), available.end()));
   CHECK(std::all_of(available.begin(), available.end(), lowbit::cpu_supports));
@@ -96,9 +97,24 @@ TEST_CASE("every level of this build has all its kernels", "[dispatch]") {
     CHECK(g->gelu_backward != nullptr);
     CHECK(g->cross_entropy != nullptr);
     CHECK(g->adamw != nullptr);
-    CHECK(k->native_bf16 == (level == Level::avx512bf16));
+    CHECK(k->native_bf16 == (level == Level::avx512bf16 || level == Level::amx || level == Level::neon_i8mm));
+    CHECK(k->tiles == (level == Level::amx));
   }
 }
+
+#if LOWBIT_ARM64 && defined(__linux__)
+TEST_CASE("the processor's levels are what the kernel reports of it", "[dispatch]") {
+  std::ifstream info("/proc/cpuinfo");
+  std::string line, features;
+  while (features.empty() && std::getline(info, line))
+    if (line.starts_with("Features")) features = line + " ";
+  // An emulator of user programs shows the file of its host.
+  if (features.empty()) return WARN("no list of features to compare with");
+  const auto has = [&](const char* name) { return features.find(" " + std::string(name) + " ") != features.npos; };
+  CHECK(lowbit::cpu_supports(Level::neon_dot) == has("asimddp"));
+  CHECK(lowbit::cpu_supports(Level::neon_i8mm) == (has("asimddp") && has("i8mm") && has("bf16")));
+}
+#endif
 
 #if defined(__linux__) && LOWBIT_X86
 
@@ -127,11 +143,16 @@ TEST_CASE("the processor's levels are what the kernel reports of it", "[dispatch
   if (avx512) want.push_back(Level::avx512);
   if (avx512vnni) want.push_back(Level::avx512vnni);
   if (avx512vnni && has({"avx512_bf16", "avx512vbmi"})) want.push_back(Level::avx512bf16);
+  if (want.back() == Level::avx512bf16 && has({"amx_tile", "amx_int8", "amx_bf16"}) && lowbit::cpu_supports(Level::amx))
+    want.push_back(Level::amx);  // the system may refuse it
+#if defined(LOWBIT_TILE_MODEL)
+  if (avx2) want.push_back(Level::amx);
+#endif
   std::vector<Level> found;
   std::copy_if(lowbit::all_levels.begin(), lowbit::all_levels.end(), std::back_inserter(found), lowbit::cpu_supports);
   CHECK(found == want);
   CHECK(lowbit::cpu_level() == want.back());
-  CHECK(lowbit::cpu_has_fast_bf16() == (want.back() == Level::avx512bf16 && vendor.find("GenuineIntel") == vendor.npos));
+  CHECK(lowbit::cpu_has_fast_bf16() == (lowbit::cpu_supports(Level::avx512bf16) && vendor.find("GenuineIntel") == vendor.npos));
   // What is available is that, from the level on that the compiler's flags guarantee.
   std::erase_if(want, [](Level l) { return l < lowbit::all_levels[static_cast<std::size_t>(LOWBIT_BASELINE)]; });
   CHECK(lowbit::available_levels() == want);

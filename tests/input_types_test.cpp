@@ -186,13 +186,13 @@ TEST_CASE("automatic compute is int8 for int8 weights, f32 for floats, and what 
     for_each_level([&](Level level) {
       const Compute chosen = lowbit::plan_matmul(w.tensor).compute;
       CHECK(chosen == lowbit::automatic_compute(w.tensor.format()));
-      const bool bf16 = level >= Level::avx512bf16 && lowbit::cpu_has_fast_bf16();
+      const bool bf16 = level >= Level::avx512bf16 && lowbit::cpu_has_fast_bf16(), tiles = level == Level::amx;
       switch (w.tensor.format()) {
         case lowbit::Format::int8:
         case lowbit::Format::llm_int8: CHECK(chosen == Compute::int8); break;
         case lowbit::Format::nf4:
         case lowbit::Format::fp4: CHECK(chosen == (bf16 ? Compute::bf16 : Compute::int8)); break;
-        case lowbit::Format::bf16: CHECK(chosen == (bf16 ? Compute::bf16 : Compute::f32)); break;
+        case lowbit::Format::bf16: CHECK(chosen == (bf16 || tiles ? Compute::bf16 : Compute::f32)); break;
         default: CHECK(chosen == Compute::f32);
       }
     });

@@ -28,7 +28,6 @@ using lowbit::PackedTensor;
 using lowbit_test::all_computes;
 using lowbit_test::bits_of;
 using lowbit_test::Bounded;
-using lowbit_test::expected_product;
 using lowbit_test::for_each_level;
 using lowbit_test::four_bit_weights;
 using lowbit_test::outside;
@@ -104,10 +103,12 @@ TEST_CASE("staggered rows: every compute type is within its derived bound, whate
       const Floats x = random.normals(m * k), bias = random.normals(n), residual = random.normals(m * n);
       for (const Compute compute : all_computes) {
         INFO(describe(w) << ", m " << m << ", " << lowbit::compute_name(compute));
-        std::vector<Bounded> plain = expected_product(x, m, w.tensor, compute, true), all = plain;
-        for (std::size_t i = 0; i < all.size(); ++i)
-          all[i] = lowbit_test::plus(lowbit_test::gelu_tanh(lowbit_test::plus(all[i], bias[i % n])), residual[i]);
-        for_each_level([&](Level) {
+        const lowbit_test::ExpectedAtLevels expected = lowbit_test::expected_at_levels(x, m, w, compute, true);
+        for_each_level([&](Level level) {
+          const std::vector<Bounded>& plain = expected.at(level);
+          std::vector<Bounded> all = plain;
+          for (std::size_t i = 0; i < all.size(); ++i)
+            all[i] = lowbit_test::plus(lowbit_test::gelu_tanh(lowbit_test::plus(all[i], bias[i % n])), residual[i]);
           MatmulOptions options;
           options.compute = compute;
           CHECK(outside(run_product(x, m, w, true, options), plain) == "");

@@ -10,8 +10,8 @@ namespace lowbit::inline LOWBIT_ABI {
 //   bf16       weights and activations rounded to bfloat16 (nearest even), products summed in float
 //   int8       activations quantized per row, exact integer sums
 //   automatic  what is fast on this processor: int8 weights in int8; 4-bit weights in bf16 where the processor multiplies bfloat16
-//              as fast as bytes (level avx512bf16, cpu_has_fast_bf16()), else in int8; bfloat16 weights in bf16 on such a processor;
-//              everything else in f32
+//              as fast as bytes (level avx512bf16, cpu_has_fast_bf16()), else in int8; bfloat16 weights in bf16 on such a processor
+//              and at level amx; everything else in f32
 enum class Compute { f32, bf16, int8, automatic };
 constexpr const char* compute_name(Compute c) {
   return c == Compute::f32 ? "f32" : c == Compute::bf16 ? "bf16" : c == Compute::int8 ? "int8" : "automatic";

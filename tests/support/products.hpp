@@ -217,19 +217,32 @@ inline std::vector<Bounded> expected_f32(const std::vector<float>& x, std::size_
   return result;
 }
 
+// Whether level amx rounds code times scale to bfloat16, not the code alone: where a packed row has several blocks.
+inline bool folds_scales(const lowbit::PackedTensor& w, std::size_t row) {
+  const lowbit::detail::PackedWeights view = w.view();
+  return view.scaled && (view.stagger ? view.phase(row % view.phase_count) : view).blocks() > 1;
+}
 // bf16: code values and activations rounded to bfloat16, scales in float.  Products of two bfloat16 are exact in float.  The
-// instruction takes subnormal operands as zero and flushes subnormal sums: hence the second part of the bound.
-inline std::vector<Bounded> expected_bf16(const std::vector<float>& x, std::size_t m, const lowbit::Tensor& w, const Elements& e) {
+// instruction takes subnormal operands as zero and flushes subnormal sums: hence the second part of the bound.  folded: the packed
+// twin, for the rounding of folds_scales().
+inline std::vector<Bounded> expected_bf16(const std::vector<float>& x, std::size_t m, const lowbit::Tensor& w, const Elements& e,
+                                          const lowbit::PackedTensor* folded = nullptr) {
   const auto round = [](double v) { return static_cast<double>(lowbit::to_float(lowbit::to_bfloat16(static_cast<float>(v)))); };
   const std::size_t k = w.cols(), n = w.rows();
   const double g = gamma(product_roundings(k, w.block_size()));
+  std::vector<char> fold(n);
+  for (std::size_t c = 0; folded && c < n; ++c) fold[c] = folds_scales(*folded, c);
   std::vector<Bounded> result;
   for (std::size_t r = 0; r < m; ++r)
     for (std::size_t c = 0; c < n; ++c) {
       double sum = 0, size = 0, flushed = 0;
       for (std::size_t i = 0; i < k; ++i) {
-        const double scale = e.scale[c * k + i] * e.factor, v = round(e.value[c * k + i]),
-                     a = round(static_cast<double>(x[r * k + i]));
+        double scale = e.scale[c * k + i] * e.factor, v = round(e.value[c * k + i]);
+        const double a = round(static_cast<double>(x[r * k + i]));
+        if (fold[c]) {
+          v = round(once_rounded(static_cast<float>(e.value[c * k + i]) * static_cast<float>(e.scale[c * k + i])));
+          scale = e.factor;
+        }
         sum += a * v * scale;
         size += std::fabs(a * v * scale);
         flushed += (std::fabs(a) + std::fabs(v) + 2) * std::fabs(scale) + 1;
@@ -313,6 +326,20 @@ inline std::vector<Bounded> expected_product(const std::vector<float>& x, std::s
   if (compute == lowbit::Compute::f32) return expected_f32(x, m, w);
   if (compute == lowbit::Compute::bf16) return expected_bf16(x, m, w, take_apart(w));
   return expected_int8(x, m, w, take_apart(w), packed, rule);
+}
+
+// The same for packed or canonical weights at every level: amx has a rounding of its own.
+struct ExpectedAtLevels {
+  std::vector<Bounded> usual, tiles;
+  const std::vector<Bounded>& at(lowbit::Level level) const { return tiles.empty() || level != lowbit::Level::amx ? usual : tiles; }
+};
+inline ExpectedAtLevels expected_at_levels(const std::vector<float>& x, std::size_t m, const Weights& w, lowbit::Compute compute,
+                                           bool packed) {
+  ExpectedAtLevels e;
+  e.usual = expected_product(x, m, w.tensor, compute, packed);
+  if (compute == lowbit::Compute::bf16 && packed && lowbit::cpu_supports(lowbit::Level::amx))
+    e.tiles = expected_bf16(x, m, w.tensor, take_apart(w.tensor), &*w.packed);
+  return e;
 }
 
 // ---- running one

@@ -64,11 +64,31 @@
 #define LOWBIT_PORTABLE
 #endif
 
+// arm64 with levels of its own, whose dots are assembly.
+#if defined(__aarch64__) && !defined(LOWBIT_PORTABLE) && (defined(__GNUC__) || defined(__clang__)) && !defined(__AARCH64EB__)
+#define LOWBIT_ARM64 1
+#else
+#define LOWBIT_ARM64 0
+#endif
+
+// Tile instructions (AMX): where the operating system can be asked for them and the compiler takes their assembly.
+// LOWBIT_TILE_MODEL, for tests: level amx computes with a software model of them and AVX2 (kernel/simd/tile_model-inl.hpp).
+#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE) && (defined(__linux__) || defined(LOWBIT_TILE_MODEL)) && \
+    (defined(__GNUC__) || defined(__clang__))
+#define LOWBIT_TILES 1
+#else
+#define LOWBIT_TILES 0
+#endif
+
 // The highest level that the flags of the including file guarantee, in the order of kernel/level.hpp, and its name, which goes into
 // every mangled name.  Two files of one program that were compiled with different flags then never share a function.
-//   0 none   1 avx2   2 avxvnni   3 avx512   4 avx512vnni   5 avx512bf16
+//   0 none   1 avx2   2 avxvnni   3 avx512   4 avx512vnni   5 avx512bf16   7 neon
+// (amx is never guaranteed: the operating system is asked at run time)
 // LOWBIT_PORTABLE leaves out every x86 path and keeps what other processors get (for testing on x86).
-#if defined(LOWBIT_PORTABLE) || !LOWBIT_X86
+#if LOWBIT_ARM64
+#define LOWBIT_BASELINE 7
+#define LOWBIT_FLAGS_NAME neon
+#elif defined(LOWBIT_PORTABLE) || !LOWBIT_X86
 #define LOWBIT_BASELINE 0
 #define LOWBIT_FLAGS_NAME portable
 #elif defined(__AVX512BF16__) && defined(__AVX512VBMI__) && defined(__AVX512VNNI__) && defined(__AVX512BW__) && \
@@ -151,22 +171,30 @@
 #else
 #define LOWBIT_MATH_NAME
 #endif
+#if defined(LOWBIT_TILE_MODEL)
+#if LOWBIT_BASELINE > 2 || !LOWBIT_TILES
+#error "LOWBIT_TILE_MODEL: expected x86-64, GCC or clang, and no -march beyond AVX2"
+#endif
+#define LOWBIT_TILES_NAME _tile_model
+#else
+#define LOWBIT_TILES_NAME
+#endif
 #if LOWBIT_EXCEPTIONS
 #define LOWBIT_EXCEPTIONS_NAME
 #else
 #define LOWBIT_EXCEPTIONS_NAME _noexcept
 #endif
 #define LOWBIT_NAME(...) LOWBIT_NAME_(__VA_ARGS__)
-#define LOWBIT_NAME_(major, minor, patch, flags, exceptions, math, features) \
-  v##major##_##minor##_##patch##_kernels_built_for_##flags##exceptions##math##_##features
+#define LOWBIT_NAME_(major, minor, patch, flags, tiles, exceptions, math, features) \
+  v##major##_##minor##_##patch##_kernels_built_for_##flags##tiles##exceptions##math##_##features
 #define LOWBIT_VERSION_NAME(major, minor, patch) LOWBIT_VERSION_NAME_(major, minor, patch)
 #define LOWBIT_VERSION_NAME_(major, minor, patch) v##major##_##minor##_##patch
 
 // The namespace, inside lowbit and each of its rooms, of everything: a type or function of files with other flags or of another
 // version is another one (docs/design.md, "Run-time dispatch", rule 3).
-#define LOWBIT_ABI                                                                                                         \
-  LOWBIT_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH, LOWBIT_FLAGS_NAME, LOWBIT_EXCEPTIONS_NAME, \
-              LOWBIT_MATH_NAME, LOWBIT_FEATURES)
+#define LOWBIT_ABI                                                                                                    \
+  LOWBIT_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH, LOWBIT_FLAGS_NAME, LOWBIT_TILES_NAME, \
+              LOWBIT_EXCEPTIONS_NAME, LOWBIT_MATH_NAME, LOWBIT_FEATURES)
 // The namespace of what all files of a program share whatever their flags, as one file throws what another catches: the errors.
 // Nothing in it may have a body that depends on flags.
 #define LOWBIT_ABI_OF_ALL_FLAGS LOWBIT_VERSION_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH)

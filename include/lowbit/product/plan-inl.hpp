@@ -12,7 +12,7 @@ inline Compute automatic_compute(Format format, Level level) {
   if (element_bits(format) == 8) return Compute::int8;
   const bool fast_bf16 = level >= Level::avx512bf16 && cpu_has_fast_bf16();
   if (element_bits(format) == 4) return fast_bf16 ? Compute::bf16 : Compute::int8;
-  return format == Format::bf16 && fast_bf16 ? Compute::bf16 : Compute::f32;
+  return format == Format::bf16 && (fast_bf16 || level == Level::amx) ? Compute::bf16 : Compute::f32;
 }
 
 // How far an integer sum goes; canonical 4-bit weights are summed as integers over a few elements only.

@@ -187,7 +187,7 @@ inline void run_packed(const Call& call, const PackedWeights& w) {
   run_parts(call.executor, units, panels_max_parts(panels, m * call.x.cols, w.panel_bytes()),
             [&](std::size_t begin, std::size_t end) {
               const TaskSlot slot(call.workspace);
-              auto g = args_of<PackedGemmArgs>(call, w, *slot, packed_scratch_bytes(w, compute));
+              auto g = args_of<PackedGemmArgs>(call, w, *slot, call.kernel().packed_scratch_bytes(w, compute));
               g.panel_begin = begin * together;
               g.panel_end = (std::min)(panels, end * together);
               call.kernel().packed(compute, g);
@@ -228,7 +228,7 @@ struct StaggeredRows {
     const InputForm& form = call.plan.form;
     const std::size_t slots = compute() == Compute::int8 ? w.stagger.chunk_slots(form.chunk) : 0;
     const TaskSlot slot(call.workspace);
-    slot->gemm.grow(packed_scratch_bytes(w, compute()));
+    slot->gemm.grow(call.kernel().packed_scratch_bytes(w, compute()));
     const Activations x = call.activations(*slot);
     PackedGemmArgs g;
     g.x.stride_bytes = x.stride_bytes;

@@ -113,7 +113,7 @@ struct RowsBf16 {
   using scale = typename S::vf;
   static constexpr bool pairs = false;
   static constexpr std::size_t step = 8 * S::lanes, operands = 4, x_bytes = step * 2;
-  using Table = typename S::vi;
+  using Table = typename S::pairs16;
 
   static LOWBIT_INLINE Table table(const CodebookTables& t, const void*) { return S::load_pairs(t); }
   static LOWBIT_INLINE operand get(const std::uint8_t* p, std::size_t i, const Table& t) {

@@ -15,6 +15,19 @@
 #include <cpuid.h>
 #endif
 #endif
+#if LOWBIT_ARM64
+#if defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(_WIN32)
+#include <windows.h>
+#endif
+#endif
+#if LOWBIT_TILES && !defined(LOWBIT_TILE_MODEL)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace lowbit::detail::inline LOWBIT_ABI {
 
@@ -50,6 +63,13 @@ inline std::uint64_t xcr0() {
 }
 #endif
 
+#if LOWBIT_TILES && !defined(LOWBIT_TILE_MODEL)
+// Asks Linux for the tile registers' state (ARCH_REQ_XCOMP_PERM of XTILEDATA); true if this process, with threads and children made
+// later, may use them.  Asking again changes nothing.  Refused where a signal stack is too small for that state, or by a filter of
+// system calls.
+inline bool permit_tiles() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+#endif
+
 // What find() returned at the first call; not 0.  Several threads may ask the processor at the same time: unlike the lock of a
 // static variable, which another thread may hold, that goes well in a child made by fork().
 template <class Find>
@@ -59,9 +79,38 @@ inline unsigned once(std::atomic<unsigned>& kept, const Find& find) {
   return value;
 }
 
+#if LOWBIT_ARM64
+struct ArmFeatures {
+  bool dotprod = false, i8mm = false, bf16 = false;
+};
+// As the operating system tells them; none where it has no way to.  Numbers, as old headers lack the names.
+inline ArmFeatures arm_features() {
+#if defined(__linux__)
+  const unsigned long cap = getauxval(16), cap2 = getauxval(26);  // AT_HWCAP, AT_HWCAP2
+  return {(cap >> 20 & 1u) != 0, (cap2 >> 13 & 1u) != 0, (cap2 >> 14 & 1u) != 0};
+#elif defined(__APPLE__)
+  const auto has = [](const char* name) {  // an older system does not know the name
+    int value = 0;
+    std::size_t size = sizeof value;
+    return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value != 0;
+  };
+  return {has("hw.optional.arm.FEAT_DotProd"), has("hw.optional.arm.FEAT_I8MM"), has("hw.optional.arm.FEAT_BF16")};
+#elif defined(_WIN32)
+  return {IsProcessorFeaturePresent(43) != 0, IsProcessorFeaturePresent(66) != 0, IsProcessorFeaturePresent(68) != 0};
+#else
+  return {};
+#endif
+}
+#endif
+
 // One bit per level, in the order of the enum.
 inline unsigned detect_cpu_levels() {
   const auto with = [](Level l) { return 1u << static_cast<unsigned>(l); };
+#if LOWBIT_ARM64
+  const ArmFeatures has = arm_features();
+  return with(Level::base) | with(Level::neon) | (has.dotprod ? with(Level::neon_dot) : 0u) |
+         (has.dotprod && has.i8mm && has.bf16 ? with(Level::neon_i8mm) : 0u);
+#else
   unsigned levels = with(Level::base);
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
   const auto bit = [](std::uint32_t word, int i) { return ((word >> i) & 1u) != 0; };
@@ -72,6 +121,9 @@ inline unsigned detect_cpu_levels() {
   const bool avx2 = ymm && bit(f1.ecx, 28) && bit(f7.ebx, 5) && bit(f1.ecx, 12) && bit(f1.ecx, 29);  // avx, avx2, fma, f16c
   if (!avx2) return levels;
   levels |= with(Level::avx2);
+#if defined(LOWBIT_TILE_MODEL)
+  levels |= with(Level::amx);
+#endif
   if (bit(f71.eax, 4)) levels |= with(Level::avxvnni);
   const bool avx512 =
       zmm && bit(f7.ebx, 16) && bit(f7.ebx, 17) && bit(f7.ebx, 28) && bit(f7.ebx, 30) && bit(f7.ebx, 31);  // f dq cd bw vl
@@ -79,9 +131,15 @@ inline unsigned detect_cpu_levels() {
   levels |= with(Level::avx512);
   if (!bit(f7.ecx, 11)) return levels;  // avx512_vnni
   levels |= with(Level::avx512vnni);
-  if (bit(f71.eax, 5) && bit(f7.ecx, 1)) levels |= with(Level::avx512bf16);  // avx512_bf16 avx512_vbmi
+  if (!bit(f71.eax, 5) || !bit(f7.ecx, 1)) return levels;  // avx512_bf16 avx512_vbmi
+  levels |= with(Level::avx512bf16);
+#if LOWBIT_TILES && !defined(LOWBIT_TILE_MODEL)
+  const bool tiles = (saved & 0x60000) == 0x60000 && bit(f7.edx, 22) && bit(f7.edx, 24) && bit(f7.edx, 25);  // bf16 tile int8
+  if (tiles && permit_tiles()) levels |= with(Level::amx);
+#endif
 #endif
   return levels;
+#endif
 }
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI

@@ -6,6 +6,7 @@
 //   LOWBIT_ISA_TARGET  what the compiler calls its instructions
 //   LOWBIT_ISA_SIMD    the file of its vocabulary
 //   LOWBIT_ISA_EMITTED whether its kernels are wanted, or only the vocabulary, which another level extends
+//   LOWBIT_ISA_TILES   where it is defined, tile instructions
 #if LOWBIT_ISA_RANK > LOWBIT_BASELINE
 LOWBIT_TARGET_BEGIN(LOWBIT_ISA_TARGET)
 #else
@@ -14,6 +15,9 @@ LOWBIT_QUIET_BEGIN
 #include LOWBIT_ISA_SIMD
 #if LOWBIT_ISA_EMITTED
 #include "lowbit/kernel/dispatch/kernels-inl.hpp"
+#if defined(LOWBIT_ISA_TILES)
+#include "lowbit/kernel/packed/tiles-inl.hpp"
+#endif
 #endif
 #if LOWBIT_ISA_RANK > LOWBIT_BASELINE
 LOWBIT_TARGET_END
@@ -25,3 +29,4 @@ LOWBIT_QUIET_END
 #undef LOWBIT_ISA_TARGET
 #undef LOWBIT_ISA_SIMD
 #undef LOWBIT_ISA_EMITTED
+#undef LOWBIT_ISA_TILES

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The tables of entry points that a level fills.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -9,6 +10,7 @@
 #include "lowbit/kernel/dispatch/level.hpp"
 #include "lowbit/kernel/ops/args.hpp"
 #include "lowbit/kernel/packed/args.hpp"
+#include "lowbit/kernel/packed/tile_args.hpp"
 #include "lowbit/kernel/training/args.hpp"
 
 namespace lowbit::detail::inline LOWBIT_ABI {
@@ -33,6 +35,12 @@ struct Kernels {
   // to (cols, rows) = from (rows, cols) * factor, transposed.
   void (*transpose)(const float* from, std::size_t rows, std::size_t cols, std::size_t stride, float* to, std::size_t to_stride,
                     float factor) = nullptr;
+  // Bytes of scratch, one per thread, that packed() takes.
+  std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) const {
+    const std::size_t vectors = detail::packed_scratch_bytes(w, c);
+    return tiles && c != Compute::f32 ? (std::max)(vectors, tile_scratch_bytes(w, c)) : vectors;
+  }
+  bool tiles = false;        // int8 and bf16 products by tile instructions
   bool native_bf16 = false;  // the level has a bf16 dot instruction
   bool int8_words = false;   // gemm_packed wants int8 activations as 16-bit words
 };

@@ -11,6 +11,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "lowbit/base/error.hpp"
 #include "lowbit/base/half.hpp"
 #include "lowbit/base/rounding.hpp"
 #include "lowbit/kernel/dispatch/tables.hpp"
@@ -25,12 +26,21 @@ LOWBIT_FUNCTION const Kernels* kernels_of(Level level);
 template <class Table>
 const Table* float_kernels_of(Level level);
 
+#if LOWBIT_TILES
+// How this thread's tile registers are configured, palette 0 where they are not; only where the processor supports level amx.
+LOWBIT_FUNCTION TileConfiguration tile_configuration();
+LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
+#endif
+
 }  // namespace lowbit::detail::inline LOWBIT_ABI
 
 #if !LOWBIT_DECLARED_ONLY
 
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 #include <immintrin.h>
+#endif
+#if LOWBIT_ARM64
+#include <arm_neon.h>
 #endif
 #if LOWBIT_BASELINE == 0
 #include <xsimd/xsimd.hpp>
@@ -84,12 +94,54 @@ const Table* float_kernels_of(Level level);
 #define LOWBIT_ISA_AVX512 "avx2,fma,f16c,avx512f,avx512cd,avx512bw,avx512dq,avx512vl"
 #define LOWBIT_ISA_AVX512VNNI LOWBIT_ISA_AVX512 ",avx512vnni"
 #define LOWBIT_ISA_AVX512BF16 LOWBIT_ISA_AVX512VNNI ",avx512bf16,avx512vbmi"
+#if defined(LOWBIT_TILE_MODEL)
+#define LOWBIT_ISA_AMX LOWBIT_ISA_AVX2
+#define LOWBIT_ISA_AMX_SIMD "lowbit/kernel/simd/tile_model-inl.hpp"
+#else
+#define LOWBIT_ISA_AMX LOWBIT_ISA_AVX512BF16  // tile instructions are assembly, of which the compiler knows nothing
+#define LOWBIT_ISA_AMX_SIMD "lowbit/kernel/simd/amx-inl.hpp"
+#endif
+
+// g++ adds "+dotprod" to armv8-a and its assembler refuses what comes of it, as the instruction wants armv8.2; "arch=" replaces what the
+// file's flags allow, whose functions could then not be inlined.  So: add where the flags are armv8.2 or later, as far as macros tell.
+#if defined(__clang__)
+#define LOWBIT_ISA_NEON_DOT "dotprod"
+#define LOWBIT_ISA_NEON_I8MM "dotprod,i8mm,bf16"
+#elif defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_SVE) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+#define LOWBIT_ISA_NEON_DOT "+dotprod"
+#define LOWBIT_ISA_NEON_I8MM "+dotprod+i8mm+bf16"
+#else
+#define LOWBIT_ISA_NEON_DOT "arch=armv8.2-a+dotprod"
+#define LOWBIT_ISA_NEON_I8MM "arch=armv8.2-a+dotprod+i8mm+bf16"
+#endif
 
 // ---- the levels ----
 #if LOWBIT_BASELINE == 0
 #define LOWBIT_ISA base
 #define LOWBIT_ISA_RANK 0
 #define LOWBIT_ISA_SIMD "lowbit/kernel/simd/base-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+#endif
+
+#if LOWBIT_ARM64
+#define LOWBIT_ISA neon
+#define LOWBIT_ISA_RANK 7
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/neon-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+
+#define LOWBIT_ISA neon_dot
+#define LOWBIT_ISA_RANK 8
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_NEON_DOT
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/neon_dot-inl.hpp"
+#define LOWBIT_ISA_EMITTED 1
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+
+#define LOWBIT_ISA neon_i8mm
+#define LOWBIT_ISA_RANK 9
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_NEON_I8MM
+#define LOWBIT_ISA_SIMD "lowbit/kernel/simd/neon_i8mm-inl.hpp"
 #define LOWBIT_ISA_EMITTED 1
 #include "lowbit/kernel/dispatch/region-inl.hpp"
 #endif
@@ -131,6 +183,16 @@ const Table* float_kernels_of(Level level);
 #define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avx512bf16-inl.hpp"
 #define LOWBIT_ISA_EMITTED 1
 #include "lowbit/kernel/dispatch/region-inl.hpp"
+
+#if LOWBIT_TILES
+#define LOWBIT_ISA amx
+#define LOWBIT_ISA_RANK 6
+#define LOWBIT_ISA_TARGET LOWBIT_ISA_AMX
+#define LOWBIT_ISA_SIMD LOWBIT_ISA_AMX_SIMD
+#define LOWBIT_ISA_EMITTED 1
+#define LOWBIT_ISA_TILES
+#include "lowbit/kernel/dispatch/region-inl.hpp"
+#endif
 #endif
 
 namespace lowbit::detail::inline LOWBIT_ABI {
@@ -181,10 +243,45 @@ constexpr Kernels avx512bf16_kernels() {
   return avx512bf16::all_kernels(Level::avx512bf16);
 #endif
 }
+#if LOWBIT_TILES
+#if defined(LOWBIT_TILE_MODEL)
+inline constexpr Kernels amx_vectors = amx::all_kernels(Level::amx);
+#else
+inline constexpr Kernels amx_vectors = avx512bf16_kernels();
+#endif
+#endif
+#endif
+
+#if LOWBIT_ARM64
+constexpr Kernels neon_dot_kernels() {
+  Kernels k = neon::all_kernels(Level::neon_dot);
+  neon_dot::add_int8_kernels(k);
+  return k;
+}
+constexpr Kernels neon_i8mm_kernels() {
+  Kernels k = neon::all_kernels(Level::neon_i8mm);
+  neon_i8mm::add_int8_kernels(k);
+  neon_i8mm::add_bf16_kernels(k);
+  return k;
+}
 #endif
 
 LOWBIT_FUNCTION const Kernels* kernels_of(Level level) {
   switch (level) {
+#if LOWBIT_ARM64
+    case Level::neon: {
+      static constexpr Kernels k = neon::all_kernels(Level::neon);
+      return &k;
+    }
+    case Level::neon_dot: {
+      static constexpr Kernels k = neon_dot_kernels();
+      return &k;
+    }
+    case Level::neon_i8mm: {
+      static constexpr Kernels k = neon_i8mm_kernels();
+      return &k;
+    }
+#endif
 #if LOWBIT_BASELINE == 0
     case Level::base: {
       static constexpr Kernels k = base::all_kernels(Level::base);
@@ -220,6 +317,12 @@ LOWBIT_FUNCTION const Kernels* kernels_of(Level level) {
       static constexpr Kernels k = avx512bf16_kernels();
       return &k;
     }
+#if LOWBIT_TILES
+    case Level::amx: {
+      static constexpr Kernels k = amx::tile_kernels<amx_vectors>();
+      return &k;
+    }
+#endif
 #endif
     default: return nullptr;
   }
@@ -236,6 +339,9 @@ const Table* float_kernels_of([[maybe_unused]] Level level) {
   namespace wide = avx512bf16;
 #endif
   static constexpr Table of_512_bits = wide::float_kernels<Table>();
+#if defined(LOWBIT_TILE_MODEL)
+  if (level == Level::amx) level = Level::avx2;
+#endif
   if (level >= Level::avx512) return &of_512_bits;
 #if LOWBIT_BASELINE <= 2
 #if LOWBIT_BASELINE <= 1
@@ -247,13 +353,27 @@ const Table* float_kernels_of([[maybe_unused]] Level level) {
   if (level >= Level::avx2) return &of_256_bits;
 #endif
 #endif
-#if LOWBIT_BASELINE == 0
+#if LOWBIT_ARM64
+  static constexpr Table of_neon = neon::float_kernels<Table>();
+  return &of_neon;
+#elif LOWBIT_BASELINE == 0
   static constexpr Table of_base = base::float_kernels<Table>();
   return &of_base;
 #else
   return nullptr;
 #endif
 }
+
+#if LOWBIT_TILES
+LOWBIT_FUNCTION TileConfiguration tile_configuration() {
+  TileConfiguration c;
+  amx::tiles::store_configuration(c);
+  return c;
+}
+LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c) {
+  c.palette == 0 ? amx::tiles::release() : amx::tiles::configure(c);
+}
+#endif
 
 #if defined(LOWBIT_KERNELS_DEFINE)
 template const TransformerKernels* float_kernels_of(Level level);

@@ -6,6 +6,16 @@
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
+// Whether dots take x from lane 0 of a register, and whether they want codes without the 128 that the layout adds.
+template <class S>
+inline constexpr bool by_element = requires {
+  requires S::by_element;
+};
+template <class S>
+inline constexpr bool signs_codes = requires {
+  requires S::signs_codes;
+};
+
 // steps: dot instructions per group.  x_bytes: activations of a group.
 struct ComputeF32 {
   using S = simd;
@@ -14,11 +24,31 @@ struct ComputeF32 {
   static constexpr Compute compute = Compute::f32;
   static constexpr std::size_t steps = 8, x_bytes = 32;
   static LOWBIT_INLINE operand load(const std::uint8_t* p) { return S::load(reinterpret_cast<const float*>(p)); }
-  static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return S::set1(*reinterpret_cast<const float*>(p)); }
-  static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::fma(w, x, a); }
+  template <class V = S>
+  static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) {
+    if constexpr (by_element<V>)
+      return V::element(reinterpret_cast<const float*>(p));
+    else
+      return V::set1(*reinterpret_cast<const float*>(p));
+  }
+  template <class V = S>
+  static LOWBIT_INLINE acc dot(acc a, operand w, operand x) {
+    if constexpr (by_element<V>)
+      return V::fma_element(w, x, a);
+    else
+      return V::fma(w, x, a);
+  }
   static LOWBIT_INLINE acc start(std::int32_t) { return S::zero(); }
   static LOWBIT_INLINE typename S::vf to_float(acc a) { return a; }
 };
+
+template <class S = simd>
+LOWBIT_INLINE typename S::ri broadcast_dword(const std::uint8_t* p) {
+  if constexpr (by_element<S>)
+    return S::element(reinterpret_cast<const std::int32_t*>(p));
+  else
+    return S::iset1(*reinterpret_cast<const std::int32_t*>(p));
+}
 
 struct ComputeBf16 {
   using S = simd;
@@ -27,10 +57,13 @@ struct ComputeBf16 {
   static constexpr Compute compute = Compute::bf16;
   static constexpr std::size_t steps = 4, x_bytes = 16;
   static LOWBIT_INLINE operand load(const std::uint8_t* p) { return S::iload(p); }
-  static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return S::iset1(*reinterpret_cast<const std::int32_t*>(p)); }
+  static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return broadcast_dword(p); }
   template <class V = S>  // only the level that has the instruction compiles it
   static LOWBIT_INLINE acc dot(acc a, operand w, operand x) {
-    return V::dot_bf16(a, w, x);
+    if constexpr (by_element<V>)
+      return V::dot_bf16_element(a, w, x);
+    else
+      return V::dot_bf16(a, w, x);
   }
   static LOWBIT_INLINE acc start(std::int32_t) { return S::zero(); }
   static LOWBIT_INLINE typename S::vf to_float(acc a) { return a; }
@@ -45,8 +78,15 @@ struct ComputeInt8 {
   static constexpr Compute compute = Compute::int8;
   static constexpr bool words = !S::dots_bytes;
   static constexpr std::size_t steps = words ? 4 : 2, x_bytes = words ? 16 : 8;
-  static LOWBIT_INLINE operand load(const std::uint8_t* p) { return S::iload(p); }
-  static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return S::iset1(*reinterpret_cast<const std::int32_t*>(p)); }
+  static constexpr bool offsets = !signs_codes<S>;  // sums start with the row's offset
+  template <class V = S>
+  static LOWBIT_INLINE operand load(const std::uint8_t* p) {
+    if constexpr (signs_codes<V>)
+      return V::to_signed(V::iload(p));
+    else
+      return V::iload(p);
+  }
+  static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return broadcast_dword(p); }
   static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::dot_codes(a, w, x); }
   static LOWBIT_INLINE acc start(std::int32_t offset) { return S::iset1(offset); }
   static LOWBIT_INLINE typename S::vf to_float(acc a) { return S::to_float(a); }

@@ -77,7 +77,7 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
           codes[0] = dword(0);
           codes[1] = dword(1);
         } else {
-          const auto t = S::load_bytes16(codebook->bytes.data());
+          const auto t = Nibbles<ComputeInt8>::table(codebook);
           codes[0] = S::lookup_bytes(t, dword(0));
           codes[1] = S::lookup_bytes(t, S::template shift_right<4>(dword(0)));
         }

@@ -211,12 +211,12 @@ LOWBIT_NOINLINE void run_decoded(const PackedGemmArgs& a, bool round_to_bf16 = f
 }
 
 // In place for as many rows as the source is worth using, decoded into memory for more.
-template <class C, class Source, class Decoded = Direct<C>>
+template <class C, class Source, class Weights = Direct<C>>
 inline void run_packed(const PackedGemmArgs& a) {
   if constexpr (Source::rows != 0) {
     if (a.m <= Source::rows) return run_in_place<C, Source>(a);
   }
-  if constexpr (Source::rows != any_rows) run_decoded<C, Decoded>(a);
+  if constexpr (Source::rows != any_rows) run_decoded<C, Weights>(a);
 }
 
 template <Compute T>
@@ -228,7 +228,7 @@ inline void gemm_packed_four_bit(const PackedGemmArgs& a) {
     gemm_packed_four_bit<Compute::f32>(rounded);
   } else {
     using C = std::conditional_t<T == Compute::f32, ComputeF32, std::conditional_t<T == Compute::bf16, ComputeBf16, ComputeInt8>>;
-    run_packed<C, Nibbles<C>>(a);
+    run_packed<C, Nibbles<C>, Decoded<C>>(a);
   }
 }
 inline void gemm_packed_f32(const PackedGemmArgs& a) {

@@ -141,7 +141,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       typename C::acc acc[R][V];
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
         std::int32_t start = 0;
-        if constexpr (int8) start = offset[r * a.offset_stride] + (Source::short_sums ? short_sum_bits : 0);
+        if constexpr (int8) start = (C::offsets ? offset[r * a.offset_stride] : 0) + (Source::short_sums ? short_sum_bits : 0);
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = C::start(start);
       }
       LOWBIT_NO_UNROLL for (std::size_t g = 0; g < groups; ++g) {

@@ -26,6 +26,15 @@ struct Direct : NoTable {
   }
 };
 
+// 4-bit codes decoded to bytes in memory, without the 128 where the dots want them so.
+struct DecodedCodes : Direct<ComputeInt8> {
+  static LOWBIT_INLINE simd::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
+    return simd::iload(w + (step * panel_cols + column) * 4);
+  }
+};
+template <class C>
+using Decoded = std::conditional_t<C::compute == Compute::int8 && signs_codes<simd>, DecodedCodes, Direct<C>>;
+
 // 4-bit codes, looked up in registers.  The word is read again for every step: the shift takes it from memory, no register is held.
 template <class C>
 struct Nibbles;
@@ -78,7 +87,13 @@ struct Nibbles<ComputeInt8> {
   static constexpr std::size_t bytes = panel_cols * 4, column_bytes = 4, rows = S::lookup_bytes_rows;
   static constexpr bool short_sums = true, decodes = true;
   using Table = typename S::bytes16;
-  static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_bytes16(t->bytes.data()); }
+  template <class V = S>
+  static LOWBIT_INLINE Table table(const CodebookTables* t) {
+    if constexpr (signs_codes<V>)
+      return V::to_signed(V::load_bytes16(t->bytes.data()));
+    else
+      return V::load_bytes16(t->bytes.data());
+  }
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table& t) {
     const typename S::vi word = S::iload(w + column * 4);
     const typename S::vi codes = S::lookup_bytes(t, step % 2 == 0 ? word : S::template shift_right<4>(word));

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+// What products by tile instructions (level amx) take beside their arguments: the configuration of the tile registers, the cut of
+// k, and scratch.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "lowbit/kernel/packed/args.hpp"
+
+namespace lowbit::detail::inline LOWBIT_ABI {
+
+// As ldtilecfg reads it.
+struct alignas(64) TileConfiguration {
+  std::uint8_t palette = 0, start_row = 0, reserved[14] = {};
+  std::uint16_t bytes[16] = {};  // of a row, by register; at most 64
+  std::uint8_t rows[16] = {};    // at most 16
+};
+static_assert(sizeof(TileConfiguration) == 64);
+
+inline constexpr std::size_t tile_height = 16, tile_width = 16;      // rows and columns of sums
+inline constexpr std::size_t tile_step_bytes = 16 * panel_cols * 4;  // 16 dwords of k of a panel
+inline constexpr std::size_t tile_sums_bytes = tile_height * tile_width * 4;
+constexpr std::size_t tile_step_k(Compute c) { return c == Compute::int8 ? 64 : 32; }  // of a dot instruction, at most
+
+// Whether sums run over all k, in tiles, before a scale is applied: bf16, where scales of several blocks are multiplied into the
+// weights, and int8 of one block.
+constexpr bool sums_in_tiles(const PackedWeights& w, Compute c) {
+  return c == Compute::bf16 || (w.element != Element::four_bit && w.blocks() == 1);
+}
+// Whether a panel's weights are what the instructions read.
+constexpr bool tiles_in_place(const PackedWeights& w, Compute c) {
+  return sums_in_tiles(w, c) && w.element == (c == Compute::bf16 ? Element::bf16 : Element::int8);
+}
+
+// A run of k whose int32 sum is scaled: a chunk of a block.
+struct TilePiece {
+  std::uint32_t k = 0, steps = 0;  // where it begins; dot instructions
+  std::uint32_t weights = 0;       // bytes of the decoded panel before it
+  std::uint32_t scale = 0;         // bytes from the panel's beginning to its 48 scales
+};
+// k of a dot instruction where sums do not run over all k: no more than a piece has.
+constexpr std::size_t piece_step_k(const PackedWeights& w) {
+  const std::size_t chunk = w.chunk(Compute::int8);
+  return chunk < tile_step_k(Compute::int8) ? chunk : tile_step_k(Compute::int8);
+}
+// Calls visit(first k, k, record) for every chunk of every block.
+template <class Visit>
+constexpr void for_each_piece(const PackedWeights& w, const Visit& visit) {
+  const std::size_t chunk = w.chunk(Compute::int8);
+  for (std::size_t b = 0; b < w.blocks(); ++b)
+    for (std::size_t k = w.block_begin(b), end = w.block_begin(b + 1); k < end; k += chunk)
+      visit(k, end - k < chunk ? end - k : chunk, b);
+}
+
+// Scratch of one thread: what a block of 32 rows takes, the pieces, and a decoded panel.
+struct TileScratch {
+  static constexpr std::size_t total_bytes = 2 * tile_height * panel_cols * 4, sums_bytes = 6 * tile_sums_bytes, x_stride = 128,
+                               x_bytes = 2 * tile_height * x_stride,
+                               fixed_bytes = total_bytes + sums_bytes + x_bytes + tile_step_bytes;
+  std::uint8_t* begin;
+
+  float* total() const { return reinterpret_cast<float*>(begin); }           // [32][panel_cols]
+  std::uint8_t* sums() const { return begin + total_bytes; }                 // [2][3][tile_height][tile_width] dwords
+  std::uint8_t* x_tail() const { return begin + total_bytes + sums_bytes; }  // [32][x_stride], zeros behind the last k
+  std::uint8_t* w_tail() const { return x_tail() + x_bytes; }                // a step, likewise
+  TilePiece* pieces() const { return reinterpret_cast<TilePiece*>(begin + fixed_bytes); }
+  // Behind `count` pieces.
+  std::uint8_t* decoded(std::size_t count) const { return begin + fixed_bytes + pieces_bytes(count); }
+  static constexpr std::size_t pieces_bytes(std::size_t count) { return (count * sizeof(TilePiece) + 63) / 64 * 64; }
+};
+// Of rows in block-offset classes: enough for each of them.
+inline std::size_t tile_scratch_bytes(const PackedWeights& w, Compute c) {
+  constexpr std::size_t fixed = TileScratch::fixed_bytes;
+  if (!w.stagger && tiles_in_place(w, c)) return fixed;
+  if (c == Compute::bf16) return fixed + (w.k + tile_step_k(c) - 1) / tile_step_k(c) * tile_step_bytes;
+  const std::size_t step = piece_step_k(w);
+  std::size_t pieces = 0, padded = 0;
+  if (w.stagger) {
+    pieces = w.k / w.block + 2 + w.k / w.chunk(c);  // every block's last chunk may be a short one
+    padded = w.k + pieces * step;
+  } else {
+    for_each_piece(w, [&](std::size_t, std::size_t k, std::size_t) {
+      ++pieces;
+      padded += (k + step - 1) / step * step;
+    });
+  }
+  return fixed + TileScratch::pieces_bytes(pieces) + padded * panel_cols;
+}
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI

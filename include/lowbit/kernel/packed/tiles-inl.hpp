@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: MIT
+// Products on packed weights by tile instructions: level amx.  A group of int8 weights, or of bfloat16 ones, is their right operand
+// as it stands, with a stride of a panel's row.  Included once, by targets.hpp.
+//
+// Order of summation: int8 sums are exact over a chunk (PackedWeights::chunk), which a total takes as the other levels' do, so the
+// results are theirs to the bit and few rows may go to their kernels.  bf16 sums run over all k in steps of 32 from k = 0 on: an
+// instruction sums the even and the odd k of a step in two chains of fused multiply-adds, adds these, and adds that to the sum.
+// That is no other level's order, so every number of rows is multiplied by tiles.  Rounding of weights in bf16: to bfloat16 as
+// everywhere, but of formats with several blocks in a row it is code times scale that is rounded, not the code alone.
+#ifndef LOWBIT_ISA
+#include "lowbit/kernel/dispatch/editor.hpp"
+#endif
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
+
+// Rows from which on tiles are used.  Measured on Emerald Rapids, int8 from L2 and from L3: two rows 380 and 161 Gop/s by tiles, 450
+// and 170 by vectors; four 675 and 288 against 575 and 308; eight 1130 and 485 against 585 and 355.
+inline constexpr std::size_t tile_rows_int8 = 4, tile_rows_four_bit = 4;
+
+// The dots: k of a step, x's bytes of one k, and the float of a sum whose dwords stand at c.
+struct TileBf16 {
+  static constexpr Compute compute = Compute::bf16;
+  static constexpr std::size_t x_bytes = 2;
+  template <int C, int X, int W>
+  static LOWBIT_INLINE void dot() {
+    tiles::dot_bf16<C, X, W>();
+  }
+  static LOWBIT_INLINE simd::vf sum(const std::uint8_t* c, std::int32_t) { return simd::load(reinterpret_cast<const float*>(c)); }
+};
+struct TileUnsigned {  // codes + 128, as they are packed
+  static constexpr Compute compute = Compute::int8;
+  static constexpr std::size_t x_bytes = 1;
+  template <int C, int X, int W>
+  static LOWBIT_INLINE void dot() {
+    tiles::dot_signed_unsigned<C, X, W>();
+  }
+  static LOWBIT_INLINE simd::vf sum(const std::uint8_t* c, std::int32_t offset) {
+    return simd::to_float(simd::iadd(simd::iload(c), simd::iset1(offset)));
+  }
+};
+struct TileSigned {  // looked up without the 128
+  static constexpr Compute compute = Compute::int8;
+  static constexpr std::size_t x_bytes = 1;
+  template <int C, int X, int W>
+  static LOWBIT_INLINE void dot() {
+    tiles::dot_signed<C, X, W>();
+  }
+  static LOWBIT_INLINE simd::vf sum(const std::uint8_t* c, std::int32_t) { return simd::to_float(simd::iload(c)); }
+};
+
+// This thread's tile registers, configured for one call: 0 to 5 are sums, of two row tiles by three column tiles; 6 is x; 7 is
+// weights; where there is one row tile, 4 and 5 are weights too.  Whoever else computes with tiles on this thread finds the
+// configuration as it was (tiles themselves are nobody's across a call), and a thread that had none holds none.
+class TileRegisters {
+ public:
+  // dwords: of k, of a step.
+  TileRegisters(std::size_t rows, std::size_t dwords) {
+    tiles::store_configuration(before_);
+    TileConfiguration c;
+    c.palette = 1;
+    for (std::size_t t = 0; t < 8; ++t) {
+      const bool weights = t == 7 || (rows < tile_height && (t == 4 || t == 5));
+      c.rows[t] = static_cast<std::uint8_t>(weights ? dwords : rows);
+      c.bytes[t] = static_cast<std::uint16_t>(t == 6 ? 4 * dwords : 4 * tile_width);
+    }
+    tiles::configure(c);
+  }
+  ~TileRegisters() { before_.palette == 0 ? tiles::release() : tiles::configure(before_); }
+  TileRegisters(const TileRegisters&) = delete;
+  TileRegisters& operator=(const TileRegisters&) = delete;
+
+ private:
+  TileConfiguration before_;
+};
+
+// Up to 32 rows of x, in one or two tiles.  Where the last rows do not fill a tile it begins earlier: rows that it has in common with
+// the one before come out alike, and no row is padded.
+struct TileRows {
+  std::size_t row, count;  // rows whose results are wanted
+  std::size_t first[2];    // of each tile
+  bool two;
+  std::size_t height;  // of a tile
+
+  TileRows(std::size_t m, std::size_t begin, std::size_t most) {
+    height = m < tile_height ? m : tile_height;
+    row = begin;
+    count = m - begin < most ? m - begin : most;
+    two = count > tile_height;
+    const std::size_t last = m - height;
+    first[0] = begin < last ? begin : last;
+    first[1] = begin + tile_height < last ? begin + tile_height : last;
+  }
+  // Which tile's row is result `r` of them.
+  LOWBIT_INLINE std::size_t tile(std::size_t r) const { return r / tile_height; }
+  LOWBIT_INLINE std::size_t row_of_tile(std::size_t r) const { return row + r - first[tile(r)]; }
+};
+
+// x's tiles from `k` on, the first k where an instruction would read beyond the last one, which belongs to somebody else: with
+// zeros behind them.
+template <class D>
+inline void copy_x_tail(const PackedGemmArgs& a, const TileRows& rows, std::size_t k, std::uint8_t* tail) {
+  std::memset(tail, 0, TileScratch::x_bytes);
+  for (std::size_t t = 0; t < (rows.two ? 2u : 1u); ++t)
+    for (std::size_t r = 0; r < rows.height; ++r)
+      std::memcpy(tail + (t * tile_height + r) * TileScratch::x_stride,
+                  static_cast<const std::uint8_t*>(a.x.data) + (rows.first[t] + r) * a.x.stride_bytes + k * D::x_bytes,
+                  (a.w.k - k) * D::x_bytes);
+}
+
+// One step of one or two row tiles by 48 columns.  Seven loads for six products: weights once, x again from L1.
+template <class D, bool Two>
+LOWBIT_INLINE void tile_step(const std::uint8_t* x0, const std::uint8_t* x1, std::size_t x_stride, const std::uint8_t* w) {
+  constexpr std::size_t w_stride = panel_cols * 4;
+  if constexpr (Two) {
+    tiles::load<7>(w, w_stride);
+    tiles::load<6>(x0, x_stride);
+    D::template dot<0, 6, 7>();
+    tiles::load<6>(x1, x_stride);
+    D::template dot<3, 6, 7>();
+    tiles::load<7>(w + 64, w_stride);
+    D::template dot<4, 6, 7>();
+    tiles::load<6>(x0, x_stride);
+    D::template dot<1, 6, 7>();
+    tiles::load<7>(w + 128, w_stride);
+    D::template dot<2, 6, 7>();
+    tiles::load<6>(x1, x_stride);
+    D::template dot<5, 6, 7>();
+  } else {
+    tiles::load<6>(x0, x_stride);
+    tiles::load<7>(w, w_stride);
+    D::template dot<0, 6, 7>();
+    tiles::load<5>(w + 64, w_stride);
+    D::template dot<1, 6, 5>();
+    tiles::load<4>(w + 128, w_stride);
+    D::template dot<2, 6, 4>();
+  }
+}
+
+// A panel's weights as steps: `steps` whole ones at w, and what is left of k, padded with zeros, at `tail`.
+struct TileWeights {
+  const std::uint8_t* w;
+  std::size_t steps;
+  const std::uint8_t* tail;  // null: nothing left
+  const std::uint8_t* next;  // to be asked for meanwhile, next_step bytes a step
+  std::size_t next_step;
+};
+// The sums of a block of rows over all k, to the scratch's sums.
+template <class D, bool Two>
+LOWBIT_NOINLINE void tile_sums(const PackedGemmArgs& a, const TileRows& rows, const TileWeights& w) {
+  const TileScratch scratch{a.scratch};
+  const std::size_t stride = a.x.stride_bytes;
+  const std::uint8_t* x0 = static_cast<const std::uint8_t*>(a.x.data) + rows.first[0] * stride;
+  const std::uint8_t* x1 = static_cast<const std::uint8_t*>(a.x.data) + rows.first[1] * stride;
+  const std::uint8_t *weights = w.w, *next = w.next;
+  tiles::zero<0>();
+  tiles::zero<1>();
+  tiles::zero<2>();
+  if constexpr (Two) {
+    tiles::zero<3>();
+    tiles::zero<4>();
+    tiles::zero<5>();
+  }
+  const std::size_t next_step = w.next_step;
+  LOWBIT_NO_UNROLL for (std::size_t s = w.steps; s != 0; --s) {
+    tile_step<D, Two>(x0, x1, stride, weights);
+    x0 += 64;
+    x1 += 64;
+    weights += tile_step_bytes;
+    LOWBIT_NO_UNROLL for (std::size_t line = 0; line < next_step; line += 64) simd::prefetch_far(next + line);
+    next += next_step;
+  }
+  if (w.tail)
+    tile_step<D, Two>(scratch.x_tail(), scratch.x_tail() + tile_height * TileScratch::x_stride, TileScratch::x_stride, w.tail);
+  std::uint8_t* c = scratch.sums();
+  tiles::store<0>(c, 64);
+  tiles::store<1>(c + tile_sums_bytes, 64);
+  tiles::store<2>(c + 2 * tile_sums_bytes, 64);
+  if constexpr (Two) {
+    tiles::store<3>(c + 3 * tile_sums_bytes, 64);
+    tiles::store<4>(c + 4 * tile_sums_bytes, 64);
+    tiles::store<5>(c + 5 * tile_sums_bytes, 64);
+  }
+}
+
+// Results, or totals, of the sums of a block of rows; scale: 48 of them, or null.
+template <class D>
+LOWBIT_NOINLINE void finish_tiles(const PackedGemmArgs& a, MicroArgs& micro, const std::uint8_t* panel, std::size_t p,
+                                  const TileRows& rows, const float* scale) {
+  using S = simd;
+  constexpr bool int8 = D::compute == Compute::int8;
+  const TileScratch scratch{a.scratch};
+  for (std::size_t begin = 0, count = 0; begin < rows.count; begin += count) {
+    count = rows.count - begin < S::rows ? rows.count - begin : S::rows;
+    const std::size_t row = rows.row + begin;
+    float* total = totals_of(a, p, row);
+    const bool results = set_output<D>(micro, a, p, 1, 0, row, count);
+    const MicroOutput& o = micro.out;
+    LOWBIT_NO_UNROLL for (std::size_t r = 0; r < count; ++r) {
+      const std::uint8_t* sums =
+          scratch.sums() + rows.tile(begin + r) * 3 * tile_sums_bytes + rows.row_of_tile(begin + r) * tile_width * 4;
+      const std::int32_t offset = int8 ? a.x.offset[(row + r) * a.x.offset_stride] : 0;
+      const typename S::vf row_scale = S::set1(results ? o.scale[r] : 1.0f);
+      LOWBIT_UNROLL for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
+        const std::uint8_t* at = sums + c / tile_width * tile_sums_bytes + c % tile_width * 4;
+        typename S::vf t = D::sum(at, offset);
+        if (scale) t = S::fma(t, S::load(scale + c), S::zero());
+        if (results)
+          S::store(o.y + r * o.y_stride + c,
+                   finished(t, row_scale, S::load(o.bias + c), S::load(o.residual + r * o.residual_stride + c)));
+        else
+          S::store(total + r * panel_cols + c, t);
+      }
+    }
+    if (!results) finish_rows<int8>(a, panel, p, row, count, total);
+  }
+}
+
+// `k` weights of 4 bits or 8, times their scales, as pairs of bfloat16.
+template <class S = simd>
+LOWBIT_NOINLINE void decode_scaled(const PackedWeights& w, const std::uint8_t* from, const float* scale, std::size_t k,
+                                   std::uint8_t* out) {
+  using V = typename S::vf;
+  const typename S::floats16 table = S::load_floats16(w.element == Element::four_bit ? w.codebook->f32.data() : scale);
+  for (std::size_t c = 0; c < panel_cols; c += S::lanes) {
+    const V factor = S::load(scale + c);
+    LOWBIT_NO_UNROLL for (std::size_t g = 0; g < k / group_k; ++g) {
+      const std::uint8_t* group = from + g * group_bytes(w.element) + c * 4;
+      std::uint8_t* pairs = out + g * 4 * panel_cols * 4 + c * 4;
+      const typename S::vi word = S::iload(group);
+      V value[group_k];  // k in order
+      if (w.element == Element::four_bit) {
+        if constexpr (S::scales_pairs) {
+          S::store_scaled_pairs(pairs, panel_cols * 4, table, word, factor);
+          continue;
+        }
+        for (std::size_t i = 0; i < group_k; ++i)
+          value[static_cast<std::size_t>(four_bit_k(static_cast<int>(i)))] =
+              S::lookup(table, S::shift_right(word, static_cast<int>(4 * i)));
+      } else {
+        const typename S::vi other = S::iload(group + panel_cols * 4), byte = S::iset1(255), bias = S::iset1(128);
+        for (std::size_t j = 0; j < group_k; ++j)
+          value[static_cast<std::size_t>(int8_k(static_cast<int>(j / 4), static_cast<int>(j % 4)))] =
+              S::to_float(S::isub(S::iand(S::shift_right(j < 4 ? word : other, static_cast<int>(8 * (j % 4))), byte), bias));
+      }
+      for (std::size_t i = 0; i < group_k / 2; ++i)
+        S::istore(pairs + i * panel_cols * 4,
+                  S::ior(bf16_bits(S::keep(S::mul(value[2 * i], factor))),
+                         S::template shift_left<16>(bf16_bits(S::keep(S::mul(value[2 * i + 1], factor))))));
+    }
+  }
+}
+// A panel as pairs of bfloat16, whole steps of them, zeros behind the last k.
+inline void decode_panel_bf16(const PackedWeights& w, const std::uint8_t* panel, bool scaled, std::uint8_t* out) {
+  constexpr std::size_t group = group_bytes(Element::bf16);
+  const ByteTable<ComputeBf16> table(w.element, w.codebook);
+  for (std::size_t b = 0; b < w.blocks(); ++b) {
+    const std::uint8_t* record = panel + w.record_begin(b);
+    std::uint8_t* to = out + w.block_begin(b) / group_k * group;
+    if (scaled)
+      decode_scaled(w, record + w.head_bytes(), reinterpret_cast<const float*>(record), w.block_k(b), to);
+    else
+      decode_chunk<ComputeBf16>(w.element, w.codebook, table, record + w.head_bytes(), w.block_k(b), to, false);
+  }
+  const std::size_t groups = w.k / group_k;
+  std::memset(out + groups * group, 0, (groups + 3) / 4 * tile_step_bytes - groups * group);
+}
+
+// Sums over all k in tiles.
+template <class D>
+inline void run_tiles(const PackedGemmArgs& a) {
+  constexpr std::size_t step = tile_step_k(D::compute);
+  const PackedWeights& w = a.w;
+  const TileScratch scratch{a.scratch};
+  const bool in_place = tiles_in_place(w, D::compute), folded = w.scaled && w.blocks() > 1;
+  const std::size_t panel_bytes = w.panel_bytes(), left = w.k % step, blocks = (a.m + 2 * tile_height - 1) / (2 * tile_height);
+  MicroArgs micro{};
+  TileWeights weights{};
+  weights.steps = w.k / step;
+  const TileRegisters registers(a.m < tile_height ? a.m : tile_height, 16);
+  for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
+    const std::uint8_t* panel = w.data + p * panel_bytes;
+    if (in_place) {
+      weights.w = panel + w.head_bytes();
+      if (left != 0) {
+        const std::size_t bytes = left / group_k * group_bytes(w.element);
+        std::memcpy(scratch.w_tail(), weights.w + weights.steps * tile_step_bytes, bytes);
+        std::memset(scratch.w_tail() + bytes, 0, tile_step_bytes - bytes);
+        weights.tail = scratch.w_tail();
+      }
+      // From four blocks of rows on the next panel is asked for: up to 9 % on Emerald Rapids.  At 32 rows and fewer it loses 12 to 30.
+      if (blocks >= 4 && p + 1 < a.panel_end) {
+        weights.next = panel + panel_bytes;
+        weights.next_step = (panel_bytes / (blocks * (weights.steps + 1)) + 63) / 64 * 64;
+      } else {
+        weights.next_step = 0;
+      }
+    } else {
+      decode_panel_bf16(w, panel, folded, scratch.decoded(0));
+      weights.w = scratch.decoded(0);
+      if (left != 0) weights.tail = weights.w + weights.steps * tile_step_bytes;
+    }
+    const float* scale = w.scaled && !folded ? reinterpret_cast<const float*>(panel) : nullptr;
+    for (std::size_t row = 0; row < a.m; row += 2 * tile_height) {
+      const TileRows rows(a.m, row, 2 * tile_height);
+      if (left != 0) copy_x_tail<D>(a, rows, w.k - left, scratch.x_tail());
+      rows.two ? tile_sums<D, true>(a, rows, weights) : tile_sums<D, false>(a, rows, weights);
+      weights.next += weights.next_step * weights.steps;
+      finish_tiles<D>(a, micro, panel, p, rows, scale);
+    }
+  }
+}
+
+// One row tile and one column tile over all pieces: R rows' totals stay in registers, a piece's sums are read two pieces after they
+// were stored.  w, scales: at the column; total: [rows.height][panel_cols], at the column.
+struct TileColumn {
+  const PackedGemmArgs& a;
+  const TileRows& rows;
+  std::size_t pieces, step, tail;  // tail: where copy_x_tail() begins
+  const std::uint8_t *w, *scales;
+  float* total;
+};
+template <class D, std::size_t R>
+LOWBIT_NOINLINE void tile_pieces(const TileColumn& t) {
+  using S = simd;
+  constexpr std::size_t V = tile_width / S::lanes;
+  const TileScratch scratch{t.a.scratch};
+  const TilePiece* pieces = scratch.pieces();
+  std::uint8_t* ring = scratch.sums();  // of four
+  const std::size_t stride = t.a.x.stride_bytes, step = t.step, count = t.pieces;
+  const std::uint8_t* x = static_cast<const std::uint8_t*>(t.a.x.data) + t.rows.first[0] * stride;
+  const std::int32_t* offset = std::is_same_v<D, TileUnsigned> ? t.a.x.offset + t.rows.first[0] * t.a.x.offset_stride : nullptr;
+  typename S::rf total[R][V];
+  LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) { LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) total[r][v] = S::zero(); }
+  const auto add = [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
+    const std::uint8_t* c = ring + i % 4 * tile_sums_bytes;
+    const float* scale = reinterpret_cast<const float*>(t.scales + pieces[i].scale);
+    LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+      const typename S::vf s = S::load(scale + v * S::lanes);
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+        const std::int32_t o = offset && r < t.rows.height ? offset[r * t.a.x.offset_stride + i] : 0;
+        total[r][v] = S::fma(D::sum(c + (r * tile_width + v * S::lanes) * 4, o), s, total[r][v]);
+      }
+    }
+  };
+  const auto multiply = [&]<int C>(std::size_t i, std::integral_constant<int, C>) LOWBIT_INLINE_LAMBDA {
+    const std::uint8_t* w = t.w + pieces[i].weights;
+    tiles::zero<C>();
+    std::size_t k = pieces[i].k;
+    LOWBIT_NO_UNROLL for (std::size_t s = pieces[i].steps; s != 0; --s, k += step, w += step * panel_cols) {
+      k < t.tail ? tiles::load<6>(x + k, stride) : tiles::load<6>(scratch.x_tail() + (k - t.tail), TileScratch::x_stride);
+      tiles::load<7>(w, panel_cols * 4);
+      D::template dot<C, 6, 7>();
+    }
+    tiles::store<C>(ring + i % 4 * tile_sums_bytes, 64);
+  };
+  LOWBIT_NO_UNROLL for (std::size_t i = 0; i < count; ++i) {
+    i % 2 == 0 ? multiply(i, std::integral_constant<int, 0>()) : multiply(i, std::integral_constant<int, 1>());
+    if (i >= 2) add(i - 2);
+  }
+  if (count >= 2) add(count - 2);
+  add(count - 1);
+  LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+    LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+      if (r < t.rows.height) S::store(t.total + r * panel_cols + v * S::lanes, total[r][v]);
+    }
+  }
+}
+
+// Sums over pieces, each scaled: weights of 4 bits, and of 8 with several blocks in a row.
+template <class D>
+inline void run_tile_pieces(const PackedGemmArgs& a) {
+  using S = simd;
+  const PackedWeights& w = a.w;
+  const TileScratch scratch{a.scratch};
+  const std::size_t step = piece_step_k(w), bytes = group_bytes(w.element);
+  std::size_t pieces = 0, decoded_bytes = 0, tail = w.k;
+  for_each_piece(w, [&](std::size_t k, std::size_t n, std::size_t b) {
+    const std::size_t steps = (n + step - 1) / step;
+    for (std::size_t s = 0; s < steps && tail == w.k; ++s)
+      if (k + (s + 1) * step > w.k) tail = k + s * step;
+    scratch.pieces()[pieces++] = {static_cast<std::uint32_t>(k), static_cast<std::uint32_t>(steps),
+                                  static_cast<std::uint32_t>(decoded_bytes), static_cast<std::uint32_t>(w.record_begin(b))};
+    decoded_bytes += steps * step * panel_cols;
+  });
+  std::uint8_t* decoded = scratch.decoded(pieces);
+  alignas(64) std::uint8_t codes[64] = {};  // the codebook, signed
+  for (std::size_t i = 0; w.codebook && i < sizeof codes; ++i) codes[i] = w.codebook->bytes[i] ^ 0x80;
+  const auto table = S::load_bytes16(codes);
+  const TileRegisters registers(a.m < tile_height ? a.m : tile_height, step / 4);
+  for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
+    const std::uint8_t* panel = w.data + p * w.panel_bytes();
+    std::size_t piece = 0;
+    for_each_piece(w, [&](std::size_t k, std::size_t n, std::size_t b) {
+      const TilePiece& to = scratch.pieces()[piece++];
+      const std::uint8_t* from = panel + w.record_begin(b) + w.head_bytes() + (k - w.block_begin(b)) / group_k * bytes;
+      std::uint8_t* out = decoded + to.weights;
+      if (w.element == Element::four_bit) {
+        LOWBIT_NO_UNROLL for (std::size_t g = 0; g < n / group_k; ++g)
+            LOWBIT_UNROLL for (std::size_t c = 0; c < panel_cols * 4; c += S::lanes * 4) {
+          const typename S::vi word = S::iload(from + g * bytes + c);
+          S::istore(out + 2 * g * bytes + c, S::lookup_bytes(table, word));
+          S::istore(out + (2 * g + 1) * bytes + c, S::lookup_bytes(table, S::template shift_right<4>(word)));
+        }
+      } else {
+        std::memcpy(out, from, n * panel_cols);
+      }
+      std::memset(out + n * panel_cols, 0, (to.steps * step - n) * panel_cols);
+    });
+    for (std::size_t row = 0; row < a.m; row += tile_height) {
+      const TileRows rows(a.m, row, tile_height);
+      if (tail != w.k) copy_x_tail<D>(a, rows, tail, scratch.x_tail());
+      float* total = totals_of(a, p, rows.first[0]);
+      for (std::size_t c = 0; c < panel_cols; c += tile_width) {
+        const TileColumn column{a, rows, pieces, step, tail, decoded + c * 4, panel + c * 4, total + c};
+        if (rows.height <= 4)
+          tile_pieces<D, 4>(column);
+        else if (rows.height <= 8)
+          tile_pieces<D, 8>(column);
+        else
+          tile_pieces<D, 16>(column);
+      }
+      finish_rows<true>(a, panel, p, row, rows.count, total + (row - rows.first[0]) * panel_cols);
+    }
+  }
+}
+
+// Vectors: the kernel of the level's vector part, which few rows go to.
+template <auto Vectors>
+inline void gemm_tiles_four_bit_int8(const PackedGemmArgs& a) {
+  if (a.m < tile_rows_four_bit) return Vectors(a);
+  run_tile_pieces<TileSigned>(a);
+}
+template <auto Vectors>
+inline void gemm_tiles_int8(const PackedGemmArgs& a) {
+  if (a.m < tile_rows_int8) return Vectors(a);
+  sums_in_tiles(a.w, Compute::int8) ? run_tiles<TileUnsigned>(a) : run_tile_pieces<TileUnsigned>(a);
+}
+inline void gemm_tiles_bf16(const PackedGemmArgs& a) { run_tiles<TileBf16>(a); }
+
+// `vectors`: the kernels of the level's vector part.
+template <const Kernels& vectors>
+constexpr Kernels tile_kernels() {
+  constexpr int int8 = static_cast<int>(Compute::int8), bf16 = static_cast<int>(Compute::bf16);
+  Kernels k = vectors;
+  k.level = Level::amx;
+  k.tiles = true;
+  k.gemm_packed[0][int8] = &gemm_tiles_int8<vectors.gemm_packed[0][int8]>;
+  k.gemm_packed[1][int8] = &gemm_tiles_four_bit_int8<vectors.gemm_packed[1][int8]>;
+  k.gemm_packed[0][bf16] = k.gemm_packed[1][bf16] = &gemm_tiles_bf16;
+  return k;
+}
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// The vocabulary of level neon_i8mm: neon_dot with FEAT_I8MM, whose byte dot takes unsigned codes as they are packed, and with
+// FEAT_BF16.  bfdot rounds sums of pairs to odd and takes subnormal numbers for zeros.  Included by targets.hpp only.
+#ifndef LOWBIT_ISA
+#error "included by lowbit/kernel/dispatch/targets.hpp only"
+#endif
+namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
+
+struct simd : neon_dot::simd {
+  static constexpr bool native_bf16 = true;
+  static constexpr bool signs_codes = false;
+  static LOWBIT_INLINE vi dot_codes(vi acc, vi w, vi x) {  // x stands in lane 0
+    __asm__ volatile("usdot %0.4s, %1.16b, %2.4b[0]" : "+w"(acc) : "w"(w), "w"(x));
+    return acc;
+  }
+  static LOWBIT_INLINE vi dot_u8s8(vi acc, vi w, vi x) {
+    __asm__("usdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(x));
+    return acc;
+  }
+  static LOWBIT_INLINE vf dot_bf16(vf acc, vi w, vi x) {
+    __asm__("bfdot %0.4s, %1.8h, %2.8h" : "+w"(acc) : "w"(w), "w"(x));
+    return acc;
+  }
+  static LOWBIT_INLINE vf dot_bf16_element(vf acc, vi w, vi x) {
+    __asm__ volatile("bfdot %0.4s, %1.8h, %2.2h[0]" : "+w"(acc) : "w"(w), "w"(x));
+    return acc;
+  }
+  // bfcvtn takes them for zeros where the control register does.
+  static LOWBIT_INLINE bool any_subnormal(vf a) {
+    const uint32x4_t u = vandq_u32(vreinterpretq_u32_f32(a), vdupq_n_u32(0x7FFFFFFF));
+    return vminvq_u32(vsubq_u32(u, vdupq_n_u32(1))) < 0x7FFFFF;  // 0 becomes the largest
+  }
+  static LOWBIT_INLINE void store_bf16(std::uint16_t* p, vf a) {
+    uint16x4_t bits;
+    __asm__("bfcvtn %0.4h, %1.4s" : "=w"(bits) : "w"(a));
+    vst1_u16(p, bits);
+  }
+};
+
+}  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA
