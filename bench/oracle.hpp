@@ -61,7 +61,9 @@ inline void round_to_bf16(std::span<double> values) {
 }
 
 // Row `row` of weights as a product in `compute` sees it: decoded, with what the compute type rounds rounded.
-inline void weights_as_computed(const lowbit::Tensor& t, lowbit::Compute compute, std::size_t row, std::span<double> out) {
+// folded: packed for level amx, which rounds a code times its scale to bfloat16 where a row has several blocks.
+inline void weights_as_computed(const lowbit::Tensor& t, lowbit::Compute compute, bool folded, std::size_t row,
+                                std::span<double> out) {
   if (lowbit::detail::element_bits(t.format()) != 4) {
     std::vector<float> values(t.cols());
     t.dequantize_rows(row, row + 1, values.data());
@@ -73,7 +75,8 @@ inline void weights_as_computed(const lowbit::Tensor& t, lowbit::Compute compute
   std::vector<double> table(parts.table.begin(), parts.table.end());
   double largest = 0;
   for (const double v : table) largest = std::max(largest, std::fabs(v));
-  if (compute == lowbit::Compute::bf16) round_to_bf16(table);
+  folded = folded && compute == lowbit::Compute::bf16 && parts.block < t.cols();
+  if (compute == lowbit::Compute::bf16 && !folded) round_to_bf16(table);
   if (compute == lowbit::Compute::int8)
     for (double& v : table) v = std::round(v * 127 / largest) * largest / 127;
   for (std::size_t i = 0; i < t.cols(); ++i) {
@@ -81,6 +84,7 @@ inline void weights_as_computed(const lowbit::Tensor& t, lowbit::Compute compute
     const std::uint8_t byte = parts.codes[e / 2];
     out[i] = table[e % 2 == 0 ? byte >> 4 : byte & 15] * static_cast<double>(t.scale(e / parts.block));
   }
+  if (folded) round_to_bf16(out);
 }
 
 // The same for activations x (m, k).  threshold: of LLM.int8().

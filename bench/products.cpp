@@ -182,11 +182,12 @@ Contender lowbit_product(const Case& c) {
   else
     add("canonical", canonical_of(p, c.format));
 
+  const bool folded = level == lowbit::Level::amx && c.format != "nf4_canonical";
   Oracle oracle{p.m, p.n, p.k, {}, {}, lowbit_test::product_roundings(p.k, tensor->block_size()), {}};
   oracle.x = [&](std::size_t r, std::span<double> out) {
     activations_as_computed(x->data() + r * p.k, p.k, *tensor, compute, options.outlier_threshold, out);
   };
-  oracle.w = [&](std::size_t r, std::span<double> out) { weights_as_computed(*tensor, compute, r, out); };
+  oracle.w = [&](std::size_t r, std::span<double> out) { weights_as_computed(*tensor, compute, folded, r, out); };
   if (!c.epilogue.empty())
     oracle.epilogue = [&](lowbit_test::Bounded v, std::size_t r, std::size_t col) {
       v = lowbit_test::plus(v, (*bias)[col]);
@@ -235,7 +236,7 @@ Contender peer_product(const Case& c) {
     o.w_scales = int8->parts().scales.data();
     contender = onednn::product(onednn::Type::u8s8, o);
     oracle.x = [&](std::size_t r, std::span<double> out) { std::copy_n(o.x_codes + r * p.k, p.k, out.begin()); };
-    oracle.w = [&](std::size_t r, std::span<double> out) { weights_as_computed(*int8, Compute::f32, r, out); };
+    oracle.w = [&](std::size_t r, std::span<double> out) { weights_as_computed(*int8, Compute::f32, false, r, out); };
   }
   check(contender, oracle, {y->data(), y->size()});
   // The operands live as long as the ways that read them.

@@ -114,9 +114,9 @@ void check_stopped(int signal, const std::function<void(const fs::path&)>& befor
   put_file(folder / "many.csv", many_items(100));
   // How long it takes until there are rows depends on the machine and the build.
   for (int wait_ms = 1000;; wait_ms *= 2) {
-    Process process(FOUR_MODELS, folder,
-                    {"--data", (folder / "many.csv").string(), "--no-synthetic", "--models", "fp32,int8", "--out",
-                     (folder / "out").string()});
+    Process process(
+        FOUR_MODELS, folder,
+        {"--data", (folder / "many.csv").string(), "--no-synthetic", "--models", "fp32,int8", "--out", (folder / "out").string()});
     std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
     before(folder / "out");
     process.signal(signal);
@@ -160,9 +160,9 @@ TEST_CASE("four_models: a run that is interrupted replaces no whole one") {
   bool with_rows = false;
   for (int wait_ms = 250; !with_rows; wait_ms *= 2) {
     REQUIRE(wait_ms < 60000);
-    Process process(FOUR_MODELS, folder,
-                    {"--data", (folder / "many.csv").string(), "--no-synthetic", "--models", "fp32,int8", "--out",
-                     (folder / "out").string()});
+    Process process(
+        FOUR_MODELS, folder,
+        {"--data", (folder / "many.csv").string(), "--no-synthetic", "--models", "fp32,int8", "--out", (folder / "out").string()});
     std::this_thread::sleep_for(std::chrono::milliseconds(wait_ms));
     process.signal(SIGINT);
     const Outcome o = wait_for(process);

@@ -38,8 +38,8 @@ namespace io = lowbit::io;
 namespace fs = std::filesystem;
 using lowbit::FormatError;
 using lowbit_test::as_bytes;
-using lowbit_test::decoded;
 using lowbit_test::bits_of;
+using lowbit_test::decoded;
 using lowbit_test::Random;
 using lowbit_test::unsaid;
 

@@ -12,9 +12,10 @@
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
-// Rows from which on tiles are used.  Measured on Emerald Rapids, int8 from L2 and from L3: two rows 380 and 161 Gop/s by tiles, 450
-// and 170 by vectors; four 675 and 288 against 575 and 308; eight 1130 and 485 against 585 and 355.
-inline constexpr std::size_t tile_rows_int8 = 4, tile_rows_four_bit = 4;
+// Rows from which on tiles are used.  Measured on Sapphire Rapids, GPT-2 small's shapes pooled, Gop/s by tiles and by vectors: int8
+// 262 and 263 at four rows, 456 and 420 at eight (8 threads: 895 and 1095, 1724 and 1682); NF4 256 and 324 at eight, 291 and 255 at
+// twelve (8 threads: 1007 and 1131, 1226 and 1208).
+inline constexpr std::size_t tile_rows_int8 = 6, tile_rows_four_bit = 12;
 
 // The dots: k of a step, x's bytes of one k, and the float of a sum whose dwords stand at c.
 struct TileBf16 {
