@@ -67,7 +67,7 @@ inline std::uint64_t xcr0() {
 // Asks Linux for the tile registers' state (ARCH_REQ_XCOMP_PERM of XTILEDATA); true if this process, with threads and children made
 // later, may use them.  Asking again changes nothing.  Refused where a signal stack is too small for that state, or by a filter of
 // system calls.
-inline bool permit_tiles() { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
+inline bool permit_tiles() { return syscall(SYS_arch_prctl, 0x1023L, 18L) == 0; }
 #endif
 
 // What find() returned at the first call; not 0.  Several threads may ask the processor at the same time: unlike the lock of a
