@@ -34,7 +34,8 @@ Checkpoints find_checkpoints(const std::vector<std::filesystem::path>& folders, 
     const std::string what = folder.string() + ": --checkpoint: holds " + lowbit::format_name(format) + " weights, ";
     const auto [place, first] = found.emplace(format, folder);
     if (!first) lowbit::raise<lowbit::InvalidArgument>(what + "as does " + place->second.string() + "; expected one of a format");
-    if (std::none_of(kinds.begin(), kinds.end(), [&](const ModelKind* k) { return checkpoint_of(found, *k) == &place->second; }))
+    const std::filesystem::path* const held = &place->second;
+    if (std::none_of(kinds.begin(), kinds.end(), [&](const ModelKind* k) { return checkpoint_of(found, *k) == held; }))
       lowbit::raise<lowbit::InvalidArgument>(what + "which none of the models takes; --models " + ids_that_take(format) + " does");
   }
   return found;
