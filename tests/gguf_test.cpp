@@ -328,6 +328,19 @@ TEST_CASE("GGUF: what is written is read back, or nothing is written") {
   refused_to_write({"\"q\"", "whole rows", "[4, 64]", "1 values after 256"});
   values[1].resize(192);
   refused_to_write({"\"q\"", "expected 256 values, found 192"});
+  for (const std::vector<std::size_t>& shape : {std::vector<std::size_t>{4, 0}, {0, 32}, {}, {1, 1, 1, 1, 32}, {1, 33}}) {
+    const io::GgufTensorToWrite bad{"bad", io::GgufType::q8_0, shape};
+    const auto none = [&] { io::write_gguf(path, keys, {&bad, 1}, [](std::size_t, const io::GgufRows& rows) { rows({}); }); };
+    CHECK(unsaid<lowbit::InvalidArgument>(none, {"f.gguf", "\"bad\"", "1 to 4 dimensions of 1 and more"}) == "");
+  }
+  // A size, and an offset, beyond what a size holds.
+  const std::size_t half = SIZE_MAX / 8 + 1;
+  for (const std::size_t n : {SIZE_MAX / 2, half}) {
+    const io::GgufTensorToWrite large[] = {
+        {"a", io::GgufType::f32, {n}}, {"b", io::GgufType::f32, {n}}, {"c", io::GgufType::f32, {n}}};
+    CHECK_THROWS_AS(io::write_gguf(path, keys, large, [](std::size_t, const io::GgufRows&) {}), lowbit::InvalidArgument);
+  }
+  CHECK(lowbit_test::read_bytes(path.string()) == before);
 }
 
 TEST_CASE("GGUF: the small model is written, and runs as its folder does") {

@@ -450,6 +450,13 @@ TEST_CASE("lowbit-quantize: a GPT-2 becomes a GGUF file") {
   CHECK(holds(refused.err, "config.json"));
   CHECK_FALSE(fs::exists(folder / "llama.gguf"));
   CHECK(run(folder, {"gguf", mini(), out, "--format", "q4_0"}).code == 2);
+
+  fs::copy(mini(), folder / "more");
+  put_file(folder / "more/added_tokens.json", "{\"<x>\": 8191}");
+  const Outcome more = run(folder, {"gguf", (folder / "more").string(), (folder / "more.gguf").string()});
+  CHECK(more.code == 1);
+  CHECK(holds(more.err, "added_tokens.json"));
+  CHECK_FALSE(fs::exists(folder / "more.gguf"));
 }
 
 TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behind") {

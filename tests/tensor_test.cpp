@@ -433,6 +433,17 @@ TEST_CASE("searched scales lose least where columns count most", "[search]") {
   o.column_weights = std::span(weights).first(79);
   CHECK(lowbit_test::unsaid<lowbit::InvalidArgument>([&] { NF4Tensor<>::quantize(w.data(), rows, cols, o); },
                                                      {"column weights", "expected 80", "found 79"}) == "");
+  for (const float bad : {-1.0f, infinity, nan_value}) {
+    Floats with = weights;
+    with[7] = bad;
+    o.column_weights = with;
+    CHECK(lowbit_test::unsaid<lowbit::InvalidArgument>([&] { NF4Tensor<>::quantize(w.data(), rows, cols, o); },
+                                                       {"column weights", "finite", "column 7"}) == "");
+  }
+  o.column_weights = weights;
+  o.scales = lowbit::FourBitScales::absmax;
+  CHECK(lowbit_test::unsaid<lowbit::InvalidArgument>([&] { NF4Tensor<>::quantize(w.data(), rows, cols, o); },
+                                                     {"column weights", "search"}) == "");
 }
 
 TEST_CASE("error statistics are what one works out by hand", "[statistics]") {

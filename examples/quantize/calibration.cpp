@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cfloat>
 #include <string_view>
 
 #include "examples/common/interrupt.hpp"
@@ -63,7 +64,8 @@ Calibration calibrate(const std::filesystem::path& folder, const std::filesystem
   if (result.rows == 0) lowbit::raise<lowbit::FormatError>(text.string() + ": expected lines of text, found none");
   for (std::size_t i = 0; i < sums.size(); ++i) {
     std::vector<float>& of_layer = result.moments["h." + std::to_string(i / modules.size()) + "." + modules[i % modules.size()]];
-    for (const double sum : sums[i]) of_layer.push_back(static_cast<float>(sum / static_cast<double>(result.tokens)));
+    for (const double sum : sums[i])
+      of_layer.push_back(static_cast<float>((std::min)(sum / static_cast<double>(result.tokens), double{FLT_MAX})));
   }
   return result;
 }

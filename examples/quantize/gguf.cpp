@@ -18,10 +18,15 @@ int write_gguf(const Options& o) {
   std::error_code ignored;
   if (!o.overwrite && fs::exists(o.out, ignored))
     lowbit::raise<lowbit::IoError>(o.out.string() + ": expected no such file yet, found one; --overwrite replaces it");
+  if (fs::exists(o.in / "added_tokens.json", ignored))
+    lowbit::raise<lowbit::FormatError>(
+        (o.in / "added_tokens.json").string() +
+        ": expected a tokenizer of vocab.json and merges.txt alone: added tokens cannot be written yet");
   const auto began = std::chrono::steady_clock::now();
   const lowbit::gpt2::FolderParameters source(o.in);
   const lowbit::gpt2::Config& config = source.config();
-  examples::Progress progress("writing, tensors", lowbit::gpt2::parameter_shapes(config).size());
+  const std::size_t left_out = config.classes == 0 ? 0 : 1;
+  examples::Progress progress("writing, tensors", lowbit::gpt2::parameter_shapes(config).size() - left_out);
   const fs::path folder = fs::absolute(o.in).lexically_normal();
   const std::string name = folder.has_filename() ? folder.filename().string() : folder.parent_path().filename().string();
   lowbit::gpt2::write_gguf(o.out, source, lowbit::gpt2::TokenizerFiles::read(o.in), o.gguf_type, name,
@@ -29,15 +34,14 @@ int write_gguf(const Options& o) {
                              if (examples::interrupted()) throw Interrupted{};
                              if (tensor != 0) progress.step();
                            });
+  progress.step();
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-  const auto bytes = static_cast<double>(fs::file_size(o.out, ignored));
+  const std::uintmax_t bytes = fs::file_size(o.out);
   if (o.json)
-    say(io::Json{{"file", o.out.string()}, {"bytes", bytes}, {"left_out", config.classes == 0 ? 0 : 1}, {"seconds", seconds}}.dump(
-            2) +
-        "\n");
+    say(io::Json{{"file", o.out.string()}, {"bytes", bytes}, {"left_out", left_out}, {"seconds", seconds}}.dump(2) + "\n");
   else
-    say(fmt::format("{}: {} in {:.2f} s{}\n", o.out.string(), size_text(bytes), seconds,
-                    config.classes == 0 ? "" : "; score.weight is left out, as GGUF has no classifier of GPT-2"));
+    say(fmt::format("{}: {} in {:.2f} s{}\n", o.out.string(), size_text(static_cast<double>(bytes)), seconds,
+                    left_out == 0 ? "" : "; score.weight is left out, as GGUF has no classifier of GPT-2"));
   return 0;
 }
 

@@ -69,7 +69,10 @@ inline void write_gguf(const std::filesystem::path& path, const ParameterSource&
   io::GgufKeys keys;
   keys.add("general.architecture", "gpt2");
   keys.add("general.name", name);
-  const auto number = [](std::size_t n) { return static_cast<std::uint32_t>(n); };
+  const auto number = [&](std::size_t n) {
+    if (n > UINT32_MAX) raise<InvalidArgument>(name + ": expected sizes below 2^32, as GGUF has them, found " + std::to_string(n));
+    return static_cast<std::uint32_t>(n);
+  };
   keys.add("gpt2.block_count", number(c.layers));
   keys.add("gpt2.context_length", number(c.positions));
   keys.add("gpt2.embedding_length", number(c.width));

@@ -167,8 +167,9 @@ inline void write_gguf(const std::filesystem::path& path, const GgufKeys& keys, 
   for (const GgufTensorToWrite& t : tensors) {
     std::size_t n = 1;
     for (const std::size_t d : t.shape) n = checked_mul(n, d, "GGUF tensor");
-    if (t.shape.empty() || t.shape.size() > 4 || (t.type == GgufType::q8_0 && t.shape.back() % q8_0_block != 0))
-      raise<InvalidArgument>(where(t) + "expected 1 to 4 dimensions" +
+    static_cast<void>(checked_mul(n, 4, "GGUF tensor"));  // as many bytes as any type takes
+    if (t.shape.empty() || t.shape.size() > 4 || n == 0 || (t.type == GgufType::q8_0 && t.shape.back() % q8_0_block != 0))
+      raise<InvalidArgument>(where(t) + "expected 1 to 4 dimensions of 1 and more" +
                              (t.type == GgufType::q8_0 ? ", rows of a multiple of 32 for Q8_0" : "") + ", found shape " +
                              shape_string(t.shape));
     detail::append_text(head, t.name);
@@ -176,7 +177,8 @@ inline void write_gguf(const std::filesystem::path& path, const GgufKeys& keys, 
     for (std::size_t d = t.shape.size(); d-- > 0;) detail::append_raw(head, static_cast<std::uint64_t>(t.shape[d]));
     detail::append_raw(head, static_cast<std::uint32_t>(t.type));
     detail::append_raw(head, static_cast<std::uint64_t>(offset));
-    offset += ceil_div(gguf_bytes(t.type, n), alignment) * alignment;
+    offset =
+        checked_add(offset, checked_add(gguf_bytes(t.type, n), alignment - 1, "GGUF file") / alignment * alignment, "GGUF file");
     elements.push_back(n);
   }
   write_atomically(path, [&](FileWriter& writer) {

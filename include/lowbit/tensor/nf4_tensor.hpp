@@ -71,6 +71,13 @@ class FourBitTensor : public Tensor {
       return "column weights: expected " + std::to_string(cols) + ", one a column, found " +
              std::to_string(options.column_weights.size());
     });
+    require(options.column_weights.empty() || options.scales == FourBitScales::search,
+            [] { return std::string("column weights: expected FourBitScales::search with them, found the plain absmax"); });
+    for (std::size_t c = 0; c < options.column_weights.size(); ++c)
+      require(detail::magnitude_bits(options.column_weights[c]) < detail::infinity_bits && !(options.column_weights[c] < 0), [&] {
+        return "column weights: expected finite numbers from 0 on, found " + std::to_string(options.column_weights[c]) +
+               " for column " + std::to_string(c);
+      });
     const std::size_t n = checked_mul(rows, cols, "tensor shape");
     if (!options.allow_non_finite) require_finite(w, rows, cols);
     p.codes.reset(packed_size(n));

@@ -21,7 +21,7 @@
 #elif defined(__APPLE__)
 #include <sys/sysctl.h>
 #elif defined(_WIN32)
-#include <windows.h>
+extern "C" __declspec(dllimport) int __stdcall IsProcessorFeaturePresent(unsigned long);  // windows.h brings macros
 #endif
 #endif
 #if LOWBIT_TILES && !defined(LOWBIT_TILE_MODEL)
