@@ -109,7 +109,10 @@ TEST_CASE("the processor's levels are what the kernel reports of it", "[dispatch
   while (features.empty() && std::getline(info, line))
     if (line.starts_with("Features")) features = line + " ";
   // An emulator of user programs shows the file of its host.
-  if (features.empty()) return WARN("no list of features to compare with");
+  if (features.empty()) {
+    WARN("no list of features to compare with");
+    return;
+  }
   const auto has = [&](const char* name) { return features.find(" " + std::string(name) + " ") != features.npos; };
   CHECK(lowbit::cpu_supports(Level::neon_dot) == has("asimddp"));
   CHECK(lowbit::cpu_supports(Level::neon_i8mm) == (has("asimddp") && has("i8mm") && has("bf16")));
