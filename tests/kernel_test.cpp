@@ -434,10 +434,10 @@ struct Quantized {
 
 Quantized quantize_rows(QuantizeRowsArgs a) {
   Quantized q{std::vector<std::int8_t>(a.m * a.k_padded + 2, 99), Floats(a.m, sentinel), {}};
-  if (a.chunk != 0) q.offset.assign(a.m * ((a.k_padded + a.chunk - 1) / a.chunk), 7);
+  if (a.kc != 0) q.offset.assign(a.m * ((a.k_padded + a.kc - 1) / a.kc), 7);
   a.codes = q.codes.data();
   a.scale = q.scale.data();
-  a.offset = a.chunk != 0 ? q.offset.data() : nullptr;
+  a.offset = a.kc != 0 ? q.offset.data() : nullptr;
   kernels().quantize_rows(a);
   CHECK(q.codes[a.m * a.k_padded] == 99);
   q.codes.resize(a.m * a.k_padded);
@@ -496,7 +496,7 @@ TEST_CASE("rows of int8 codes equal the scalar rules bit for bit", "[convert]") 
         a.k_padded = (k + 7) / 8 * 8;
         a.threshold = threshold;
         constexpr std::size_t chunk_sizes[] = {8, 16, 64, 256};
-        a.chunk = random.one_of(chunk_sizes);
+        a.kc = random.one_of(chunk_sizes);
         std::vector<std::int8_t> codes(m * a.k_padded);
         Floats scale(m);
         // The scalar code compares outliers in fp16, which is the same where both sides are fp16 values.
@@ -524,10 +524,10 @@ TEST_CASE("rows of int8 codes equal the scalar rules bit for bit", "[convert]") 
             CHECK(std::equal(&plain.codes[r * a.k_padded], &plain.codes[r * a.k_padded] + a.k_padded, &codes[r * a.k_padded]));
           }
           std::size_t wrong = 0;
-          const std::size_t chunks = (a.k_padded + a.chunk - 1) / a.chunk;
+          const std::size_t chunks = (a.k_padded + a.kc - 1) / a.kc;
           for (std::size_t b = 0; b < plain.offset.size(); ++b) {
             std::int64_t sum = 0;
-            for (std::size_t i = b % chunks * a.chunk; i < std::min(a.k_padded, (b % chunks + 1) * a.chunk); ++i)
+            for (std::size_t i = b % chunks * a.kc; i < std::min(a.k_padded, (b % chunks + 1) * a.kc); ++i)
               sum += codes[b / chunks * a.k_padded + i];
             wrong += plain.offset[b] != -128 * sum;
           }
@@ -572,7 +572,7 @@ TEST_CASE("a row with NaN or infinity has scale NaN and codes 0; its neighbours 
           a.m = 3;
           a.k = a.x_stride = k;
           a.k_padded = (k + 7) / 8 * 8;
-          a.chunk = 8;
+          a.kc = 8;
           a.rule = rule;
           a.threshold = threshold;
           a.x = x.data();
@@ -606,7 +606,7 @@ TEST_CASE("codes are zero in the outlier columns of a call", "[convert]") {
     a.m = m;
     a.k = a.x_stride = k;
     a.k_padded = 80;
-    a.chunk = 80;
+    a.kc = 80;
     a.rule = QuantizeRule::llm_int8;
     a.threshold = 6;
     const Quantized all = quantize_rows(a);

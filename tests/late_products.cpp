@@ -14,7 +14,7 @@ namespace {
 
 int failures = 0;
 
-// Multiplies when it is made and when it is destroyed, with packed, canonical, LLM.int8() and staggered weights.
+// Multiplies when it is made and when it is destroyed, with packed, canonical, LLM.int8() and weights in block-offset classes.
 struct Multiplies {
   static constexpr std::size_t m = 32, k = 256, n = 384, odd_n = 768, odd_k = 100;
   const char* place;

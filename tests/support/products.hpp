@@ -220,7 +220,7 @@ inline std::vector<Bounded> expected_f32(const std::vector<float>& x, std::size_
 // Whether level amx rounds code times scale to bfloat16, not the code alone: where a packed row has several blocks.
 inline bool folds_scales(const lowbit::PackedTensor& w, std::size_t row) {
   const lowbit::detail::PackedWeights view = w.view();
-  return view.scaled && (view.stagger ? view.phase(row % view.phase_count) : view).blocks() > 1;
+  return view.scaled && (view.block_offsets ? view.offset_class(row % view.class_count) : view).blocks() > 1;
 }
 // bf16: code values and activations rounded to bfloat16, scales in float.  Products of two bfloat16 are exact in float.  The
 // instruction takes subnormal operands as zero and flushes subnormal sums: hence the second part of the bound.  folded: the packed
@@ -295,7 +295,7 @@ inline std::vector<Bounded> expected_int8(const std::vector<float>& x, std::size
           exact += q.codes[i] * e.code[c * k + i];
           exact_size += std::abs(q.codes[i] * e.code[c * k + i]);
         }
-        const std::size_t run = i - (first - c * k), four_bit_sum = lowbit::detail::short_sum_k,
+        const std::size_t run = i - (first - c * k), four_bit_sum = lowbit::detail::magic_bias_k,
                           record = record_k(k, w.block_size());
         const std::size_t longest = four_bit ? std::min(record, four_bit_sum) : record;
         const bool parts = lanes || run > longest;

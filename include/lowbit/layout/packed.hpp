@@ -7,7 +7,7 @@
 #include "lowbit/compute.hpp"
 #include "lowbit/layout/codebook_tables.hpp"
 #include "lowbit/layout/element.hpp"
-#include "lowbit/layout/stagger.hpp"
+#include "lowbit/layout/block_offsets.hpp"
 
 namespace lowbit::detail::inline LOWBIT_ABI {
 
@@ -31,7 +31,7 @@ constexpr std::size_t int8_place(std::size_t k) { return (k >> 1 & 1) * 4 + (k &
 // Float sums are carried to a second level after this many k: a single running sum loses digits at K = 3072.
 inline constexpr std::size_t sum_k = 512;
 // Integer sums of 4-bit codes, likewise: |sum| <= 256 * 128 * 127 < 2^22, which a float holds beside 1.5 * 2^23.
-inline constexpr std::size_t short_sum_k = 256;
+inline constexpr std::size_t magic_bias_k = 256;
 
 constexpr std::size_t group_bytes(Element e) {
   switch (e) {
@@ -50,8 +50,8 @@ constexpr std::size_t int8_byte(std::size_t k) {
   return k / group_k * group_bytes(Element::int8) + place / 4 * panel_cols * 4 + place % 4;
 }
 
-// Rows n of the weights that have the same n % phase_count, see Stagger.
-struct PackedPhase {
+// Rows n of the weights that have the same n % class_count, see BlockOffsets.
+struct PackedClass {
   std::size_t n = 0, k = 0, lead = 0;  // as in PackedWeights
   std::size_t begin = 0;               // in bytes of the packed data
   std::size_t copy = 0;                // of x that belongs to them
@@ -66,10 +66,10 @@ struct PackedWeights {
   bool scaled = false;                       // records start with 48 scales
   float scale_factor = 1;                    // multiplies every scale (LLM.int8() stores absmax, not absmax / 127)
   const CodebookTables* codebook = nullptr;  // four_bit
-  // Rows in phases: n and k then describe all of them, and a kernel gets one phase at a time.
-  Stagger stagger;
-  const PackedPhase* phases = nullptr;
-  std::size_t phase_count = 1;  // a multiple of stagger.phases
+  // Rows in classes: n and k then describe all of them, and a kernel gets one class at a time.
+  BlockOffsets block_offsets;
+  const PackedClass* classes = nullptr;
+  std::size_t class_count = 1;  // a multiple of block_offsets.classes
 
   constexpr std::size_t head_bytes() const { return scaled ? panel_cols * 4 : 0; }  // the scales of a record
   constexpr std::size_t blocks() const { return (lead + k + block - 1) / block; }
@@ -85,18 +85,18 @@ struct PackedWeights {
   constexpr std::size_t panel_bytes() const { return record_begin(blocks()); }
   constexpr std::size_t panels() const { return (n + panel_cols - 1) / panel_cols; }
   // k after which a sum is carried to the totals; a block's last chunk may be shorter.
-  constexpr std::size_t chunk(Compute c) const {
-    const std::size_t most = c != Compute::int8 ? sum_k : element == Element::four_bit ? short_sum_k : block;
+  constexpr std::size_t kc(Compute c) const {
+    const std::size_t most = c != Compute::int8 ? sum_k : element == Element::four_bit ? magic_bias_k : block;
     return block < most ? block : most;
   }
-  // The rows n with n % phase_count == i, as a kernel takes them.
-  PackedWeights phase(std::size_t i) const {
+  // The rows n with n % class_count == i, as a kernel takes them.
+  PackedWeights offset_class(std::size_t i) const {
     PackedWeights w = *this;
-    w.n = phases[i].n;
-    w.k = phases[i].k;
-    w.lead = phases[i].lead;
-    if (data) w.data = data + phases[i].begin;  // without: a layout alone
-    w.stagger = {};
+    w.n = classes[i].n;
+    w.k = classes[i].k;
+    w.lead = classes[i].lead;
+    if (data) w.data = data + classes[i].begin;  // without: a layout alone
+    w.block_offsets = {};
     return w;
   }
 };

@@ -19,28 +19,28 @@ inline std::size_t record_block(std::size_t cols, std::size_t block) {
   return shared == block || shared >= fewest ? (shared % group_k == 0 ? shared : 0) : 0;
 }
 
-// In how many phases rows are packed where record_block() is 0; 0 if more than a third of the panels' columns would stay empty, or
-// if there were so many that the activations, which are held for every phase, outgrew the weights' gain.
-inline std::size_t phases_of(std::size_t rows, std::size_t cols, std::size_t block) {
+// In how many classes rows are packed where record_block() is 0; 0 if more than a third of the panels' columns would stay empty, or
+// if there were so many that the activations, which are held for every class, outgrew the weights' gain.
+inline std::size_t classes_of(std::size_t rows, std::size_t cols, std::size_t block) {
   constexpr std::size_t most = 512;
   if (block % group_k != 0) return 0;
-  const auto full = [&](std::size_t phases) {
-    return phases <= rows && ceil_div(ceil_div(rows, phases), panel_cols) * panel_cols <= (rows + rows / 2) / phases;
+  const auto full = [&](std::size_t classes) {
+    return classes <= rows && ceil_div(ceil_div(rows, classes), panel_cols) * panel_cols <= (rows + rows / 2) / classes;
   };
-  std::size_t phases = Stagger(cols, block).phases;
-  if (phases > most || !full(phases)) return 0;
-  while (phases < 16 && full(2 * phases)) phases *= 2;  // results are put in order by registers of up to 16
-  return phases;
+  std::size_t classes = BlockOffsets(cols, block).classes;
+  if (classes > most || !full(classes)) return 0;
+  while (classes < 16 && full(2 * classes)) classes *= 2;  // results are put in order by registers of up to 16
+  return classes;
 }
 
 struct PackedShape {
   std::size_t rows = 0, cols = 0, block = 0;  // of the matrix; block 0: dense
   PackedWeights layout;                       // without pointers
-  std::vector<PackedPhase> phases;            // of staggered rows
+  std::vector<PackedClass> classes;           // of rows in block-offset classes
   std::size_t bytes = 0;
 
   static bool exists(std::size_t rows, std::size_t cols, std::size_t block) {
-    return cols != 0 && (block == 0 || record_block(cols, block) != 0 || phases_of(rows, cols, block) != 0);
+    return cols != 0 && (block == 0 || record_block(cols, block) != 0 || classes_of(rows, cols, block) != 0);
   }
 
   PackedShape() = default;
@@ -59,14 +59,14 @@ struct PackedShape {
       bytes = checked_mul(layout.panels(), layout.panel_bytes(), "packed tensor");
       return;
     }
-    const Stagger s(cols, block);
-    layout.stagger = s;
-    layout.phase_count = phases_of(rows, cols, block);
+    const BlockOffsets s(cols, block);
+    layout.block_offsets = s;
+    layout.class_count = classes_of(rows, cols, block);
     layout.block = s.block;
     layout.k = s.copy_k();
-    for (std::size_t i = 0; i < layout.phase_count; ++i) {
-      phases.push_back({ceil_div(rows - i, layout.phase_count), s.padded(i), s.lead(i), bytes, s.copy_of(i)});
-      const PackedWeights w = view(nullptr, nullptr).phase(i);
+    for (std::size_t i = 0; i < layout.class_count; ++i) {
+      classes.push_back({ceil_div(rows - i, layout.class_count), s.padded(i), s.lead(i), bytes, s.copy_of(i)});
+      const PackedWeights w = view(nullptr, nullptr).offset_class(i);
       bytes = checked_add(bytes, checked_mul(w.panels(), w.panel_bytes(), "packed tensor"), "packed tensor");
     }
   }
@@ -76,22 +76,23 @@ struct PackedShape {
     PackedWeights w = layout;
     w.data = data;
     w.codebook = codebook;
-    w.phases = phases.data();
+    w.classes = classes.data();
     return w;
   }
 
-  // Row of the matrix that stands in column c of a phase.
-  std::size_t row_of(std::size_t phase, std::size_t c) const { return phase + c * layout.phase_count; }
+  // Row of the matrix that stands in column c of an offset class.
+  std::size_t row_of(std::size_t offset_class, std::size_t c) const { return offset_class + c * layout.class_count; }
   // The block of the matrix that record b of a row is part of.
   std::size_t scale_index(std::size_t row, std::size_t b) const {
-    return layout.stagger ? row * cols / block + b : (row * cols + b * layout.block) / block;
+    return layout.block_offsets ? row * cols / block + b : (row * cols + b * layout.block) / block;
   }
   // Where the scale of block b of the matrix stands: bytes from the beginning.
   std::size_t scale_place(std::size_t b) const {
-    const std::size_t row = b * block / cols, phase = row % layout.phase_count, column = row / layout.phase_count;
-    const std::size_t record = layout.stagger ? b - row * cols / block : b * block % cols / layout.block;
-    const PackedWeights w = part(phase);
-    return begin_of(phase) + column / panel_cols * w.panel_bytes() + w.record_begin(record) + column % panel_cols * sizeof(float);
+    const std::size_t row = b * block / cols, offset_class = row % layout.class_count, column = row / layout.class_count;
+    const std::size_t record = layout.block_offsets ? b - row * cols / block : b * block % cols / layout.block;
+    const PackedWeights w = part(offset_class);
+    return begin_of(offset_class) + column / panel_cols * w.panel_bytes() + w.record_begin(record) +
+           column % panel_cols * sizeof(float);
   }
 
   // A panel's records hold `steps` runs of 48 dwords (f16: of 48 halves) per group; visit(row, first k of the group, run, place in
@@ -99,32 +100,32 @@ struct PackedShape {
   template <class Visit>
   void for_each_dword(const Visit& visit) const {
     const std::size_t item = layout.element == Element::f16 ? 2 : 4, steps = group_bytes(layout.element) / panel_cols / item;
-    for_each_record([&](std::size_t phase, const PackedWeights& w, std::size_t p, std::size_t b, std::size_t at) {
-      const std::size_t shift = layout.stagger ? layout.stagger.shift(phase) : 0;
+    for_each_record([&](std::size_t offset_class, const PackedWeights& w, std::size_t p, std::size_t b, std::size_t at) {
+      const std::size_t shift = layout.block_offsets ? layout.block_offsets.shift(offset_class) : 0;
       at += w.head_bytes();
       for (std::size_t k = w.block_begin(b); k < w.block_begin(b + 1); k += group_k)
         for (std::size_t s = 0; s < steps; ++s)
           for (std::size_t c = 0; c < panel_cols; ++c, at += item)
-            visit(row_of(phase, p * panel_cols + c), k - shift, static_cast<int>(s), at);
+            visit(row_of(offset_class, p * panel_cols + c), k - shift, static_cast<int>(s), at);
     });
   }
   // visit(row, record of the row, place in bytes).
   template <class Visit>
   void for_each_scale(const Visit& visit) const {
-    for_each_record([&](std::size_t phase, const PackedWeights&, std::size_t p, std::size_t b, std::size_t at) {
-      for (std::size_t c = 0; c < panel_cols; ++c) visit(row_of(phase, p * panel_cols + c), b, at + c * sizeof(float));
+    for_each_record([&](std::size_t offset_class, const PackedWeights&, std::size_t p, std::size_t b, std::size_t at) {
+      for (std::size_t c = 0; c < panel_cols; ++c) visit(row_of(offset_class, p * panel_cols + c), b, at + c * sizeof(float));
     });
   }
 
  private:
-  PackedWeights part(std::size_t phase) const {
-    return layout.stagger ? view(nullptr, nullptr).phase(phase) : view(nullptr, nullptr);
+  PackedWeights part(std::size_t offset_class) const {
+    return layout.block_offsets ? view(nullptr, nullptr).offset_class(offset_class) : view(nullptr, nullptr);
   }
-  std::size_t begin_of(std::size_t phase) const { return layout.stagger ? phases[phase].begin : 0; }
-  // visit(phase, its weights, panel, record, place of the record in bytes).
+  std::size_t begin_of(std::size_t offset_class) const { return layout.block_offsets ? classes[offset_class].begin : 0; }
+  // visit(offset_class, its weights, panel, record, place of the record in bytes).
   template <class Visit>
   void for_each_record(const Visit& visit) const {
-    for (std::size_t i = 0; i < (layout.stagger ? phases.size() : 1); ++i) {
+    for (std::size_t i = 0; i < (layout.block_offsets ? classes.size() : 1); ++i) {
       const PackedWeights w = part(i);
       for (std::size_t p = 0; p < w.panels(); ++p)
         for (std::size_t b = 0; b < w.blocks(); ++b) visit(i, w, p, b, begin_of(i) + p * w.panel_bytes() + w.record_begin(b));

@@ -13,17 +13,17 @@ namespace lowbit::detail::inline LOWBIT_ABI {
 
 inline constexpr std::size_t input_group = 8;  // rows that are made and converted while they are in cache: 8 x 768 floats, 24 KiB
 
-// Where the chunks of a staggered row begin and end, for all slots of all phases; empty ones at 0.
-inline void set_chunks(StaggeredChunks& to, const Stagger& s, std::size_t c) {
-  if (to.stagger == s && to.chunk == c) return;
-  to.stagger = {};  // until all is there
+// Where the chunks of a row of a block-offset class begin and end, for all slots of all classes; empty ones at 0.
+inline void set_chunks(BlockOffsetChunks& to, const BlockOffsets& s, std::size_t c) {
+  if (to.block_offsets == s && to.kc == c) return;
+  to.block_offsets = {};  // until all is there
   const std::size_t slots = s.chunk_slots(c);
-  to.begin.assign(s.phases * slots, 0);
-  to.end.assign(s.phases * slots, 0);
-  for (std::size_t phase = 0; phase < s.phases; ++phase) {
+  to.begin.assign(s.classes * slots, 0);
+  to.end.assign(s.classes * slots, 0);
+  for (std::size_t offset_class = 0; offset_class < s.classes; ++offset_class) {
     // Chunks are counted from the first group that is stored, so the first one lacks what that group was padded with.
-    std::size_t at = 0, block_end = s.block - s.begin(phase), length = c - s.shift(phase);
-    for (std::size_t i = phase * slots; at < s.k; ++i) {
+    std::size_t at = 0, block_end = s.block - s.begin(offset_class), length = c - s.shift(offset_class);
+    for (std::size_t i = offset_class * slots; at < s.k; ++i) {
       const std::size_t next = (std::min)({at + length, block_end, s.k});
       to.begin[i] = static_cast<std::uint32_t>(at);
       to.end[i] = static_cast<std::uint32_t>(next);
@@ -32,17 +32,17 @@ inline void set_chunks(StaggeredChunks& to, const Stagger& s, std::size_t c) {
       length = c;
     }
   }
-  to.stagger = s;
-  to.chunk = c;
+  to.block_offsets = s;
+  to.kc = c;
 }
 
-// Row `r` of a staggered input, from its k elements in natural order: a copy for every shift, with zeros around it.
+// Row `r` of the input of block-offset classes, from its k elements in natural order: a copy for every shift, with zeros around it.
 template <class T>
 inline void place_copies(InputRows& b, std::size_t r, const T* row) {
   const InputForm& f = b.form;
   T* copy = reinterpret_cast<T*>(b.data.data() + r * f.row_bytes());
-  const std::size_t step = f.stagger.step();
-  for (std::size_t shift = 0; shift < Stagger::group; shift += step, copy += f.k_padded) {
+  const std::size_t step = f.block_offsets.step();
+  for (std::size_t shift = 0; shift < BlockOffsets::group; shift += step, copy += f.k_padded) {
     std::fill_n(copy, shift, T{});
     std::copy_n(row, f.k, copy + shift);
     std::fill_n(copy + shift + f.k, f.k_padded - shift - f.k, T{});
@@ -61,13 +61,13 @@ inline void permute_eights(std::int8_t* codes, std::size_t k) {
     std::memcpy(codes + i, &eight, 8);
   }
 }
-// Codes of row `r` as place_copies() has them, and their offsets: -128 * the sum of every chunk of every phase.
+// Codes of row `r` as place_copies() has them, and their offsets: -128 * the sum of every chunk of every class.
 template <class Code>
 inline void place_codes(InputRows& b, std::size_t r, const Code* row, AlignedBuffer<std::uint32_t>& sums_buffer) {
   const InputForm& f = b.form;
   place_copies(b, r, row);
   if constexpr (sizeof(Code) == 1)
-    permute_eights(reinterpret_cast<std::int8_t*>(b.data.data() + r * f.row_bytes()), f.stagger.copies() * f.k_padded);
+    permute_eights(reinterpret_cast<std::int8_t*>(b.data.data() + r * f.row_bytes()), f.block_offsets.copies() * f.k_padded);
   sums_buffer.grow(f.k + 1);
   std::uint32_t* sums = sums_buffer.data();
   std::uint32_t sum = 0;
@@ -106,11 +106,11 @@ struct InputGroup {
 
   // Where the kernel puts them: in their place, or, of weights in block-offset classes, where copies are taken from.
   void* target(std::size_t element_bytes) const {
-    if (!b.form.stagger) return b.data.data() + begin * b.form.row_bytes();
+    if (!b.form.block_offsets) return b.data.data() + begin * b.form.row_bytes();
     part.converted.grow(count * b.form.k * element_bytes);
     return part.converted.data();
   }
-  std::size_t padded_k() const { return b.form.stagger ? b.form.k : b.form.k_padded; }
+  std::size_t padded_k() const { return b.form.block_offsets ? b.form.k : b.form.k_padded; }
 };
 
 inline void round_group(const InputGroup& g) {
@@ -121,7 +121,7 @@ inline void round_group(const InputGroup& g) {
     for (std::size_t r = 0; r < g.count; ++r, to += padded) {
       for (std::size_t c = 0; c < f.k; ++c) to[c] = to_float(to_bfloat16(g.x[r * g.stride + c]));
       for (std::size_t c = f.k; c < padded; ++c) to[c] = 0;
-      if (f.stagger) place_copies(g.b, g.begin + r, to);
+      if (f.block_offsets) place_copies(g.b, g.begin + r, to);
     }
     return;
   }
@@ -133,7 +133,7 @@ inline void round_group(const InputGroup& g) {
   a.k_padded = padded;
   a.out = static_cast<std::uint16_t*>(g.target(sizeof(std::uint16_t)));
   g.kernel.bf16_rows(a);
-  for (std::size_t r = 0; f.stagger && r < g.count; ++r) place_copies(g.b, g.begin + r, a.out + r * f.k);
+  for (std::size_t r = 0; f.block_offsets && r < g.count; ++r) place_copies(g.b, g.begin + r, a.out + r * f.k);
 }
 
 inline void list_outliers(const InputGroup& g) {
@@ -170,17 +170,17 @@ inline void quantize_group(InputGroup g) {
   q.k = f.k;
   q.x_stride = g.stride;
   q.rule = f.llm_int8 ? QuantizeRule::llm_int8 : QuantizeRule::absmax;
-  q.permute = f.packed && !f.words && !f.stagger;
+  q.permute = f.packed && !f.words && !f.block_offsets;
   q.words = f.words;
   q.k_padded = g.padded_k();
-  q.chunk = f.chunk;
+  q.kc = f.kc;
   q.threshold = f.threshold;
   q.column_is_outlier = f.needs_all_rows() ? g.b.column_is_outlier.data() : nullptr;
   q.codes = g.target(f.element_bytes());
   q.scale = g.b.scale.data() + g.begin;
-  q.offset = f.packed && !f.stagger ? g.b.offset.data() + g.begin * f.offsets() : nullptr;
+  q.offset = f.packed && !f.block_offsets ? g.b.offset.data() + g.begin * f.offsets() : nullptr;
   g.kernel.quantize_rows(q);
-  for (std::size_t r = 0; f.stagger && r < g.count; ++r)
+  for (std::size_t r = 0; f.block_offsets && r < g.count; ++r)
     f.words ? place_codes(g.b, g.begin + r, static_cast<const std::int16_t*>(q.codes) + r * f.k, g.part.sums)
             : place_codes(g.b, g.begin + r, static_cast<const std::int8_t*>(q.codes) + r * f.k, g.part.sums);
 }
@@ -207,7 +207,7 @@ void fill_groups(InputRows& b, const InputForm& form, std::size_t rows, Executor
   if (form.compute == Compute::int8) {
     b.scale.grow(rows);
     b.offset.grow(checked_mul(rows, form.offsets(), "activations"));
-    if (form.stagger) set_chunks(b.chunks, form.stagger, form.chunk);
+    if (form.block_offsets) set_chunks(b.chunks, form.block_offsets, form.kc);
   }
   if (form.threshold > 0) b.outliers.assign(rows, {});
   b.parts.resize((std::max)(b.parts.size(), executor.concurrency()));

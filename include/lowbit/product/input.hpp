@@ -12,7 +12,7 @@
 #include "lowbit/compute.hpp"
 #include "lowbit/kernel/args.hpp"
 #include "lowbit/kernel/dispatch/dispatch.hpp"
-#include "lowbit/layout/stagger.hpp"
+#include "lowbit/layout/block_offsets.hpp"
 #include "lowbit/parallel.hpp"
 
 namespace lowbit::detail::inline LOWBIT_ABI {
@@ -28,27 +28,27 @@ struct InputForm {
   Outliers outliers = Outliers::per_row;
   float threshold = 0;  // llm_int8; 0: no outliers
   std::size_t k = 0, k_padded = 0;
-  std::size_t chunk = 0;  // int8, packed: k of an offset
-  Stagger stagger;        // packed weights in phases: x is held once for every place in a group where their rows begin
+  std::size_t kc = 0;          // int8, packed: k of an offset
+  BlockOffsets block_offsets;  // packed weights in classes: x is held once for every place in a group where their rows begin
 
   bool operator==(const InputForm&) const = default;
   bool needs_all_rows() const { return threshold > 0 && outliers == Outliers::per_call; }
   // Offsets of a row.
   std::size_t offsets() const {
-    return chunk == 0 ? 0 : stagger ? stagger.phases * stagger.chunk_slots(chunk) : (k_padded + chunk - 1) / chunk;
+    return kc == 0 ? 0 : block_offsets ? block_offsets.classes * block_offsets.chunk_slots(kc) : (k_padded + kc - 1) / kc;
   }
   std::size_t element_bytes() const {
     const bool floats = compute == Compute::f32 || (compute == Compute::bf16 && bf16_floats);
     return floats ? 4 : compute == Compute::bf16 || words ? 2 : 1;
   }
   std::size_t copy_bytes() const { return k_padded * element_bytes(); }
-  std::size_t row_bytes() const { return stagger.copies() * copy_bytes(); }
+  std::size_t row_bytes() const { return block_offsets.copies() * copy_bytes(); }
 };
 
-// Where the chunks of a staggered row begin and end, for all slots of all phases; empty ones at 0.
-struct StaggeredChunks {
-  Stagger stagger;
-  std::size_t chunk = 0;
+// Where the chunks of a row of a block-offset class begin and end, for all slots of all classes; empty ones at 0.
+struct BlockOffsetChunks {
+  BlockOffsets block_offsets;
+  std::size_t kc = 0;
   Vector<std::uint32_t> begin, end;
 };
 
@@ -74,7 +74,7 @@ struct InputRows {
   std::vector<Part> parts;
   std::vector<OutlierRow> outliers;
   Vector<std::uint8_t> column_is_outlier;  // per_call
-  StaggeredChunks chunks;
+  BlockOffsetChunks chunks;
   AlignedBuffer<float> made;  // rows that must all be there before the first can be converted
 };
 

@@ -17,7 +17,7 @@ inline Compute automatic_compute(Format format, Level level) {
 
 // How far an integer sum goes; canonical 4-bit weights are summed as integers over a few elements only.
 inline std::size_t int8_depth(const Weights& w) {
-  if (w.is_packed()) return (std::min)(w.packed().chunk(Compute::int8), w.packed().k);
+  if (w.is_packed()) return (std::min)(w.packed().kc(Compute::int8), w.packed().k);
   if (element_bits(w.format()) == 4) return 0;
   return (std::min)(w.cols(), w.canonical().block);
 }
@@ -30,9 +30,9 @@ inline InputForm form_of(const Weights& w, Compute compute, const ComputeOptions
   f.k = f.k_padded = w.cols();
   if (f.packed) {
     const PackedWeights& view = w.packed();
-    f.stagger = view.stagger;
-    f.k_padded = f.stagger ? f.stagger.copy_k() : view.k;
-    if (compute == Compute::int8) f.chunk = view.chunk(Compute::int8);
+    f.block_offsets = view.block_offsets;
+    f.k_padded = f.block_offsets ? f.block_offsets.copy_k() : view.k;
+    if (compute == Compute::int8) f.kc = view.kc(Compute::int8);
   }
   if (compute != Compute::int8) return f;
   f.words = f.packed && kernel.int8_words;

@@ -181,15 +181,15 @@ Args args_of(const Call& call, const WeightsLayout& w, WorkspaceSlot& slot, std:
 inline void run_packed(const Call& call, const PackedWeights& w) {
   const Compute compute = call.plan.form.compute;
   const std::size_t panels = w.panels(), m = call.m();
-  std::size_t together = panels_together(m);
-  while (together > 1 && panels < together * call.executor.concurrency()) together /= 2;
-  const std::size_t units = (panels + together - 1) / together;
+  std::size_t nr_unroll = nr_unroll_of(m);
+  while (nr_unroll > 1 && panels < nr_unroll * call.executor.concurrency()) nr_unroll /= 2;
+  const std::size_t units = (panels + nr_unroll - 1) / nr_unroll;
   run_parts(call.executor, units, panels_max_parts(panels, m * call.x.cols, w.panel_bytes()),
             [&](std::size_t begin, std::size_t end) {
               const TaskSlot slot(call.workspace);
               auto g = args_of<PackedGemmArgs>(call, w, *slot, call.kernel().packed_scratch_bytes(w, compute));
-              g.panel_begin = begin * together;
-              g.panel_end = (std::min)(panels, end * together);
+              g.panel_begin = begin * nr_unroll;
+              g.panel_end = (std::min)(panels, end * nr_unroll);
               call.kernel().packed(compute, g);
             });
 }
@@ -206,27 +206,27 @@ inline void run_canonical(const Call& call, const CanonicalWeights& w, std::size
   });
 }
 
-// Weights whose rows stand in phases (PackedWeights::stagger), for some rows of x at a time: sums (phases, panels, rows,
+// Weights whose rows stand in classes (PackedWeights::block_offsets), for some rows of x at a time: sums (classes, panels, rows,
 // panel_cols), which are then put in order row by row.
-struct StaggeredRows {
+struct BlockOffsetRows {
   const Call& call;
   const PackedWeights& w;
   std::size_t first, rows;                                                 // of x
-  std::size_t panels;                                                      // of a phase
-  std::size_t stride;                                                      // floats from the sums of one phase to the next
-  std::size_t filled = (call.y.cols + w.phase_count - 1) / w.phase_count;  // columns of a phase
+  std::size_t panels;                                                      // of a class
+  std::size_t stride;                                                      // floats from the sums of one class to the next
+  std::size_t filled = (call.y.cols + w.class_count - 1) / w.class_count;  // columns of a class
 
   Compute compute() const { return call.plan.form.compute; }
   float* sums() const { return call.workspace.sums.data(); }
 
   void multiply() const {
-    const std::size_t units = w.phase_count * panels;
-    run_parts(call.executor, units, panels_max_parts(units, rows * call.x.cols, w.phase(0).panel_bytes()),
+    const std::size_t units = w.class_count * panels;
+    run_parts(call.executor, units, panels_max_parts(units, rows * call.x.cols, w.offset_class(0).panel_bytes()),
               [&](std::size_t begin, std::size_t end) { multiply(begin, end); });
   }
   void multiply(std::size_t begin, std::size_t end) const {
     const InputForm& form = call.plan.form;
-    const std::size_t slots = compute() == Compute::int8 ? w.stagger.chunk_slots(form.chunk) : 0;
+    const std::size_t slots = compute() == Compute::int8 ? w.block_offsets.chunk_slots(form.kc) : 0;
     const TaskSlot slot(call.workspace);
     slot->gemm.grow(call.kernel().packed_scratch_bytes(w, compute()));
     const Activations x = call.activations(*slot);
@@ -236,14 +236,15 @@ struct StaggeredRows {
     g.x.scale = x.scale ? x.scale + first : nullptr;
     g.m = rows;
     g.scratch = slot->gemm.data();
-    for (std::size_t phase = begin / panels; phase * panels < end; ++phase) {
-      g.w = w.phase(phase);
-      g.panel_begin = (std::max)(begin, phase * panels) - phase * panels;
-      g.panel_end = (std::min)(end - phase * panels, g.w.panels());
+    for (std::size_t offset_class = begin / panels; offset_class * panels < end; ++offset_class) {
+      g.w = w.offset_class(offset_class);
+      g.panel_begin = (std::max)(begin, offset_class * panels) - offset_class * panels;
+      g.panel_end = (std::min)(end - offset_class * panels, g.w.panels());
       if (g.panel_begin >= g.panel_end) continue;
-      g.x.data = static_cast<const std::uint8_t*>(x.data) + first * x.stride_bytes + w.phases[phase].copy * form.copy_bytes();
-      g.x.offset = x.offset ? x.offset + first * x.offset_stride + phase % w.stagger.phases * slots : nullptr;
-      g.sums = sums() + phase * stride;
+      g.x.data =
+          static_cast<const std::uint8_t*>(x.data) + first * x.stride_bytes + w.classes[offset_class].copy * form.copy_bytes();
+      g.x.offset = x.offset ? x.offset + first * x.offset_stride + offset_class % w.block_offsets.classes * slots : nullptr;
+      g.sums = sums() + offset_class * stride;
       call.kernel().packed(compute(), g);
     }
   }
@@ -251,32 +252,33 @@ struct StaggeredRows {
   void put_in_order() const {
     run_parts(call.executor, rows, rows * call.y.cols / (1u << 14), [&](std::size_t begin, std::size_t end) {
       const TaskSlot slot(call.workspace);
-      slot->row.grow(filled * w.phase_count);
+      slot->row.grow(filled * w.class_count);
       const Activations x = compute() == Compute::int8 ? call.activations(*slot) : Activations{};  // for the scales of its rows
       for (std::size_t r = begin; r < end; ++r) put_in_order(r, x, slot->row.data());
     });
   }
   void put_in_order(std::size_t r, const Activations& x, float* row) const {
     const EpilogueArgs& e = call.epilogue;
-    const std::size_t phases = w.phase_count;
-    const bool plain = !e.bias && !e.residual && e.activation == Activation::none && filled * phases == call.y.cols;
+    const std::size_t classes = w.class_count;
+    const bool plain = !e.bias && !e.residual && e.activation == Activation::none && filled * classes == call.y.cols;
     float* out = call.y.row(first + r);
     const float scale = result_scale(w, x, compute(), first + r);
     for (std::size_t panel = 0; panel < panels; ++panel)
-      call.kernel().transpose(sums() + (panel * rows + r) * panel_cols, phases, (std::min)(panel_cols, filled - panel * panel_cols),
-                              stride, (plain ? out : row) + panel * panel_cols * phases, phases, scale);
+      call.kernel().transpose(sums() + (panel * rows + r) * panel_cols, classes,
+                              (std::min)(panel_cols, filled - panel * panel_cols), stride,
+                              (plain ? out : row) + panel * panel_cols * classes, classes, scale);
     if (!plain) call.kernel().finish_row(e, first + r, row, call.y.cols, out);
   }
 };
-inline void run_staggered(const Call& call, const PackedWeights& w) {
+inline void run_block_offsets(const Call& call, const PackedWeights& w) {
   constexpr std::size_t most = 32;  // rows whose sums are still in L2 when they are put in order
-  constexpr std::size_t line = 16;  // between phases, so that what is read together is not held in the same place of a cache
-  const std::size_t panels = w.phase(0).panels(), m = call.m();
+  constexpr std::size_t line = 16;  // between classes, so that what is read together is not held in the same place of a cache
+  const std::size_t panels = w.offset_class(0).panels(), m = call.m();
   call.workspace.sums.grow(
-      checked_mul(w.phase_count, checked_mul(panels * panel_cols, (std::min)(m, most), "result") + line, "result"));
+      checked_mul(w.class_count, checked_mul(panels * panel_cols, (std::min)(m, most), "result") + line, "result"));
   for (std::size_t first = 0; first < m; first += most) {
     const std::size_t rows = (std::min)(most, m - first);
-    const StaggeredRows part{call, w, first, rows, panels, panels * rows * panel_cols + line};
+    const BlockOffsetRows part{call, w, first, rows, panels, panels * rows * panel_cols + line};
     part.multiply();
     part.put_in_order();
   }
@@ -288,7 +290,7 @@ inline void run_staggered(const Call& call, const PackedWeights& w) {
 inline bool choose_target(Call& call, const Output& y, InputRows* next, std::size_t cols, bool epilogue_runs) {
   const std::size_t m = call.m();
   if (y.data != nullptr && y.element == Element::f32) call.y = {static_cast<float*>(y.data), m, cols, y.stride};
-  const bool one_copy = next && next->form.stagger.copies() == 1;
+  const bool one_copy = next && next->form.block_offsets.copies() == 1;
   const bool floats_wanted = y.data != nullptr && y.element != Element::f32;
   if (epilogue_runs && one_copy && !floats_wanted && next->form.packed && next->form.compute == Compute::bf16 &&
       !next->form.bf16_floats) {
@@ -343,13 +345,13 @@ LOWBIT_FUNCTION void run(const ProductPlan& plan, const Weights& w, const Input&
   call.epilogue.residual_stride = epilogue.residual.stride;
   call.epilogue.activation = epilogue.activation;
 
-  const bool staggered = w.is_packed() && w.packed().stagger;
-  const bool next_is_filled = choose_target(call, y, next, w.rows(), w.is_packed() && !staggered);
+  const bool in_classes = w.is_packed() && w.packed().block_offsets;
+  const bool next_is_filled = choose_target(call, y, next, w.rows(), w.is_packed() && !in_classes);
   take_input(call);
   if (!w.is_packed())
     run_canonical(call, w.canonical(), element_bits(w.format()));
-  else if (staggered)
-    run_staggered(call, w.packed());
+  else if (in_classes)
+    run_block_offsets(call, w.packed());
   else
     run_packed(call, w.packed());
   if (y.data != nullptr && y.element != Element::f32) round_rows(call.y, y, executor);

@@ -46,7 +46,7 @@ inline void fake_quantize_rows(const float* x, std::size_t rows, std::size_t n, 
       lowbit::detail::QuantizeRowsArgs q;
       q.x = x + r * n;
       q.m = 1;
-      q.k = q.x_stride = q.k_padded = q.chunk = n;
+      q.k = q.x_stride = q.k_padded = q.kc = n;
       q.codes = codes;
       q.scale = &scale;
       kernel.quantize_rows(q);

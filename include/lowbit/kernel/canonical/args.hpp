@@ -29,7 +29,7 @@ struct CanonicalPlan {
   static constexpr std::size_t table_bytes = 2048;
   std::size_t rows = 0;         // of x that are held at a time
   std::size_t row_bytes = 0;    // of a row of x, or of a decoded row of w
-  std::size_t phases = 1;       // 4-bit: the places in a group where a row can begin; x is held for each
+  std::size_t leads = 1;        // 4-bit: the places in a group where a row can begin; x is held for each
   std::size_t scale_slots = 0;  // 4-bit: floats for the scales of a row
   std::size_t held_bytes = 0;   // rows of x, or decoded rows of w
 
@@ -39,11 +39,11 @@ struct CanonicalPlan {
     rows = m < 32 ? m : 32;
     held_bytes = 4 * row_bytes;
     if (w.element != Element::four_bit) return;
-    while (w.k * phases % group != 0) phases *= 2;
-    const std::size_t fit = (std::size_t{1} << 19) / (phases * row_bytes + 1);  // half of an L2 cache
+    while (w.k * leads % group != 0) leads *= 2;
+    const std::size_t fit = (std::size_t{1} << 19) / (leads * row_bytes + 1);  // half of an L2 cache
     rows = fit == 0 ? 1 : fit < rows ? fit : rows;
     scale_slots = padded / group + 4;
-    held_bytes = rows * phases * row_bytes;
+    held_bytes = rows * leads * row_bytes;
   }
   std::size_t result_bytes() const { return rows * batch * 4; }
   std::size_t scale_bytes() const { return ((batch + 4) * scale_slots + 144 + 15) / 16 * 64; }

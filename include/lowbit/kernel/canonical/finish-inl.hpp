@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The epilogue of canonical and staggered products: sums of some rows of the weights, for one row of x, into y.
+// The epilogue of canonical products and of those in block-offset classes: sums of some rows of the weights, for one row of x, into y.
 // Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
 #include "lowbit/kernel/dispatch/editor.hpp"

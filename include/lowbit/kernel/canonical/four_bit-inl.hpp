@@ -18,11 +18,11 @@ inline constexpr bool byte_pairs = requires {
   requires std::is_pointer_v<typename S::floats16>;
 };
 
-// Has every element of a row of k, `phase` behind the beginning of a step, put where it belongs: those of whole eights together.
+// Has every element of a row of k, `lead` behind the beginning of a step, put where it belongs: those of whole eights together.
 template <class One, class Eight>
-LOWBIT_INLINE void for_eights(std::size_t k, std::size_t phase, const One& one, const Eight& eight) {
+LOWBIT_INLINE void for_eights(std::size_t k, std::size_t lead, const One& one, const Eight& eight) {
   std::size_t i = 0;
-  for (; i < k && (i + phase) % 8 != 0; ++i) one(i);
+  for (; i < k && (i + lead) % 8 != 0; ++i) one(i);
   for (; i + 8 <= k; i += 8) eight(i);
   for (; i < k; ++i) one(i);
 }
@@ -87,16 +87,16 @@ struct RowsF32 {
   static LOWBIT_INLINE total zero() { return S::zero(); }
   static LOWBIT_INLINE total add(const total& t, const acc& a, const scale& s) { return S::fma(a, s, t); }
 
-  // One row of x; `phase` zeros first.  out is zero.
-  static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
+  // One row of x; `lead` zeros first.  out is zero.
+  static void prepare(const void* row, std::size_t k, std::size_t lead, std::uint8_t* out) {
     auto* o = reinterpret_cast<float*>(out);
     const auto value = [&](std::size_t i) LOWBIT_INLINE_LAMBDA { return static_cast<const float*>(row)[i]; };
     const auto place = [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
-      const std::size_t e = i + phase, in = e % step;
+      const std::size_t e = i + lead, in = e % step;
       return pairs ? e : e - in + ((in % 8) ^ 1) * S::lanes + in / 8;
     };
     for_eights(
-        k, phase, [&](std::size_t i) LOWBIT_INLINE_LAMBDA { o[place(i)] = value(i); },
+        k, lead, [&](std::size_t i) LOWBIT_INLINE_LAMBDA { o[place(i)] = value(i); },
         [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
           float* first = o + place(i) - (pairs ? 0 : S::lanes);
           LOWBIT_UNROLL for (std::size_t j = 0; j < 8; ++j) first[pairs ? j : (j ^ 1) * S::lanes] = value(i + j);
@@ -132,14 +132,14 @@ struct RowsBf16 {
   static LOWBIT_INLINE total zero() { return S::zero(); }
   static LOWBIT_INLINE total add(total t, acc a, scale s) { return S::fma(a, s, t); }
 
-  static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
+  static void prepare(const void* row, std::size_t k, std::size_t lead, std::uint8_t* out) {
     const auto* x = static_cast<const std::uint16_t*>(row);
     const auto place = [&](std::size_t i) LOWBIT_INLINE_LAMBDA {  // in bytes
-      const std::size_t e = i + phase, in = e % step;
+      const std::size_t e = i + lead, in = e % step;
       return (e - in + ((in % 4) ^ 1) * 2 * S::lanes + in / 8 * 2 + in % 8 / 4) * 2;
     };
     for_eights(
-        k, phase, [&](std::size_t i) LOWBIT_INLINE_LAMBDA { std::memcpy(out + place(i), x + i, 2); },
+        k, lead, [&](std::size_t i) LOWBIT_INLINE_LAMBDA { std::memcpy(out + place(i), x + i, 2); },
         [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
           std::uint8_t* first = out + place(i) - 4 * S::lanes;
           LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) {
@@ -175,13 +175,13 @@ struct RowsInt8 {
   static LOWBIT_INLINE total zero() { return S::zero(); }
   static LOWBIT_INLINE total add(const total& t, acc a, const scale& s) { return S::fma(S::to_float(a), s, t); }
 
-  static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
+  static void prepare(const void* row, std::size_t k, std::size_t lead, std::uint8_t* out) {
     const auto* x = static_cast<const std::int8_t*>(row);
     for_eights(
-        k, phase,
+        k, lead,
         [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
-          const std::size_t in = (i + phase) % step;
-          std::uint8_t* o = out + (i + phase) / step * x_bytes;
+          const std::size_t in = (i + lead) % step;
+          std::uint8_t* o = out + (i + lead) / step * x_bytes;
           std::memcpy(o + (in % 2 == 0 ? 4 * S::lanes : 0) + in / 2, x + i, 1);
           std::int32_t sum;
           std::memcpy(&sum, o + 8 * S::lanes + in / 8 * 4, 4);
@@ -189,8 +189,8 @@ struct RowsInt8 {
           std::memcpy(o + 8 * S::lanes + in / 8 * 4, &sum, 4);
         },
         [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
-          const std::size_t in = (i + phase) % step;
-          std::uint8_t* o = out + (i + phase) / step * x_bytes + in / 2;
+          const std::size_t in = (i + lead) % step;
+          std::uint8_t* o = out + (i + lead) / step * x_bytes + in / 2;
           std::uint64_t eight;
           std::memcpy(&eight, x + i, 8);
           const std::uint32_t low = every_second_byte(eight >> 8), high = every_second_byte(eight);
@@ -228,10 +228,10 @@ struct RowsInt16 {
   static LOWBIT_INLINE total zero() { return S::zero(); }
   static LOWBIT_INLINE total add(const total& t, const acc& a, const scale& s) { return S::fma(S::to_float(a), s, t); }
 
-  static void prepare(const void* row, std::size_t k, std::size_t phase, std::uint8_t* out) {
+  static void prepare(const void* row, std::size_t k, std::size_t lead, std::uint8_t* out) {
     for (std::size_t i = 0; i < k; ++i) {
       const std::int16_t v = static_cast<const std::int8_t*>(row)[i];
-      std::memcpy(out + 2 * (i + phase), &v, 2);
+      std::memcpy(out + 2 * (i + lead), &v, 2);
     }
   }
 };
@@ -319,7 +319,7 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
   const CanonicalWeights& w = a.w;
   const auto* codes = static_cast<const std::uint8_t*>(w.codes);
   const std::uint8_t* end_of_codes = codes + (w.n * w.k + 1) / 2;
-  const std::size_t phases = plan.phases;
+  const std::size_t leads = plan.leads;
   void* pairs = a.scratch;
   auto* result = reinterpret_cast<float*>(a.scratch + CanonicalPlan::table_bytes);
   auto* scales = reinterpret_cast<float*>(a.scratch + CanonicalPlan::table_bytes + plan.result_bytes()) + 16;
@@ -328,7 +328,7 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
   if constexpr (C::pairs) C::fill_pairs(*w.codebook, pairs);
   // Rows that are no whole number of steps need scales of their own, with zeros behind the last group.
   const bool flat = w.k % C::step == 0;
-  const std::size_t x_stride = phases * plan.row_bytes;
+  const std::size_t x_stride = leads * plan.row_bytes;
 
   for (std::size_t m = 0; m < a.m; m += plan.rows) {
     const std::size_t rows = a.m - m < plan.rows ? a.m - m : plan.rows;
@@ -339,16 +339,16 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
       group_scales(w, first_group, w.k == 0 ? 0 : ((n + count) * w.k - 1) / G + 1 - first_group, scales);
       const auto tile = [&](std::size_t first, std::size_t height) {
         FourBitTile t;
-        const std::size_t begin = (n + first) * w.k, phase = begin % G;
+        const std::size_t begin = (n + first) * w.k, lead = begin % G;
         t.codes = codes + begin / G * (G / 2);
         t.code_stride = w.k / 2;  // rows that are taken together begin at groups
-        t.steps = (phase + w.k + C::step - 1) / C::step;
+        t.steps = (lead + w.k + C::step - 1) / C::step;
         t.codebook = w.codebook;
         t.pairs = pairs;
         t.scale_stride = w.k / G;
         t.scales = scales + (begin / G - first_group);
         if (!flat) {
-          const std::size_t used = (phase + w.k + G - 1) / G;
+          const std::size_t used = (lead + w.k + G - 1) / G;
           for (std::size_t r = 0; r < height; ++r) {
             const float* s = t.scales + r * t.scale_stride;
             float* o = own_scales + r * plan.scale_slots;
@@ -369,13 +369,13 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
           }
           t.tail = tail;
         }
-        const std::size_t place = phases == 1 ? 0 : phase * phases / G;
+        const std::size_t place = leads == 1 ? 0 : lead * leads / G;
         std::uint8_t* px = x + place * plan.row_bytes;
         if ((prepared >> place & 1u) == 0) {
           prepared |= 1u << place;
           for (std::size_t r = 0; r < rows; ++r) {
             std::memset(px + r * x_stride, 0, t.steps * C::x_bytes);
-            C::prepare(static_cast<const std::uint8_t*>(a.x.data) + (m + r) * a.x.stride_bytes, w.k, phase, px + r * x_stride);
+            C::prepare(static_cast<const std::uint8_t*>(a.x.data) + (m + r) * a.x.stride_bytes, w.k, lead, px + r * x_stride);
           }
         }
         t.x = px;
@@ -387,7 +387,7 @@ inline void gemm_four_bit(const CanonicalGemmArgs& a, const CanonicalPlan& plan)
           four_bit_tiles<C, 1>(t, rows);
       };
       std::size_t first = 0;
-      if (phases == 1)
+      if (leads == 1)
         for (; first + 4 <= count; first += 4) tile(first, 4);
       for (; first < count; ++first) tile(first, 1);
       const float code_scale = w.scale_factor * (a.x.scale ? w.codebook->byte_scale : 1.0f);

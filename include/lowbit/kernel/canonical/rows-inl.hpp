@@ -56,17 +56,17 @@ inline const float* decode_row(const CanonicalWeights& w, std::size_t n, bool bf
 // How far ahead each stream of rows is asked for, where the processor gains by it.
 inline constexpr std::size_t rows_ahead = 2048;
 
-// Visits rows [begin, end) of the weights in batches: visit(n, count, apart) is to do rows n to n + count of each of
-// CanonicalPlan::streams streams, `apart` rows from one to the next; of one stream, and up to a whole batch, where apart is 0. Rows
+// Visits rows [begin, end) of the weights in batches: visit(n, count, stride) is to do rows n to n + count of each of
+// CanonicalPlan::streams streams, `stride` rows from one to the next; of one stream, and up to a whole batch, where stride is 0. Rows
 // that are read at a time stand far apart, so that each stream goes on where its last row has ended: memory is read in a few long
 // streams, which the hardware follows.
 template <class Visit>
-LOWBIT_INLINE void for_streams(std::size_t begin, std::size_t end, bool together, const Visit& visit) {
+LOWBIT_INLINE void for_streams(std::size_t begin, std::size_t end, bool several, const Visit& visit) {
   using P = CanonicalPlan;
-  const std::size_t apart = together ? (end - begin) / P::streams : 0;
-  for (std::size_t i = 0; i < apart; i += P::stream_rows)
-    visit(begin + i, apart - i < P::stream_rows ? apart - i : P::stream_rows, apart);
-  for (std::size_t n = begin + P::streams * apart; n < end; n += P::batch)
+  const std::size_t stream_stride = several ? (end - begin) / P::streams : 0;
+  for (std::size_t i = 0; i < stream_stride; i += P::stream_rows)
+    visit(begin + i, stream_stride - i < P::stream_rows ? stream_stride - i : P::stream_rows, stream_stride);
+  for (std::size_t n = begin + P::streams * stream_stride; n < end; n += P::batch)
     visit(n, end - n < P::batch ? end - n : P::batch, std::size_t{0});
 }
 
@@ -75,7 +75,7 @@ struct RowTile {
   const void* w[CanonicalPlan::streams];        // floats, or int8 codes
   std::size_t ahead;                            // bytes to ask for ahead; 0 asks for what is read next, which costs nothing
   const float* scales[CanonicalPlan::streams];  // of the blocks that the row touches; null: none
-  std::size_t k, block, phase;                  // block: 0 for none; phase: elements of the first block that lie before the row
+  std::size_t k, block, lead;                   // block: 0 for none; lead: elements of the first block that lie before the row
   const std::uint8_t* x;
   std::size_t x_stride;
   float* out;  // of row m of x and row r of weights: out[m * CanonicalPlan::batch + r * CanonicalPlan::stream_rows]
@@ -94,7 +94,7 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
   };
   std::size_t span = 0;
   for (std::size_t k = 0; k < t.k; ++span) {
-    std::size_t length = t.block == 0 ? t.k : t.block - (span == 0 ? t.phase : 0);
+    std::size_t length = t.block == 0 ? t.k : t.block - (span == 0 ? t.lead : 0);
     length = length < t.k - k ? length : t.k - k;
     std::size_t i = 0;
     if constexpr (Int8) {
@@ -173,8 +173,8 @@ inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
   const bool alike = w.block == 0 || w.k % w.block == 0 || w.block % (w.k == 0 ? 1 : w.k) == 0;
   for (std::size_t m = 0; m < a.m; m += plan.rows) {
     const std::size_t rows = a.m - m < plan.rows ? a.m - m : plan.rows;
-    for_streams(a.row_begin, a.row_end, alike, [&](std::size_t n, std::size_t count, std::size_t apart) {
-      const std::size_t streams = apart == 0 ? 1 : P::streams;
+    for_streams(a.row_begin, a.row_end, alike, [&](std::size_t n, std::size_t count, std::size_t stream_stride) {
+      const std::size_t streams = stream_stride == 0 ? 1 : P::streams;
       for (std::size_t i = 0; i < count; ++i) {
         RowTile t;
         const bool in_place = int8 || (C == Compute::f32 && w.element == Element::f32);
@@ -184,14 +184,14 @@ inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
         t.x = static_cast<const std::uint8_t*>(a.x.data) + m * a.x.stride_bytes;
         t.x_stride = a.x.stride_bytes;
         for (std::size_t r = 0; r < streams; ++r) {
-          const std::size_t row = n + i + r * apart;
+          const std::size_t row = n + i + r * stream_stride;
           if constexpr (int8)
             t.w[r] = static_cast<const std::int8_t*>(w.codes) + row * w.k;
           else
             t.w[r] = decode_row(w, row, C == Compute::bf16, reinterpret_cast<float*>(decoded + r * plan.row_bytes));
           t.scales[r] = w.block == 0 ? nullptr : w.scales + row * w.k / w.block;
         }
-        t.phase = w.block == 0 || alike ? 0 : (n + i) * w.k % w.block;
+        t.lead = w.block == 0 || alike ? 0 : (n + i) * w.k % w.block;
         t.out = result + i;
         if (streams == P::streams)
           row_tiles<int8, P::streams>(t, rows);
@@ -199,7 +199,7 @@ inline void gemm_rows(const CanonicalGemmArgs& a, const CanonicalPlan& plan) {
           row_tiles<int8, 1>(t, rows);
       }
       for (std::size_t j = 0; j < rows * streams; ++j) {
-        const std::size_t r = j / streams, row = m + r, s = j % streams, first = n + s * apart;
+        const std::size_t r = j / streams, row = m + r, s = j % streams, first = n + s * stream_stride;
         float extra[P::batch];
         const bool outliers = int8 && a.x.outliers && a.x.outliers[row].count != 0;
         if (outliers)

@@ -19,12 +19,12 @@ struct QuantizeRowsArgs {
   bool permute = false;                             // int8_k order inside eights, for the packed layout
   bool words = false;                               // 16-bit codes, in order (Kernels::int8_words)
   std::size_t k_padded = 0;                         // codes written per row; the rest is zero
-  std::size_t chunk = 0;                            // k of an offset; the last of a row may have fewer
+  std::size_t kc = 0;                               // k of an offset; the last of a row may have fewer
   float threshold = 0;                              // llm_int8: |x| >= threshold is an outlier; 0: none
   const std::uint8_t* column_is_outlier = nullptr;  // [k], bitsandbytes' rule over a whole call, or null: per row
   void* codes = nullptr;                            // (m, k_padded), int8_t or int16_t
   float* scale = nullptr;                           // [m]
-  std::int32_t* offset = nullptr;                   // (m, ceil(k_padded / chunk)): -128 * sum of the codes; or null
+  std::int32_t* offset = nullptr;                   // (m, ceil(k_padded / kc)): -128 * sum of the codes; or null
 };
 struct Bf16RowsArgs {
   const float* x = nullptr;

@@ -115,7 +115,7 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScal
   constexpr std::size_t batch = 4 * S::lanes;
   const float* x = a.x + r * a.x_stride;
   Code* q = static_cast<Code*>(a.codes) + r * a.k_padded;
-  const std::size_t chunks = a.offset ? (a.k_padded + a.chunk - 1) / a.chunk : 0;
+  const std::size_t chunks = a.offset ? (a.k_padded + a.kc - 1) / a.kc : 0;
   std::int32_t* offset = a.offset + r * chunks;
   if (!row.finite) {  // a row that holds a NaN or an infinity gives a row of NaN, never a plausible number
     std::memset(q, 0, a.k_padded * sizeof(Code));
@@ -148,18 +148,18 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScal
     S::store_codes(to, code, a.permute);
     return S::iadd(S::iadd(code[0], code[1]), S::iadd(code[2], code[3]));
   };
-  const bool sum_lanes = chunks != 0 && !a.column_is_outlier && (a.chunk % batch == 0 || chunks == 1);
+  const bool sum_lanes = chunks != 0 && !a.column_is_outlier && (a.kc % batch == 0 || chunks == 1);
   typename S::vi sum = S::izero();
-  std::size_t i = 0, left = a.chunk;  // k until the chunk's end
+  std::size_t i = 0, left = a.kc;  // k until the chunk's end
   for (; i + batch <= a.k; i += batch) {
     sum = S::iadd(sum, quantize(x + i, q + i));
     if (sum_lanes && chunks != 1 && (left -= batch) == 0) {
       *offset++ = -128 * S::ireduce_add(sum);
       sum = S::izero();
-      left = a.chunk;
+      left = a.kc;
     }
   }
-  bool pending = chunks == 1 || left != a.chunk;
+  bool pending = chunks == 1 || left != a.kc;
   if (i < a.k_padded) {
     pending = true;
     float rest[batch] = {};
@@ -176,8 +176,8 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScal
   } else {
     for (std::size_t c = 0; c < chunks; ++c) {
       std::int32_t t = 0;
-      const std::size_t end = (c + 1) * a.chunk < a.k_padded ? (c + 1) * a.chunk : a.k_padded;
-      for (std::size_t g = c * a.chunk; g < end; g += 8) t += sum_of_eight(q + g);
+      const std::size_t end = (c + 1) * a.kc < a.k_padded ? (c + 1) * a.kc : a.k_padded;
+      for (std::size_t g = c * a.kc; g < end; g += 8) t += sum_of_eight(q + g);
       offset[c] = -128 * t;
     }
   }
@@ -186,10 +186,10 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScal
 // Scales of a few rows first: their divisions wait for nothing but their own row, and overlap.
 template <bool Llm, class Code>
 inline void quantize_rows_of(const QuantizeRowsArgs& a) {
-  constexpr std::size_t together = 4;
-  RowScale scales[together];
-  for (std::size_t r = 0; r < a.m; r += together) {
-    const std::size_t rows = a.m - r < together ? a.m - r : together;
+  constexpr std::size_t batch_rows = 4;
+  RowScale scales[batch_rows];
+  for (std::size_t r = 0; r < a.m; r += batch_rows) {
+    const std::size_t rows = a.m - r < batch_rows ? a.m - r : batch_rows;
     for (std::size_t i = 0; i < rows; ++i) scales[i] = row_scale<Llm>(a, r + i);
     for (std::size_t i = 0; i < rows; ++i) quantize_row<Llm, Code>(a, r + i, scales[i]);
   }

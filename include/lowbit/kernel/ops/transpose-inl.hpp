@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Transposing: for attention, for results of staggered weights, and for training.
+// Transposing: for attention, for results of weights in block-offset classes, and for training.
 // Included once per instruction set, by targets.hpp.
 #ifndef LOWBIT_ISA
 #include "lowbit/kernel/dispatch/editor.hpp"

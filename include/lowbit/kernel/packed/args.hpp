@@ -30,14 +30,14 @@ inline constexpr std::size_t row_block = 128;  // rows that share one decode: 12
 inline constexpr std::size_t any_rows = ~std::size_t{0};
 
 // Panels that a kernel takes at a time for m rows, at most: parts of parallel work are best cut there.
-constexpr std::size_t panels_together(std::size_t m) { return m == 1 ? 4 : m == 2 ? 2 : 1; }
+constexpr std::size_t nr_unroll_of(std::size_t m) { return m == 1 ? 4 : m == 2 ? 2 : 1; }
 
 // k of a panel that are decoded at a time: whole chunks, together 24 KiB of floats, bfloat16 or bytes where chunks are short enough
 // (48 KiB of 16-bit codes).
 constexpr std::size_t decoded_k(const PackedWeights& w, Compute c) {
   const std::size_t most = c == Compute::f32 ? 128 : c == Compute::bf16 ? 256 : 512;
-  const std::size_t chunk = w.chunk(c) < w.k ? w.chunk(c) : w.k;
-  return chunk < most && chunk != 0 ? most / chunk * chunk : chunk;
+  const std::size_t kc = w.kc(c) < w.k ? w.kc(c) : w.k;
+  return kc < most && kc != 0 ? most / kc * kc : kc;
 }
 // Totals of a row block, then the decoded part of one panel: 4 bytes a weight at most (f32 compute).
 inline std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) {

@@ -2,7 +2,7 @@
 // The product on packed weights, written once: decode prologue x micro-kernel x epilogue, for every element and compute type.
 // Included once per instruction set, by targets.hpp.
 //
-// Order of summation of one output: blocks of k in order; inside a block chunks (PackedWeights::chunk) in order; inside a chunk k
+// Order of summation of one output: blocks of k in order; inside a block chunks (PackedWeights::kc) in order; inside a chunk k
 // after k, by fma, in the order in which the level reads the layout (int8: an exact integer sum).  A chunk's sum times its scale is
 // added to the total.  Nothing in this depends on m, on the other rows, or on the number of threads.
 #ifndef LOWBIT_ISA
@@ -11,7 +11,7 @@
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // What stays the same over a call.
-inline MicroArgs micro_args(const PackedGemmArgs& a, std::size_t chunk) {
+inline MicroArgs micro_args(const PackedGemmArgs& a, std::size_t kc) {
   MicroArgs micro{};
   micro.codebook = a.w.codebook;
   micro.head = micro.gap = a.w.head_bytes();
@@ -21,7 +21,7 @@ inline MicroArgs micro_args(const PackedGemmArgs& a, std::size_t chunk) {
   micro.block = a.w.block;
   micro.first_block = a.w.block_k(0);
   micro.last_block = a.w.block_k(micro.blocks - 1);
-  micro.chunk = chunk;
+  micro.kc = kc;
   micro.x_stride = a.x.stride_bytes;
   micro.offset_stride = a.x.offset_stride;
   return micro;
@@ -35,11 +35,11 @@ LOWBIT_INLINE void set_rows(MicroArgs& micro, const PackedGemmArgs& a, std::size
 inline float* totals_of(const PackedGemmArgs& a, std::size_t panel, std::size_t row) {
   return a.sums ? a.sums + (panel * a.m + row) * panel_cols : reinterpret_cast<float*>(a.scratch);
 }
-// Has a tile of `panels` panels, `apart` from one to the next, and of `rows` rows leave results itself where it can: in whole
+// Has a tile of `panels` panels, `stride` from one to the next, and of `rows` rows leave results itself where it can: in whole
 // panels, with nothing but scale, bias and residual.  Returns whether it will.
 template <class C>
-LOWBIT_NOINLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::size_t panel, std::size_t panels, std::size_t apart,
-                                std::size_t row, std::size_t rows) {
+LOWBIT_NOINLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::size_t panel, std::size_t panels,
+                                std::size_t stride, std::size_t row, std::size_t rows) {
   MicroOutput& o = micro.out;
   o.y = nullptr;
   const EpilogueArgs& e = a.epilogue;
@@ -47,15 +47,15 @@ LOWBIT_NOINLINE bool set_output(MicroArgs& micro, const PackedGemmArgs& a, std::
   if (!a.y || e.bf16 || e.activation != Activation::none) return false;
   for (std::size_t r = 0; a.x.outliers && r < rows; ++r)
     if (a.x.outliers[row + r].count != 0) return false;
-  if (column + ((panels - 1) * apart + 1) * panel_cols > a.w.n) return false;
+  if (column + ((panels - 1) * stride + 1) * panel_cols > a.w.n) return false;
   o.y = a.y + row * a.y_stride + column;
   o.y_stride = a.y_stride;
-  o.apart = apart * panel_cols;
+  o.panel_stride = stride * panel_cols;
   o.bias = e.bias ? e.bias + column : nothing_to_add.data();
-  o.bias_apart = e.bias ? o.apart : 0;
+  o.bias_stride = e.bias ? o.panel_stride : 0;
   o.residual = e.residual ? e.residual + row * e.residual_stride + column : nothing_to_add.data();
   o.residual_stride = e.residual ? e.residual_stride : 0;
-  o.residual_apart = e.residual ? o.apart : 0;
+  o.residual_panel_stride = e.residual ? o.panel_stride : 0;
   for (std::size_t r = 0; r < rows; ++r) o.scale[r] = result_scale(a.w, a.x, C::compute, row + r);
   return true;
 }
@@ -78,29 +78,29 @@ LOWBIT_INLINE void for_tiles(std::size_t rows, std::size_t most, const Visit& vi
   }
 }
 
-// One or two rows over `together` panels at a time, then what is left over fewer; returns the first panel that is left alone.
+// One or two rows over `nr_unroll` panels at a time, then what is left over fewer; returns the first panel that is left alone.
 // Panels that are taken together stand far apart, so that each begins where one before it has ended: memory is read in a few long
 // streams, which the hardware follows (on Zen 4 neighbours give 16 GB/s where this gives 25).
-template <class C, class Source, std::size_t R, std::size_t together = tile_registers<C, Source, R> / panel_registers>
+template <class C, class Source, std::size_t R, std::size_t nr_unroll = tile_registers<C, Source, R> / panel_registers>
 LOWBIT_INLINE std::size_t run_wide(const PackedGemmArgs& a, MicroArgs& micro, std::size_t prefetch, std::size_t p) {
-  if constexpr (together > 1) {
-    micro.prefetch = prefetch / together;
-    const std::size_t tiles = (a.panel_end - p) / together;
-    micro.apart = tiles * micro.panel_bytes;
+  if constexpr (nr_unroll > 1) {
+    micro.prefetch = prefetch / nr_unroll;
+    const std::size_t tiles = (a.panel_end - p) / nr_unroll;
+    micro.panel_stride = tiles * micro.panel_bytes;
     for (std::size_t tile = 0; tile < tiles; ++tile, ++p) {
       const std::uint8_t* panel = a.w.data + p * micro.panel_bytes;
       micro.w = panel + a.w.head_bytes();
       micro.scale = a.w.scaled ? panel : nullptr;
       micro.total = totals_of(a, p, 0);
-      micro.total_apart = (a.sums ? tiles : 1) * R * panel_cols;
-      const bool finished = set_output<C>(micro, a, p, together, tiles, 0, R);
-      micro_kernel<C, Source, R, together * panel_registers>(micro);
-      for (std::size_t i = 0; !finished && i < together; ++i)
-        finish_rows<C::compute == Compute::int8>(a, panel + i * micro.apart, p + i * tiles, 0, R,
-                                                 micro.total + i * micro.total_apart);
+      micro.total_stride = (a.sums ? tiles : 1) * R * panel_cols;
+      const bool finished = set_output<C>(micro, a, p, nr_unroll, tiles, 0, R);
+      micro_kernel<C, Source, R, nr_unroll * panel_registers>(micro);
+      for (std::size_t i = 0; !finished && i < nr_unroll; ++i)
+        finish_rows<C::compute == Compute::int8>(a, panel + i * micro.panel_stride, p + i * tiles, 0, R,
+                                                 micro.total + i * micro.total_stride);
     }
-    p += (together - 1) * tiles;
-    return run_wide<C, Source, R, together - 1>(a, micro, prefetch, p);
+    p += (nr_unroll - 1) * tiles;
+    return run_wide<C, Source, R, nr_unroll - 1>(a, micro, prefetch, p);
   }
   micro.prefetch = prefetch;
   return p;
@@ -109,7 +109,7 @@ LOWBIT_INLINE std::size_t run_wide(const PackedGemmArgs& a, MicroArgs& micro, st
 // Weights that stand in the panel as the micro-kernel can read them.
 template <class C, class Source>
 inline void run_in_place(const PackedGemmArgs& a) {
-  MicroArgs micro = micro_args(a, a.w.chunk(C::compute));
+  MicroArgs micro = micro_args(a, a.w.kc(C::compute));
   micro.first = true;
   // A few rows read 4-bit weights as fast as memory gives them: ask for them early.  Measured on Zen 5 with neighbouring panels, of
   // 45 GB/s: without 28, 2 KiB ahead 32, 8 KiB 38, 16 KiB 35; in f32 compute without 19, 8 KiB 29, 12 KiB 31, 16 KiB 28.  f32,
@@ -161,8 +161,8 @@ template <class C, class Source>
 LOWBIT_NOINLINE void run_decoded(const PackedGemmArgs& a, bool round_to_bf16 = false) {
   const PackedWeights& w = a.w;
   std::uint8_t* decoded = a.scratch + row_block * panel_cols * 4;
-  MicroArgs micro = micro_args(a, w.chunk(C::compute));
-  const std::size_t most = decoded_k(w, C::compute), together = w.block < most ? most / w.block : 1;
+  MicroArgs micro = micro_args(a, w.kc(C::compute));
+  const std::size_t most = decoded_k(w, C::compute), blocks_at_once = w.block < most ? most / w.block : 1;
   micro.gap = 0;
   micro.w = decoded;
   const ByteTable<C> table(w.element, w.codebook);
@@ -187,22 +187,22 @@ LOWBIT_NOINLINE void run_decoded(const PackedGemmArgs& a, bool round_to_bf16 = f
           micro_rows<C, Source>(height, micro);
         });
       };
-      for (std::size_t b = 0; b < w.blocks(); b += together) {
-        micro.blocks = w.blocks() - b < together ? w.blocks() - b : together;
-        if (together > 1) {
+      for (std::size_t b = 0; b < w.blocks(); b += blocks_at_once) {
+        micro.blocks = w.blocks() - b < blocks_at_once ? w.blocks() - b : blocks_at_once;
+        if (blocks_at_once > 1) {
           micro.first_block = w.block_k(b);
           micro.last_block = w.block_k(b + micro.blocks - 1);
           std::uint8_t* out = decoded;
           for (std::size_t i = 0; i < micro.blocks; ++i) out = decode(panel, b + i, 0, w.block_k(b + i), out);
           multiply(b, 0);
-          for (std::size_t i = 0; i < micro.blocks; ++i) chunk += (w.block_k(b + i) + micro.chunk - 1) / micro.chunk;
+          for (std::size_t i = 0; i < micro.blocks; ++i) chunk += (w.block_k(b + i) + micro.kc - 1) / micro.kc;
           continue;
         }
         for (std::size_t k = w.block_k(b), k0 = 0; k0 < k; k0 += most) {
           micro.last_block = k - k0 < most ? k - k0 : most;
           decode(panel, b, k0, micro.last_block, decoded);
           multiply(b, k0);
-          chunk += (micro.last_block + micro.chunk - 1) / micro.chunk;
+          chunk += (micro.last_block + micro.kc - 1) / micro.kc;
         }
       }
       finish_rows<C::compute == Compute::int8>(a, panel, p, row, rows, total);

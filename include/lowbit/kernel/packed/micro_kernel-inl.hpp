@@ -28,19 +28,19 @@ template <class C, class Source>
 constexpr std::size_t tile_rows() {
   std::size_t rows = simd::rows;
   if (C::compute == Compute::int8 && simd::vector_registers == 16 && !simd::dots_bytes) rows = 3;
-  if (Source::decodes && (Source::short_sums || C::compute == Compute::bf16) && simd::vector_registers == 32) rows = 4;
+  if (Source::decodes && (Source::magic_bias || C::compute == Compute::bf16) && simd::vector_registers == 32) rows = 4;
   return Source::rows < rows ? Source::rows : rows;
 }
 
 // Where a tile leaves results itself, without a second pass over its totals: y = total * scale + bias + residual for the tile's
-// rows, `apart` floats from one of its panels to the next.
+// rows, `panel_stride` floats from one of its panels to the next.
 struct MicroOutput {
   float* y = nullptr;  // null: the tile leaves totals
-  std::size_t y_stride = 0, apart = 0;
+  std::size_t y_stride = 0, panel_stride = 0;
   const float* bias = nullptr;
-  std::size_t bias_apart = 0;
+  std::size_t bias_stride = 0;
   const float* residual = nullptr;
-  std::size_t residual_stride = 0, residual_apart = 0;
+  std::size_t residual_stride = 0, residual_panel_stride = 0;
   float scale[simd::rows] = {};  // of every row
 };
 // The one order in which a result is made of its total.  Outliers, which finish_tile and finish_outliers know, come before the
@@ -57,19 +57,19 @@ struct MicroArgs {
   std::size_t group;                    // ... of so many bytes each, and then the next block's scales
   std::size_t gap;                      // bytes between the weights of two blocks: head, or 0 if they were decoded
   std::size_t panel_bytes;              // of one panel
-  std::size_t apart;                    // bytes from one panel of the tile to the next
+  std::size_t panel_stride;             // bytes from one panel of the tile to the next
   std::size_t blocks, block;            // block: k of a block ...
   std::size_t first_block, last_block;  // ... of the first and of the last one, which may have fewer
-  std::size_t chunk;                    // k after which a sum is carried to the totals
+  std::size_t kc;                       // k after which a sum is carried to the totals
   const std::uint8_t* x;                // first row of the tile at the first k
   std::size_t x_stride;
   const std::int32_t* offset;  // int8: of the first row at the first chunk
   std::size_t offset_stride;
-  float* total;             // [R][panel_cols] ...
-  std::size_t total_apart;  // ... and so many floats from one panel of the tile to the next
-  MicroOutput out;          // instead of totals
-  bool first;               // start the totals instead of adding to them
-  std::size_t prefetch;     // weights to ask for ahead of time: bytes ahead, 0 for none
+  float* total;              // [R][panel_cols] ...
+  std::size_t total_stride;  // ... and so many floats from one panel of the tile to the next
+  MicroOutput out;           // instead of totals
+  bool first;                // start the totals instead of adding to them
+  std::size_t prefetch;      // weights to ask for ahead of time: bytes ahead, 0 for none
   // Where there are many rows: this tile's share of the next panel, to be asked for at `next_step` bytes a group, 0 for none.
   const std::uint8_t* next;
   std::size_t next_step;
@@ -78,8 +78,8 @@ struct MicroArgs {
 
 // An int32 sum that starts at the bits of 1.5 * 2^23 ends as the float 1.5 * 2^23 + sum, as long as |sum| < 2^22: one exact
 // subtraction instead of a conversion.
-inline constexpr std::int32_t short_sum_bits = 0x4B400000;
-static_assert(short_sum_k * 128 * 127 < (1u << 22));
+inline constexpr std::int32_t magic_bias_bits = 0x4B400000;
+static_assert(magic_bias_k * 128 * 127 < (1u << 22));
 
 template <class C, class Source, std::size_t R, std::size_t V>
 LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
@@ -93,7 +93,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   constexpr bool pins = S::pins_sums || (keep && (R > 2 ? Source::decodes && C::compute == Compute::f32
                                                         : R == 2 && (C::compute == Compute::bf16 || (Source::decodes && int8))));
   const auto at = [&](std::size_t v)
-                      LOWBIT_INLINE_LAMBDA { return v / panel_registers * a.total_apart + v % panel_registers * S::lanes; };
+                      LOWBIT_INLINE_LAMBDA { return v / panel_registers * a.total_stride + v % panel_registers * S::lanes; };
   const auto table = Source::table(a.codebook);
   const std::uint8_t* x = a.x;
   const std::int32_t* offset = a.offset;
@@ -112,9 +112,9 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
     const MicroOutput& o = a.out;
     const std::size_t panel = v / panel_registers, c = v % panel_registers * S::lanes;
     const typename S::vf scale = S::set1(o.scale[r]);
-    S::store(o.y + r * o.y_stride + panel * o.apart + c,
-             finished(t, scale, S::load(o.bias + panel * o.bias_apart + c),
-                      S::load(o.residual + r * o.residual_stride + panel * o.residual_apart + c)));
+    S::store(o.y + r * o.y_stride + panel * o.panel_stride + c,
+             finished(t, scale, S::load(o.bias + panel * o.bias_stride + c),
+                      S::load(o.residual + r * o.residual_stride + panel * o.residual_panel_stride + c)));
   };
   // Has totals(use) call use(r, v, total) for every sum of the tile: to leave results, or the totals.
   const auto leave = [&](bool results, const auto& totals) LOWBIT_INLINE_LAMBDA {
@@ -128,7 +128,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   const std::uint8_t* weights_of_block = a.w;
   for (std::size_t b = 0; b < a.blocks; ++b) {
     const std::uint8_t* w[panels];
-    LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] = weights_of_block + p * a.apart;
+    LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] = weights_of_block + p * a.panel_stride;
     const std::size_t block = b + 1 == a.blocks ? a.last_block : b == 0 ? a.first_block : a.block;
     if (a.prefetch != 0 && a.scale) {  // groups ask for groups; between two of them stand the scales of a block
       LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
@@ -136,12 +136,12 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
             S::prefetch(w[p] + a.prefetch + line - panel_cols * 4);
       }
     }
-    for (std::size_t done = 0; done < block; done += a.chunk) {
-      const std::size_t groups = (block - done < a.chunk ? block - done : a.chunk) / group_k;
+    for (std::size_t done = 0; done < block; done += a.kc) {
+      const std::size_t groups = (block - done < a.kc ? block - done : a.kc) / group_k;
       typename C::acc acc[R][V];
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
         std::int32_t start = 0;
-        if constexpr (int8) start = (C::offsets ? offset[r * a.offset_stride] : 0) + (Source::short_sums ? short_sum_bits : 0);
+        if constexpr (int8) start = (C::offsets ? offset[r * a.offset_stride] : 0) + (Source::magic_bias ? magic_bias_bits : 0);
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = C::start(start);
       }
       LOWBIT_NO_UNROLL for (std::size_t g = 0; g < groups; ++g) {
@@ -186,13 +186,13 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       // visit(r, v, sum, scale) for every sum of the chunk.
       const auto for_sums = [&](const auto& visit) LOWBIT_INLINE_LAMBDA {
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
-          const float* scale =
-              scales ? reinterpret_cast<const float*>(scales + v / panel_registers * a.apart) + v % panel_registers * S::lanes
-                     : nullptr;
+          const float* scale = scales ? reinterpret_cast<const float*>(scales + v / panel_registers * a.panel_stride) +
+                                            v % panel_registers * S::lanes
+                                      : nullptr;
           const typename S::vf sv = scale ? S::load(scale) : S::set1(1.0f);
           LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
-            if constexpr (Source::short_sums)
-              visit(r, v, S::sub(S::as_float(acc[r][v]), S::set1(std::bit_cast<float>(short_sum_bits))), sv);
+            if constexpr (Source::magic_bias)
+              visit(r, v, S::sub(S::as_float(acc[r][v]), S::set1(std::bit_cast<float>(magic_bias_bits))), sv);
             else
               visit(r, v, C::to_float(acc[r][v]), sv);
           }
@@ -202,7 +202,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
         for_sums([&](std::size_t r, std::size_t v, typename S::vf sum, const typename S::vf& scale)
                      LOWBIT_INLINE_LAMBDA { total[r][v] = S::fma(sum, scale, total[r][v]); });
       } else {
-        const bool last = b + 1 == a.blocks && done + a.chunk >= block;
+        const bool last = b + 1 == a.blocks && done + a.kc >= block;
         leave(a.out.y && last, [&](const auto& use) LOWBIT_INLINE_LAMBDA {
           for_sums([&](std::size_t r, std::size_t v, typename S::vf sum, const typename S::vf& scale) LOWBIT_INLINE_LAMBDA {
             use(r, v, S::fma(sum, scale, first ? S::zero() : S::load(a.total + at(v) + r * panel_cols)));

@@ -7,7 +7,7 @@
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 // A source has: bytes, of a group of 8 k of one panel; column_bytes, from one column to the next; get(), the operand of a step for
-// the columns from `column` on; short_sums, whether int8 sums run over at most short_sum_k; decodes, whether get() needs registers
+// the columns from `column` on; magic_bias, whether int8 sums run over at most magic_bias_k; decodes, whether get() needs registers
 // of its own; rows, up to how many it is worth using.
 
 // Nothing to look up in.
@@ -20,7 +20,7 @@ struct NoTable {
 template <class C>
 struct Direct : NoTable {
   static constexpr std::size_t bytes = panel_cols * 4 * C::steps, column_bytes = 4, rows = any_rows;
-  static constexpr bool short_sums = false, decodes = false;
+  static constexpr bool magic_bias = false, decodes = false;
   static LOWBIT_INLINE typename C::operand get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return C::load(w + (step * panel_cols + column) * 4);
   }
@@ -42,7 +42,7 @@ template <>
 struct Nibbles<ComputeF32> {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 4, column_bytes = 4, rows = S::lookup_rows;
-  static constexpr bool short_sums = false, decodes = true;
+  static constexpr bool magic_bias = false, decodes = true;
   using Table = typename S::floats16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_floats16(t->f32.data()); }
   static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table& t) {
@@ -63,7 +63,7 @@ template <>
 struct Nibbles<ComputeBf16> {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 4, column_bytes = 4, rows = S::lookup_pairs_rows;
-  static constexpr bool short_sums = false, decodes = true;
+  static constexpr bool magic_bias = false, decodes = true;
   using Table = typename S::pairs16;
   static LOWBIT_INLINE Table table(const CodebookTables* t) { return S::load_pairs(*t); }
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table& t) {
@@ -85,7 +85,7 @@ template <>
 struct Nibbles<ComputeInt8> {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 4, column_bytes = 4, rows = S::lookup_bytes_rows;
-  static constexpr bool short_sums = true, decodes = true;
+  static constexpr bool magic_bias = true, decodes = true;
   using Table = typename S::bytes16;
   template <class V = S>
   static LOWBIT_INLINE Table table(const CodebookTables* t) {
@@ -108,7 +108,7 @@ struct Nibbles<ComputeInt8> {
 struct Widened : NoTable {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 8, column_bytes = 4, rows = S::minimal ? 0 : 4;
-  static constexpr bool short_sums = false, decodes = true;
+  static constexpr bool magic_bias = false, decodes = true;
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return byte_to_word(S::iload(w + (step % 2 * panel_cols + column) * 4), step);
   }
@@ -118,7 +118,7 @@ struct Widened : NoTable {
 struct Halves : NoTable {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 16, column_bytes = 2, rows = S::lanes >= 8 ? any_rows : 0;
-  static constexpr bool short_sums = false, decodes = true;
+  static constexpr bool magic_bias = false, decodes = true;
   static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return S::load_f16(reinterpret_cast<const std::uint16_t*>(w) + step * panel_cols + column);
   }
@@ -128,7 +128,7 @@ struct Halves : NoTable {
 struct WidenedBf16 : NoTable {
   using S = simd;
   static constexpr std::size_t bytes = panel_cols * 16, column_bytes = 4, rows = S::minimal ? 0 : S::lanes >= 8 ? any_rows : 8;
-  static constexpr bool short_sums = false, decodes = true;
+  static constexpr bool magic_bias = false, decodes = true;
   static LOWBIT_INLINE typename S::vf get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     const typename S::vi pair = S::iload(w + (step / 2 * panel_cols + column) * 4);
     return S::as_float(step % 2 == 0 ? S::template shift_left<16>(pair)

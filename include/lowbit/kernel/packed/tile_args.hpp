@@ -40,16 +40,15 @@ struct TilePiece {
 };
 // k of a dot instruction where sums do not run over all k: no more than a piece has.
 constexpr std::size_t piece_step_k(const PackedWeights& w) {
-  const std::size_t chunk = w.chunk(Compute::int8);
-  return chunk < tile_step_k(Compute::int8) ? chunk : tile_step_k(Compute::int8);
+  const std::size_t kc = w.kc(Compute::int8);
+  return kc < tile_step_k(Compute::int8) ? kc : tile_step_k(Compute::int8);
 }
 // Calls visit(first k, k, record) for every chunk of every block.
 template <class Visit>
 constexpr void for_each_piece(const PackedWeights& w, const Visit& visit) {
-  const std::size_t chunk = w.chunk(Compute::int8);
+  const std::size_t kc = w.kc(Compute::int8);
   for (std::size_t b = 0; b < w.blocks(); ++b)
-    for (std::size_t k = w.block_begin(b), end = w.block_begin(b + 1); k < end; k += chunk)
-      visit(k, end - k < chunk ? end - k : chunk, b);
+    for (std::size_t k = w.block_begin(b), end = w.block_begin(b + 1); k < end; k += kc) visit(k, end - k < kc ? end - k : kc, b);
 }
 
 // Scratch of one thread: what a block of 32 rows takes, the pieces, and a decoded panel.
@@ -71,12 +70,12 @@ struct TileScratch {
 // Of rows in block-offset classes: enough for each of them.
 inline std::size_t tile_scratch_bytes(const PackedWeights& w, Compute c) {
   constexpr std::size_t fixed = TileScratch::fixed_bytes;
-  if (!w.stagger && tiles_in_place(w, c)) return fixed;
+  if (!w.block_offsets && tiles_in_place(w, c)) return fixed;
   if (c == Compute::bf16) return fixed + (w.k + tile_step_k(c) - 1) / tile_step_k(c) * tile_step_bytes;
   const std::size_t step = piece_step_k(w);
   std::size_t pieces = 0, padded = 0;
-  if (w.stagger) {
-    pieces = w.k / w.block + 2 + w.k / w.chunk(c);  // every block's last chunk may be a short one
+  if (w.block_offsets) {
+    pieces = w.k / w.block + 2 + w.k / w.kc(c);  // every block's last chunk may be a short one
     padded = w.k + pieces * step;
   } else {
     for_each_piece(w, [&](std::size_t, std::size_t k, std::size_t) {

@@ -2,7 +2,7 @@
 // Products on packed weights by tile instructions: level amx.  A group of int8 weights, or of bfloat16 ones, is their right operand
 // as it stands, with a stride of a panel's row.  Included once, by targets.hpp.
 //
-// Order of summation: int8 sums are exact over a chunk (PackedWeights::chunk), which a total takes as the other levels' do, so the
+// Order of summation: int8 sums are exact over a chunk (PackedWeights::kc), which a total takes as the other levels' do, so the
 // results are theirs to the bit and few rows may go to their kernels.  bf16 sums run over all k in steps of 32 from k = 0 on: an
 // instruction sums the even and the odd k of a step in two chains of fused multiply-adds, adds these, and adds that to the sum.
 // That is no other level's order, so every number of rows is multiplied by tiles.  Rounding of weights in bf16: to bfloat16 as

@@ -18,7 +18,7 @@
 #include "support/random.hpp"
 #include "support/sizes.hpp"
 
-namespace stagger_test {
+namespace block_offsets_test {
 
 using lowbit::Compute;
 using lowbit::Level;
@@ -41,19 +41,19 @@ namespace {
 
 using Floats = std::vector<float>;
 
-// Number of phases, copies of x, rows that fill their panels or not, blocks shorter and longer than a row and than a chunk.
-std::vector<Weights> staggered_weights(Random& random) {
+// Number of classes, copies of x, rows that fill their panels or not, blocks shorter and longer than a row and than a chunk.
+std::vector<Weights> block_offset_weights(Random& random) {
   const auto values = [&](std::size_t n, std::size_t k) { return random.uneven(n * k); };
   std::vector<Weights> all;
-  all.push_back(four_bit_weights<lowbit::Nf4>(values(768, 100), 768, 100, 64, true));     // 16 phases, 2 copies
+  all.push_back(four_bit_weights<lowbit::Nf4>(values(768, 100), 768, 100, 64, true));     // 16 classes, 2 copies
   all.push_back(four_bit_weights<lowbit::Nf4>(values(601, 100), 601, 100, 64, false));    // some columns of a panel stay empty
-  all.push_back(four_bit_weights<lowbit::Nf4>(values(381, 72), 381, 72, 64, true));       // 8 phases, whole groups
-  all.push_back(four_bit_weights<lowbit::Fp4>(values(1057, 33), 1057, 33, 32, true));     // 32 phases, 8 copies; odd in all
+  all.push_back(four_bit_weights<lowbit::Nf4>(values(381, 72), 381, 72, 64, true));       // 8 classes, whole groups
+  all.push_back(four_bit_weights<lowbit::Fp4>(values(1057, 33), 1057, 33, 32, true));     // 32 classes, 8 copies; odd in all
   all.push_back(four_bit_weights<lowbit::Nf4>(values(300, 24), 300, 24, 64, false));      // blocks longer than a row
   all.push_back(four_bit_weights<lowbit::Nf4>(values(2053, 520), 2053, 520, 512, true));  // a block is several chunks
   all.push_back(quantized<lowbit::Int8Tensor<lowbit::Blockwise<24>>>("int8", values(230, 100), 230, 100));
-  all.push_back(quantized<lowbit::Int8Tensor<lowbit::Blockwise<32>>>("int8", values(190, 1032), 190, 1032));  // 4 phases
-  all.push_back(quantized<lowbit::Int8Tensor<lowbit::Blockwise<1048>>>("int8", values(4193, 24), 4193, 24));  // 131 phases
+  all.push_back(quantized<lowbit::Int8Tensor<lowbit::Blockwise<32>>>("int8", values(190, 1032), 190, 1032));  // 4 classes
+  all.push_back(quantized<lowbit::Int8Tensor<lowbit::Blockwise<1048>>>("int8", values(4193, 24), 4193, 24));  // 131 classes
   return all;
 }
 std::string describe(const Weights& w) {
@@ -62,12 +62,12 @@ std::string describe(const Weights& w) {
 
 }  // namespace
 
-TEST_CASE("staggered rows are packed, keep their bytes, and take the room that is said") {
+TEST_CASE("rows in block-offset classes are packed, keep their bytes, and take the room that is said") {
   Random random(71);
-  for (const Weights& w : staggered_weights(random)) {
+  for (const Weights& w : block_offset_weights(random)) {
     INFO(describe(w));
     REQUIRE(w.packed.has_value());
-    CHECK(w.packed->view().stagger);
+    CHECK(w.packed->view().block_offsets);
     const lowbit::Tensor back = w.packed->unpack();
     const lowbit::TensorParts &a = w.tensor.parts(), &b = back.parts();
     const auto same = [](const auto& x, const auto& y) {
@@ -88,15 +88,15 @@ TEST_CASE("staggered rows are packed, keep their bytes, and take the room that i
     lowbit::matmul(x.data(), 1, *w.packed, z.data());
     CHECK(bits_of(y) == bits_of(z));
   }
-  // Too few rows to fill the panels of all phases.
+  // Too few rows to fill the panels of all classes.
   const Floats few = random.normals(500 * 100);
   CHECK_FALSE(four_bit_weights<lowbit::Nf4>(few, 500, 100, 64, true).packed.has_value());
   CHECK(four_bit_weights<lowbit::Nf4>(random.normals(512 * 100), 512, 100, 64, true).packed.has_value());
 }
 
-TEST_CASE("staggered rows: every compute type is within its derived bound, whatever follows") {
+TEST_CASE("rows in block-offset classes: every compute type is within its derived bound, whatever follows") {
   Random random(72);
-  for (const Weights& w : staggered_weights(random)) {
+  for (const Weights& w : block_offset_weights(random)) {
     const std::size_t n = w.tensor.rows(), k = w.tensor.cols();
     for (const std::size_t m : Sizes{1, 2, 5, 34}) {
       if (m > 5 && k > 500) continue;  // the reference takes its time
@@ -134,12 +134,12 @@ TEST_CASE("staggered rows: every compute type is within its derived bound, whate
   }
 }
 
-TEST_CASE("staggered rows: batches and threads change no bit") {
+TEST_CASE("rows in block-offset classes: batches and threads change no bit") {
   Random random(73);
   const std::size_t m = 70;
   lowbit::ThreadPool pool(3);
   lowbit_test::BackwardExecutor backward(32);
-  for (const Weights& w : staggered_weights(random)) {
+  for (const Weights& w : block_offset_weights(random)) {
     const std::size_t n = w.tensor.rows(), k = w.tensor.cols();
     const Floats x = random.normals(m * k);
     for (const Compute compute : all_computes)
@@ -167,9 +167,9 @@ TEST_CASE("staggered rows: batches and threads change no bit") {
   }
 }
 
-TEST_CASE("staggered rows: a row that holds a NaN is the only one that suffers") {
+TEST_CASE("rows in block-offset classes: a row that holds a NaN is the only one that suffers") {
   Random random(74);
-  for (const Weights& w : staggered_weights(random)) {
+  for (const Weights& w : block_offset_weights(random)) {
     const std::size_t n = w.tensor.rows(), k = w.tensor.cols(), m = 3;
     const Floats good = random.normals(m * k);
     Floats x = good;
@@ -187,10 +187,10 @@ TEST_CASE("staggered rows: a row that holds a NaN is the only one that suffers")
   }
 }
 
-TEST_CASE("staggered rows: input is prepared once, by the product in front as well") {
+TEST_CASE("rows in block-offset classes: input is prepared once, by the product in front as well") {
   Random random(75);
   lowbit::ThreadPool pool(2);
-  for (const Weights& second : staggered_weights(random)) {
+  for (const Weights& second : block_offset_weights(random)) {
     const std::size_t m = 9, k = second.tensor.cols(), front = 40;
     const Weights first = four_bit_weights<lowbit::Nf4>(random.uneven(k * front), k, front, 64, false);
     const Floats x = random.normals(m * front);
@@ -211,7 +211,8 @@ TEST_CASE("staggered rows: input is prepared once, by the product in front as we
           lowbit::matmul(next, *second.packed, MatrixView<float>(z.data(), m, second.tensor.rows()), options);
           CHECK(bits_of(z) == bits_of(want));
           // And leaves its own result to a product behind.
-          const std::size_t n = second.tensor.rows(), last = n == 300 ? 512 : 20;  // 512 rows of 300 are staggered as well
+          const std::size_t n = second.tensor.rows(),
+                            last = n == 300 ? 512 : 20;  // 512 rows of 300 are in block-offset classes as well
           const Weights third = four_bit_weights<lowbit::Nf4>(random.uneven(last * n), last, n, 64, false);
           const bool packed = third.packed.has_value();
           const Floats behind_want = run_product(want, m, third, packed, options);
@@ -236,7 +237,7 @@ TEST_CASE("staggered rows: input is prepared once, by the product in front as we
   }
 }
 
-TEST_CASE("staggered rows: weights of other row counts share the input") {
+TEST_CASE("rows in block-offset classes: weights of other row counts share the input") {
   Random random(76);
   lowbit::ThreadPool pool(2);
   const std::size_t k = 72, m = 5;
@@ -244,8 +245,8 @@ TEST_CASE("staggered rows: weights of other row counts share the input") {
                 many = four_bit_weights<lowbit::Nf4>(random.uneven(768 * k), 768, k, 64, true);
   REQUIRE(few.packed.has_value());
   REQUIRE(many.packed.has_value());
-  CHECK(few.packed->view().phase_count == 8);
-  CHECK(many.packed->view().phase_count == 16);
+  CHECK(few.packed->view().class_count == 8);
+  CHECK(many.packed->view().class_count == 16);
   const Floats x = random.normals(m * k);
   for (const Compute compute : all_computes)
     for_each_level([&](Level) {
@@ -263,4 +264,4 @@ TEST_CASE("staggered rows: weights of other row counts share the input") {
     });
 }
 
-}  // namespace stagger_test
+}  // namespace block_offsets_test
