@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The forward pass of GPT-2: one function per layer, shapes on the arguments.  Rows of a batch stand one behind the other, each at
-// its own length, so nothing is padded; and a row's result does not depend on its neighbours or on the number of threads.
+// its own length, so nothing is padded; and a row's result does not depend on its neighbours or on the number of threads.  A row may
+// go on from a cache: prefill and decode are the same pass, with many tokens or with one.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -12,6 +13,7 @@
 #include "lowbit/base/float_environment.hpp"
 #include "lowbit/base/per_thread.hpp"
 #include "lowbit/gpt2/attention.hpp"
+#include "lowbit/gpt2/kv_cache.hpp"
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/linear.hpp"
 
@@ -63,12 +65,8 @@ class Transformer {
     });
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
-    forward(ids, offsets, b, executor);
-    b.normed.grow(rows * c);
-    b.last.grow(rows * c);
-    for (std::size_t r = 0; r < rows; ++r)
-      std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
-    layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);
+    forward(ids, offsets, {}, b, executor);
+    norm_last_tokens(offsets, b, executor);
     MatmulOptions o;
     o.compute = Compute::f32;
     o.executor = &executor;
@@ -86,25 +84,43 @@ class Transformer {
   // token embedding if the configuration ties them, else it must be there.
   void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits,
                        Executor& executor) const {
+    language_logits(ids, offsets, {}, logits, executor);
+  }
+  // The same where row r goes on from caches[r] and is appended to it: its tokens stand at positions caches[r]->length() and on.
+  // With caches in f32 the logits are those of the whole rows, bit for bit, however the rows were cut; with others they are as if
+  // every key and value were rounded.  Exception: Outliers::per_call looks at all tokens of a call.
+  // Throws InvalidArgument also if a cache is of another shape, is too small, or is there twice; the caches are then as before.
+  void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<KvCache* const> caches,
+                       std::span<float> logits, Executor& executor) const {
     const lowbit::detail::DefaultFloatEnvironment environment;
-    require(config.tied || lm_head.rows() != 0,
-            [] { return std::string("language_logits: the model has no language-model head"); });
-    check_batch(ids, offsets);
-    const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
-    require(logits.size() == tokens * config.vocab, [&] {
-      return "language_logits: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(tokens) +
-             " tokens of vocabulary " + std::to_string(config.vocab);
-    });
+    check_language_batch("language_logits", ids, offsets, caches);
+    const std::size_t tokens = offsets.back() - offsets.front();
+    check_room("language_logits", logits.size(), tokens, "tokens");
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
-    forward(ids, offsets, b, executor);
-    b.normed.grow(tokens * c);
+    forward(ids, offsets, caches, b, executor);
+    b.normed.grow(tokens * config.width);
     layer_norm(ln_f, b.x.data(), tokens, b.normed.data(), executor);
-    MatmulOptions o;
-    o.compute = Compute::f32;
-    o.executor = &executor;
-    matmul(MatrixView<const float>(b.normed.data(), tokens, c), lm_head.rows() != 0 ? lm_head : token_embedding,
-           MatrixView<float>(logits.data(), tokens, config.vocab), o);
+    apply_head(b.normed.data(), tokens, logits.data(), executor);
+  }
+  // The logits of the token after each row: logits (rows, vocab), the last ones of language_logits(), bit for bit.
+  void next_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<KvCache* const> caches,
+                   std::span<float> logits, Executor& executor) const {
+    const lowbit::detail::DefaultFloatEnvironment environment;
+    check_language_batch("next_logits", ids, offsets, caches);
+    const std::size_t rows = offsets.size() - 1;
+    check_room("next_logits", logits.size(), rows, "rows");
+    const lowbit::detail::PerThread<Buffers> buffers;
+    Buffers& b = *buffers;
+    forward(ids, offsets, caches, b, executor);
+    norm_last_tokens(offsets, b, executor);
+    apply_head(b.normed.data(), rows, logits.data(), executor);
+  }
+  // One row.
+  void next_logits(std::span<const std::int32_t> ids, KvCache& cache, std::span<float> logits, Executor& executor) const {
+    const std::size_t offsets[2] = {0, ids.size()};
+    KvCache* const caches[1] = {&cache};
+    next_logits(ids, offsets, caches, logits, executor);
   }
 
   // The linear layers' products as they run, in order: four per block.
@@ -169,22 +185,58 @@ class Transformer {
     return offsets.size() - 1;
   }
 
-  // x (T, C): the residual stream after the last block.
-  void forward(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, Buffers& b, Executor& executor) const {
+  void check_language_batch(const char* what, std::span<const std::int32_t> ids, std::span<const std::size_t> offsets,
+                            std::span<KvCache* const> caches) const {
+    require(config.tied || lm_head.rows() != 0, [&] { return std::string(what) + ": the model has no language-model head"; });
+    const std::size_t rows = check_batch(ids, offsets);
+    if (caches.empty()) return;
+    require(caches.size() == rows, [&] {
+      return std::string(what) + ": " + std::to_string(caches.size()) + " caches for " + std::to_string(rows) + " rows";
+    });
+    for (std::size_t r = 0; r < rows; ++r) {
+      const auto in_row = [&](const std::string& text) {
+        return std::string(what) + ": the cache of row " + std::to_string(r) + " of the batch " + text;
+      };
+      require(caches[r] != nullptr, [&] { return in_row("is null"); });
+      require(caches[r]->fits(config), [&] { return in_row("was made for a model of another shape"); });
+      require(std::find(caches.begin(), caches.begin() + static_cast<std::ptrdiff_t>(r), caches[r]) ==
+                  caches.begin() + static_cast<std::ptrdiff_t>(r),
+              [&] { return in_row("is that of another row too"); });
+      const std::size_t tokens = offsets[r + 1] - offsets[r];
+      require(tokens <= caches[r]->capacity() - caches[r]->length(), [&] {
+        return in_row("holds " + std::to_string(caches[r]->length()) + " of " + std::to_string(caches[r]->capacity()) +
+                      " tokens, without room for " + std::to_string(tokens) + " more");
+      });
+    }
+  }
+  void check_room(const char* what, std::size_t room, std::size_t count, const char* of) const {
+    require(room == count * config.vocab, [&] {
+      return std::string(what) + ": room for " + std::to_string(room) + " logits, " + std::to_string(count) + " " + of +
+             " of vocabulary " + std::to_string(config.vocab);
+    });
+  }
+
+  // x (T, C): the residual stream after the last block.  caches: of the rows, which grow; or none.
+  void forward(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<KvCache* const> caches,
+               Buffers& b, Executor& executor) const {
     const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
     b.x.grow(tokens * c);
     b.attended.grow(tokens * c);
     b.wide.grow(tokens * 3 * c);
-    embed(ids, offsets, b.x.data());
+    embed(ids, offsets, caches, b.x.data());
     const MatrixView<float> x(b.x.data(), tokens, c), qkv(b.wide.data(), tokens, 3 * c), attended(b.attended.data(), tokens, c);
     const MatrixView<float> no_floats;  // only the next layer reads it, as its input
     const CallOptions call{&executor};
     const Epilogue add_to_x{Activation::none, x};
-    for (const Block& block : blocks) {
+    for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
+      const Block& block = blocks[layer];
       block.attention_in.shape(b.normed_input);
       layer_norm(block.ln_1, x.data, tokens, b.normed_input, executor);
       block.attention_in.forward(b.normed_input, qkv, {}, call);
-      attention(qkv.data, offsets, config.heads, config.width, attended.data, executor);
+      if (caches.empty())
+        attention(qkv.data, offsets, config.heads, c, attended.data, executor);
+      else
+        attention(qkv.data, offsets, caches, layer, config.heads, c, attended.data, executor);
       block.attention_out.forward(attended, x, add_to_x, call);
       block.mlp_in.shape(b.normed_input);
       block.mlp_out.shape(b.inner_input);
@@ -192,24 +244,44 @@ class Transformer {
       block.mlp_in.forward(b.normed_input, no_floats, {config.activation, {}, &b.inner_input}, call);
       block.mlp_out.forward(b.inner_input, x, add_to_x, call);
     }
+    for (std::size_t r = 0; r < caches.size(); ++r) caches[r]->grow(offsets[r + 1] - offsets[r]);
+  }
+
+  // normed (rows, C) = the normalized last token of every row of x.
+  void norm_last_tokens(std::span<const std::size_t> offsets, Buffers& b, Executor& executor) const {
+    const std::size_t rows = offsets.size() - 1, c = config.width;
+    b.normed.grow(rows * c);
+    b.last.grow(rows * c);
+    for (std::size_t r = 0; r < rows; ++r)
+      std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
+    layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);
+  }
+  // logits (rows, vocab) of normalized x (rows, C).
+  void apply_head(const float* x, std::size_t rows, float* logits, Executor& executor) const {
+    MatmulOptions o;
+    o.compute = Compute::f32;
+    o.executor = &executor;
+    matmul(MatrixView<const float>(x, rows, config.width), lm_head.rows() != 0 ? lm_head : token_embedding,
+           MatrixView<float>(logits, rows, config.vocab), o);
   }
 
   // out (T, C): token embedding plus position embedding.
-  void embed(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, float* out) const {
+  void embed(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<KvCache* const> caches,
+             float* out) const {
     const std::size_t c = config.width;
     for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
-      const std::size_t tokens = offsets[r + 1] - offsets[r];
-      add_rows(token_embedding, ids.data() + offsets[r], tokens, out, false);
-      add_rows(position_embedding, nullptr, tokens, out, true);
+      const std::size_t tokens = offsets[r + 1] - offsets[r], first = caches.empty() ? 0 : caches[r]->length();
+      add_rows(token_embedding, ids.data() + offsets[r], 0, tokens, out, false);
+      add_rows(position_embedding, nullptr, first, tokens, out, true);
       out += tokens * c;
     }
   }
-  // out (rows, C) = or += rows of a table: those of the ids, or the first ones.
-  static void add_rows(const Tensor& table, const std::int32_t* ids, std::size_t rows, float* out, bool add) {
+  // out (rows, C) = or += rows of a table: those of the ids, or those from `first` on.
+  static void add_rows(const Tensor& table, const std::int32_t* ids, std::size_t first, std::size_t rows, float* out, bool add) {
     const lowbit::detail::CanonicalWeights w = table.canonical();
     if (lowbit::detail::element_bits(table.format()) >= 16) {
       lowbit::detail::EmbedRowsArgs a;
-      a.table = w.codes;
+      a.table = static_cast<const std::uint8_t*>(w.codes) + lowbit::detail::element_bytes(table.format(), first * table.cols());
       a.element = w.element;
       a.ids = ids;
       a.rows = rows;
@@ -221,7 +293,7 @@ class Transformer {
     const lowbit::detail::PerThread<DecodedRow> decoded;
     decoded->values.grow(table.cols());
     for (std::size_t r = 0; r < rows; ++r, out += table.cols()) {
-      const std::size_t id = ids ? static_cast<std::size_t>(ids[r]) : r;
+      const std::size_t id = ids ? static_cast<std::size_t>(ids[r]) : first + r;
       table.dequantize_rows(id, id + 1, decoded->values.data());
       for (std::size_t i = 0; i < table.cols(); ++i) out[i] = add ? out[i] + decoded->values[i] : decoded->values[i];
     }
