@@ -164,7 +164,7 @@ void require_finite(const lowbit::gpt2::Transformer& model) {
   const auto check = [&](const std::string& name, std::span<const float> values) {
     require_finite(values.data(), values.size(), name, as);
   };
-  const auto check_table = [&](const char* name, const lowbit::Tensor& t) {
+  const auto check_table = [&](const char* name, const auto& t) {
     lowbit::AlignedBuffer<float> values(t.size());
     if (t.rows() != 0) t.dequantize(values.data());
     check(name, values.span());

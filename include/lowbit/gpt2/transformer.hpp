@@ -13,6 +13,7 @@
 #include "lowbit/base/float_environment.hpp"
 #include "lowbit/base/per_thread.hpp"
 #include "lowbit/gpt2/attention.hpp"
+#include "lowbit/gpt2/embedding.hpp"
 #include "lowbit/gpt2/kv_cache.hpp"
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/linear.hpp"
@@ -43,13 +44,13 @@ class Transformer {
  public:
   Transformer() = default;
   Config config;
-  Tensor token_embedding;     // (vocab, C), f32 or f16
-  Tensor position_embedding;  // (positions, C)
+  Embedding token_embedding;     // (vocab, C)
+  Embedding position_embedding;  // (positions, C)
   std::vector<Block> blocks;
   LayerNorm ln_f;
   Tensor score;                      // (classes, C); empty: no classification head
-  Tensor lm_head;                    // (vocab, C); empty: the token embedding, if the configuration ties them
-  Format rest_format = Format::f32;  // how everything but the linear weights counts in the paper's account
+  Embedding lm_head;                 // (vocab, C); empty: the token embedding, if the configuration ties them
+  Format rest_format = Format::f32;  // how floats beside the linear weights count in the paper's account
 
   // The class logits of a batch: row i is ids[offsets[i] .. offsets[i+1]), logits (rows, classes), read at each row's last token.
   // Throws InvalidArgument if a row is empty or longer than config.positions, an id is outside the vocabulary, or the model has no
@@ -140,7 +141,13 @@ class Transformer {
       m.resident_bytes += resident;
     };
     const auto norm = [&](const LayerNorm& n) { rest(n.gain.size() + n.shift.size(), n.gain.size_bytes() + n.shift.size_bytes()); };
-    for (const Tensor* t : {&token_embedding, &position_embedding, &score, &lm_head}) rest(t->size(), t->resident_bytes());
+    for (const Embedding* e : {&token_embedding, &position_embedding, &lm_head}) {
+      const bool quantized = lowbit::detail::element_bits(e->format()) < 16;
+      m.parameters += e->size();
+      m.paper_bytes += quantized ? e->element_bytes() : e->size() * rest_bytes;
+      m.resident_bytes += e->resident_bytes();
+    }
+    rest(score.size(), score.resident_bytes());
     norm(ln_f);
     for (const Block& b : blocks) {
       norm(b.ln_1);
@@ -158,13 +165,10 @@ class Transformer {
   }
 
  private:
-  // What a thread keeps between calls: activations, and a row of a quantized embedding.
+  // What a thread keeps between calls.
   struct Buffers {
     AlignedBuffer<float> x, normed, wide, attended, last;
     PreparedInput normed_input, inner_input;
-  };
-  struct DecodedRow {
-    AlignedBuffer<float> values;
   };
   std::size_t check_batch(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets) const {
     require(offsets.size() >= 2, [] { return std::string("a batch needs at least one row: offsets must hold rows + 1 values"); });
@@ -258,11 +262,8 @@ class Transformer {
   }
   // logits (rows, vocab) of normalized x (rows, C).
   void apply_head(const float* x, std::size_t rows, float* logits, Executor& executor) const {
-    MatmulOptions o;
-    o.compute = Compute::f32;
-    o.executor = &executor;
-    matmul(MatrixView<const float>(x, rows, config.width), lm_head.rows() != 0 ? lm_head : token_embedding,
-           MatrixView<float>(logits, rows, config.vocab), o);
+    const Embedding& head = lm_head.rows() != 0 ? lm_head : token_embedding;
+    head.multiply(MatrixView<const float>(x, rows, config.width), MatrixView<float>(logits, rows, config.vocab), executor);
   }
 
   // out (T, C): token embedding plus position embedding.
@@ -271,34 +272,11 @@ class Transformer {
     const std::size_t c = config.width;
     for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
       const std::size_t tokens = offsets[r + 1] - offsets[r], first = caches.empty() ? 0 : caches[r]->length();
-      add_rows(token_embedding, ids.data() + offsets[r], 0, tokens, out, false);
-      add_rows(position_embedding, nullptr, first, tokens, out, true);
+      token_embedding.rows_of(ids.data() + offsets[r], 0, tokens, out, false);
+      position_embedding.rows_of(nullptr, first, tokens, out, true);
       out += tokens * c;
     }
   }
-  // out (rows, C) = or += rows of a table: those of the ids, or those from `first` on.
-  static void add_rows(const Tensor& table, const std::int32_t* ids, std::size_t first, std::size_t rows, float* out, bool add) {
-    const lowbit::detail::CanonicalWeights w = table.canonical();
-    if (lowbit::detail::element_bits(table.format()) >= 16) {
-      lowbit::detail::EmbedRowsArgs a;
-      a.table = static_cast<const std::uint8_t*>(w.codes) + lowbit::detail::element_bytes(table.format(), first * table.cols());
-      a.element = w.element;
-      a.ids = ids;
-      a.rows = rows;
-      a.n = table.cols();
-      a.out = out;
-      a.add = add;
-      return lowbit::detail::transformer_kernels().embed_rows(a);
-    }
-    const lowbit::detail::PerThread<DecodedRow> decoded;
-    decoded->values.grow(table.cols());
-    for (std::size_t r = 0; r < rows; ++r, out += table.cols()) {
-      const std::size_t id = ids ? static_cast<std::size_t>(ids[r]) : first + r;
-      table.dequantize_rows(id, id + 1, decoded->values.data());
-      for (std::size_t i = 0; i < table.cols(); ++i) out[i] = add ? out[i] + decoded->values[i] : decoded->values[i];
-    }
-  }
-
   // out (rows, C) = normalized x (rows, C).
   void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, float* out, Executor& executor) const {
     lowbit::detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
