@@ -155,6 +155,13 @@ TEST_CASE("Embedding: decode with a quantized head gives the whole row's logits 
   check(with_embeddings<lowbit::NF4Tensor<>>(Format::nf4, Compute::automatic));
   check(with_embeddings<lowbit::NF4Tensor<>>(Format::int8, Compute::int8));
   check(with_embeddings<Int8Tensor<>>(Format::int8, Compute::automatic));
+  check(with_embeddings<DenseTensor<lowbit::BFloat16>>(Format::bf16, Compute::bf16));
+  check(with_embeddings<DenseTensor<float>>(Format::f16, Compute::f32));
+  // Packed floats decode to themselves, so only the head's order of summation is another.
+  const Transformer packed = with_embeddings<DenseTensor<float>>(Format::f32), plain = with_embeddings<DenseTensor<float>>({});
+  CHECK(packed.token_embedding.packed());
+  CHECK(bits_of(classify(packed, ids)) == bits_of(classify(plain, ids)));
+  CHECK(largest_difference(language_logits(packed, ids), language_logits(plain, ids)) < 1e-3);
 }
 
 TEST_CASE("Embedding: what quantized embeddings hold", "[embedding]") {
@@ -179,7 +186,9 @@ TEST_CASE("Embedding: what quantized embeddings hold", "[embedding]") {
 
 TEST_CASE("Embedding: formats that are none for embeddings are refused", "[embedding]") {
   CHECK(unsaid<InvalidArgument>([] { with_embeddings<DenseTensor<float>>(Format::llm_int8); },
-                                {"embeddings", "int8, nf4 or fp4", "llm_int8"}) == "");
+                                {"wte.weight", "any format but llm_int8"}) == "");
+  CHECK(unsaid<InvalidArgument>([] { with_embeddings<Int8Tensor<>>(Format::bf16, Compute::int8); }, {"int8 compute", "bf16"}) ==
+        "");
 }
 
 }  // namespace embedding_test

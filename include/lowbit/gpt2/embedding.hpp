@@ -20,7 +20,8 @@ class Embedding {
   Embedding() = default;
   // As it is, multiplied in float32.
   Embedding(Tensor table) : canonical_(std::move(table)) {}  // NOLINT: a table is an embedding
-  // Packed for a product of this compute type where the layout can hold it.  Rows decode to the same floats.
+  // Packed for a product of this compute type where the layout can hold it.  Rows decode to the same floats.  Throws InvalidArgument
+  // if the format has no such compute type.
   static Embedding head(Tensor table, Compute compute = Compute::automatic) {
     Embedding e;
     e.compute_ = compute;
@@ -28,6 +29,7 @@ class Embedding {
       e.packed_ = PackedTensor::pack(table);
     else
       e.canonical_ = std::move(table);
+    static_cast<void>(e.plan());
     return e;
   }
 

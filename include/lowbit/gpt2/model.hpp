@@ -20,8 +20,8 @@ struct ModelOptions {
   typename Weights::Options quantize = {};  // for weights that the folder holds in another format
   LinearOptions linear = {};
   Format rest = Format::f32;  // embeddings, norms and biases: f32, or f16 (rounded to it; held as halves where that saves memory)
-  // wte, wpe and a head of its own: int8 (a scale per row), nf4 or fp4 (blocks of 64, double-quantized); by default as the rest.
-  // Tied or not, the head is then a product on packed weights.
+  // wte, wpe and a head of its own: int8 (a scale per row), nf4 or fp4 (blocks of 64, double-quantized), or f32, f16 or bf16.  Tied or
+  // not, the head is then a product on packed weights.  By default they are as the rest, and the head is a product in f32.
   std::optional<Format> embeddings = std::nullopt;
   Compute head = Compute::automatic;  // of that product
 };
@@ -37,13 +37,20 @@ struct RestOptions {
   Compute head = Compute::automatic;
 };
 
-inline Tensor quantized_embedding(const std::string& name, const float* values, std::size_t rows, std::size_t cols, Format format) {
+inline Tensor embedding_tensor(const std::string& name, const float* values, std::size_t rows, std::size_t cols, Format format) {
 #if LOWBIT_EXCEPTIONS
   try {
 #endif
-    if (format == Format::int8) return Int8Tensor<>::quantize(values, rows, cols);
-    if (format == Format::nf4) return NF4Tensor<>::quantize(values, rows, cols);
-    return FP4Tensor<>::quantize(values, rows, cols);
+    switch (format) {
+      case Format::f32: return DenseTensor<float>::quantize(values, rows, cols);
+      case Format::f16: return DenseTensor<Float16>::quantize(values, rows, cols);
+      case Format::bf16: return DenseTensor<BFloat16>::quantize(values, rows, cols);
+      case Format::int8: return Int8Tensor<>::quantize(values, rows, cols);
+      case Format::nf4: return NF4Tensor<>::quantize(values, rows, cols);
+      case Format::fp4: return FP4Tensor<>::quantize(values, rows, cols);
+      case Format::llm_int8: break;
+    }
+    raise<InvalidArgument>(std::string("embeddings can be of any format but ") + format_name(format));
 #if LOWBIT_EXCEPTIONS
   } catch (const InvalidArgument& error) {
     raise<InvalidArgument>(name + ": " + error.what());
@@ -60,9 +67,6 @@ inline void read_transformer(Transformer& model, const ParameterSource& source, 
   const Format rest = others.rest;
   require(rest == Format::f32 || rest == Format::f16,
           [&] { return std::string("model: the rest can be f32 or f16, not ") + format_name(rest); });
-  require(!others.embeddings || others.embeddings == Format::int8 || others.embeddings == Format::nf4 ||
-              others.embeddings == Format::fp4,
-          [&] { return std::string("model: embeddings can be int8, nf4 or fp4, not ") + format_name(*others.embeddings); });
   const Config config = source.config();
   const std::size_t c = config.width;
   const bool half = rest == Format::f16;
@@ -73,7 +77,7 @@ inline void read_transformer(Transformer& model, const ParameterSource& source, 
   };
   const auto embedding = [&](const char* name, std::size_t rows, bool is_head) -> Embedding {
     if (!others.embeddings) return dense(name, rows);
-    Tensor t = quantized_embedding(name, source.floats(name, rows, c).data(), rows, c, *others.embeddings);
+    Tensor t = embedding_tensor(name, source.floats(name, rows, c).data(), rows, c, *others.embeddings);
     return is_head ? Embedding::head(std::move(t), others.head) : Embedding(std::move(t));
   };
   const auto vector = [&](const std::string& name, std::size_t n) {

@@ -142,9 +142,8 @@ class Transformer {
     };
     const auto norm = [&](const LayerNorm& n) { rest(n.gain.size() + n.shift.size(), n.gain.size_bytes() + n.shift.size_bytes()); };
     for (const Embedding* e : {&token_embedding, &position_embedding, &lm_head}) {
-      const bool quantized = lowbit::detail::element_bits(e->format()) < 16;
       m.parameters += e->size();
-      m.paper_bytes += quantized ? e->element_bytes() : e->size() * rest_bytes;
+      m.paper_bytes += e->element_bytes();
       m.resident_bytes += e->resident_bytes();
     }
     rest(score.size(), score.resident_bytes());
