@@ -139,7 +139,11 @@ TEST_CASE("Sampling: what each rule leaves, and how likely", "[sampling]") {
 TEST_CASE("Sampling: greedy, ties, penalties by hand", "[sampling]") {
   CHECK(Sampler().next(std::vector<float>{1, 3, 3, 2}) == 1);
   CHECK(Sampler().next(std::vector<float>{-1, -3}) == 0);
-  CHECK(Sampler().next(std::vector<float>{1, std::numeric_limits<float>::infinity()}) == 1);
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  CHECK(Sampler().next(std::vector<float>{-infinity, -3}) == 1);
+  SamplingOptions drawn;
+  drawn.temperature = 1;
+  CHECK(Sampler(drawn).next(std::vector<float>{-infinity, -3, -infinity}) == 1);
   SamplingOptions o;
   o.repetition_penalty = 2;
   // 4 / 2 = 2 < 3; -1 * 2 = -2 < -1.5.  Twice seen is once punished: 4 / 4 would lose against 1.5 too.
@@ -181,6 +185,13 @@ TEST_CASE("Sampling: options and logits that make no sense are refused", "[sampl
   CHECK(refused([](auto& o) { o.top_p = 0; }, "top_p") == "");
   CHECK(refused([](auto& o) { o.repetition_penalty = 0; }, "repetition_penalty") == "");
   CHECK(unsaid<InvalidArgument>([] { Sampler().next(std::vector<float>{1, std::nanf(""), 2}); }, {"NaN"}) == "");
+  constexpr float infinity = std::numeric_limits<float>::infinity();
+  for (const double temperature : {0.0, 1.0}) {
+    SamplingOptions o;
+    o.temperature = temperature;
+    CHECK(unsaid<InvalidArgument>([&] { Sampler(o).next(std::vector<float>{1, infinity}); }, {"infinity"}) == "");
+    CHECK(unsaid<InvalidArgument>([&] { Sampler(o).next(std::vector<float>{-infinity, -infinity}); }, {"infinity"}) == "");
+  }
   CHECK(unsaid<InvalidArgument>([] { Sampler().next(std::vector<float>{}); }, {"no logits"}) == "");
 }
 

@@ -3,6 +3,7 @@
 // order but for the penalty, which comes first: the rules and order of transformers' logits processors.
 #pragma once
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "lowbit/base/error.hpp"
+#include "lowbit/base/float_environment.hpp"
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
@@ -47,9 +49,10 @@ class Sampler {
   // Throws InvalidArgument as check().
   explicit Sampler(const SamplingOptions& options = {}) : options_(options), state_(options.seed) { check(options); }
 
-  // A token's id, from the logits [vocab] of the next one; seen: the tokens before it.  Throws InvalidArgument if a logit is NaN or
-  // there are none.
+  // A token's id, from the logits [vocab] of the next one; seen: the tokens before it.  Throws InvalidArgument if there is none
+  // above -infinity, or one is NaN or infinity.
   std::int32_t next(std::span<const float> logits, std::span<const std::int32_t> seen = {}) {
+    const lowbit::detail::DefaultFloatEnvironment environment;
     if (options_.temperature == 0) return largest(penalized(logits, seen));
     const std::vector<Candidate>& from = candidates(logits, seen);
     const double drawn = uniform();
@@ -62,6 +65,7 @@ class Sampler {
   // What next() draws from, the likeliest first, of equal ones the smallest id; valid until the next call.  Temperature must not be
   // 0.  Tokens e^-32 (1e-14) times as likely as the likeliest, or less, are left out.
   const std::vector<Candidate>& candidates(std::span<const float> logits, std::span<const std::int32_t> seen = {}) {
+    const lowbit::detail::DefaultFloatEnvironment environment;
     const std::span<const float> scores = penalized(logits, seen);
     const double top = static_cast<double>(scores[static_cast<std::size_t>(largest(scores))]);
     constexpr double most_apart = 32;
@@ -103,13 +107,16 @@ class Sampler {
     return scores_;
   }
   static std::int32_t largest(std::span<const float> scores) {
+    constexpr std::uint32_t infinity = 0x7F800000u, magnitude = 0x7FFFFFFFu;  // as bits, which fast-math leaves alone
     std::size_t best = 0;
-    bool all_numbers = true;
+    bool usable = true;
     for (std::size_t i = 0; i < scores.size(); ++i) {
-      all_numbers &= scores[i] == scores[i];
+      const auto bits = std::bit_cast<std::uint32_t>(scores[i]);
+      usable &= bits != infinity && (bits & magnitude) <= infinity;
       if (scores[i] > scores[best]) best = i;
     }
-    require(all_numbers, [] { return std::string("sampling: a logit is NaN"); });
+    require(usable && (std::bit_cast<std::uint32_t>(scores[best]) & magnitude) != infinity,
+            [] { return std::string("sampling: a logit is NaN or infinity, or all are -infinity"); });
     return static_cast<std::int32_t>(best);
   }
   double total() const {
