@@ -153,6 +153,11 @@ TEST_CASE("lowbit-generate: where texts end", "[generate]") {
   CHECK(stopped.at("texts").at(0).at("text") == before);
   CHECK(stopped.at("texts").at(0).at("finish") == "stop string");
   CHECK(text_of(folder, {prompt, "-n", "8", "--repetition-penalty", "1.5", "--stop", stop}) == prompt + before + "\n");
+  const Ids ids = whole.at("tokens").get<Ids>();
+  const auto first = std::find(ids.begin(), ids.end(), ids[4]) - ids.begin();
+  const Json at_token = json_of(folder, {prompt, "-n", "8", "--repetition-penalty", "1.5", "--stop-token", std::to_string(ids[4])});
+  CHECK(at_token.at("texts").at(0).at("tokens").get<Ids>() == Ids(ids.begin(), ids.begin() + first));
+  CHECK(at_token.at("texts").at(0).at("finish") == "stop token");
   // An empty prompt begins with the token between texts, if there is one.
   put_file(folder / "empty", "");
   const bool has_end = tokenizer().encode_with_added("<|endoftext|>").size() == 1;

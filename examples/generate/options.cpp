@@ -114,6 +114,9 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   app.add_option("--repetition-window", s.repetition_window, "... among the last N; 0: all [0]")->type_name("N");
   app.add_option("--seed", s.seed, "of the draws; text i has seed + i [0]")->type_name("N");
   app.add_option("--stop", stops, "end a text before this string (again for more)")->type_name("TEXT");
+  app.add_option("--stop-token", o.generation.stop_tokens, "end a text at the token of this id (again for more)")
+      ->check(CLI::NonNegativeNumber.description(""))
+      ->type_name("ID");
   app.add_flag("--ignore-end", o.ignore_end, "go on where the model says that the text ends");
   app.add_flag("--no-prompt", hide_prompt, "print what is new, without the prompt");
   app.add_option("--batch", o.batch, "texts that are continued at once [8]")->check(positive)->type_name("N");

@@ -32,7 +32,7 @@ const char* finish_words(const Job& job) {
   if (job.stream.stopped()) return "stop string";
   switch (job.sequence.finish()) {
     case gpt2::Finish::length: return "length";
-    case gpt2::Finish::stop_token: return "end of text";
+    case gpt2::Finish::stop_token: return "stop token";
     default: return "interrupted";
   }
 }

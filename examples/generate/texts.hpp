@@ -20,7 +20,7 @@ struct Text {
   std::string prompt, text;  // text: what was generated, well-formed UTF-8
   std::size_t prompt_tokens = 0;
   std::vector<std::int32_t> tokens;
-  std::string finish;  // "length", "end of text", "stop string" or "interrupted"
+  std::string finish;  // "length", "stop token" (also the end of the text), "stop string" or "interrupted"
 };
 struct Speed {
   std::size_t tokens = 0, passes = 0;
