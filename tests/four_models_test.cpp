@@ -118,11 +118,11 @@ TEST_CASE("four_models: a process grows by what the model says it holds") {
 
 TEST_CASE("four_models: every id, and the options that change models") {
   const Folder folder;
-  const std::string all = "fp32,int8_scratch,int8_bnb,nf4_bnb,nf4_f32,nf4_int8,int8,fp4,bf16";
+  const std::string all = "fp32,int8_scratch,int8_bnb,nf4_bnb,nf4_f32,nf4_int8,int8,fp4,bf16,nf4_emb_int8,nf4_all,int8_all";
   Outcome o = run(folder, {"--limit", "6", "--models", all, "--out", folder.path().string()});
   REQUIRE(o.code == 0);
   Json results = json_of(folder / "results.json");
-  CHECK(results.at("models").size() == 9);
+  CHECK(results.at("models").size() == 12);
   CHECK(too_wide(o.out) == "");
   const auto plan = [&](const char* id) { return model_of(results, id).at("linear_layers").at(0).at("plan").get<std::string>(); };
   CHECK(holds(plan("fp32"), "f32 weights (packed), f32 compute"));
@@ -135,6 +135,12 @@ TEST_CASE("four_models: every id, and the options that change models") {
   CHECK_FALSE(model_of(results, "int8").contains("paper"));
   const auto held = [&](const char* id) { return model_of(results, id).at("memory").at("resident_bytes").get<std::size_t>(); };
   const std::size_t nf4_held = held("nf4_f32");
+  CHECK(held("nf4_all") < held("nf4_emb_int8"));
+  CHECK(held("nf4_emb_int8") < nf4_held);
+  CHECK(held("int8_all") < held("int8"));
+  CHECK(model_of(results, "nf4_emb_int8").at("settings").at("embeddings") == "int8");
+  CHECK(holds(model_of(results, "int8_all").at("weights").get<std::string>(), "embeddings"));
+  CHECK_FALSE(model_of(results, "nf4_f32").at("settings").contains("embeddings"));
 
   // A scale per 256 elements instead of per 64: 3,145,728 * (4 / 64 - 4 / 256) bytes fewer, with plain scales in both cases.
   o = run(folder, {"--limit", "6", "--models", "nf4_f32,nf4_bnb", "--nf4-block", "256", "--no-double-quant", "--compute", "f32",

@@ -308,7 +308,8 @@ TEST_CASE("Model: a batch may be a part of a longer list of ids", "[model]") {
 TEST_CASE("Model: embedding tables of any format are read as what they decode to", "[model]") {
   Ids ids = short_items(1)[0];
   auto quantized = Model<DenseTensor<float>>::load(mini_folder), decoded = Model<DenseTensor<float>>::load(mini_folder);
-  const auto replace = [](const lowbit::Tensor& from, auto kind, lowbit::Tensor& as_quantized, lowbit::Tensor& as_floats) {
+  using lowbit::gpt2::Embedding;
+  const auto replace = [](const Embedding& from, auto kind, Embedding& as_quantized, Embedding& as_floats) {
     using Kind = typename decltype(kind)::type;
     std::vector<float> values(from.size());
     from.dequantize(values.data());

@@ -86,6 +86,13 @@ TEST_CASE("packing and unpacking give the same bytes, for every format and odd s
       CHECK(w.packed->block_size() == w.tensor.block_size());
       CHECK(w.packed->double_quantized() == w.tensor.double_quantized());
       CHECK(w.packed->element_bytes() == w.tensor.element_bytes());
+      Floats rows_of_canonical(rows * cols), rows_of_packed(rows * cols);
+      w.tensor.dequantize(rows_of_canonical.data());
+      const std::size_t half = rows / 2;
+      w.packed->dequantize_rows(half, rows, rows_of_packed.data() + half * cols);
+      w.packed->dequantize_rows(0, half, rows_of_packed.data());
+      CHECK(lowbit_test::bits_of(rows_of_packed) == lowbit_test::bits_of(rows_of_canonical));
+      CHECK_THROWS_AS(w.packed->dequantize_rows(0, rows + 1, rows_of_packed.data()), lowbit::InvalidArgument);
     }
   }
   CHECK(packed > 800);

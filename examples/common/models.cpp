@@ -21,11 +21,11 @@ using lowbit::Format;
 using NF4 = lowbit::NF4Tensor<lowbit::any_block_size, lowbit::AnyAbsmax>;
 using FP4 = lowbit::FP4Tensor<lowbit::any_block_size, lowbit::AnyAbsmax>;
 
-// `rest`: everything but the linear weights.
 template <class Weights>
-lowbit::gpt2::Transformer make(const lowbit::gpt2::ParameterSource& source, Format rest, lowbit::LinearOptions linear,
+lowbit::gpt2::Transformer make(const lowbit::gpt2::ParameterSource& source, const ModelKind& kind, lowbit::LinearOptions linear,
                                const typename Weights::Options& quantize = {}) {
-  return lowbit::gpt2::Model<Weights>(source, {.quantize = quantize, .linear = linear, .rest = rest});
+  return lowbit::gpt2::Model<Weights>(source,
+                                      {.quantize = quantize, .linear = linear, .rest = kind.rest, .embeddings = kind.embeddings});
 }
 
 bool is_four_bit(Format format) { return format == Format::nf4 || format == Format::fp4; }
@@ -142,6 +142,7 @@ Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, cons
                        {"compute", lowbit::compute_name(compute)},
                        {"everything_else", lowbit::format_name(kind.rest)},
                        {"layers_as_the_folder_holds_them", as_held}};
+  if (kind.embeddings) identity.settings["embeddings"] = lowbit::format_name(*kind.embeddings);
   std::string differs;  // from the row's usual settings
   if (is_four_bit(kind.format)) differs = describe_four_bit(kind, held, tuning, identity);
   if (kind.format == Format::llm_int8) differs = describe_outliers(tuning, identity);
@@ -152,6 +153,7 @@ Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, cons
     if (kind.format == Format::int8) identity.weights = "int8 per row";
     identity.weights += fmt::format("; {} of {} layers as the folder holds them", as_held, layers);
   }
+  if (kind.embeddings) identity.weights += fmt::format("; embeddings {}", lowbit::format_name(*kind.embeddings));
   // "(bnb)" stands for bitsandbytes' usual settings.
   const std::string_view plain = kind.format == Format::llm_int8 ? kind.weights : kind.name.substr(0, kind.name.find(" (bnb)"));
   identity.name = (differs.empty() ? std::string(kind.name) : std::string(plain)) + differs;
@@ -164,7 +166,7 @@ void require_finite(const lowbit::gpt2::Transformer& model) {
   const auto check = [&](const std::string& name, std::span<const float> values) {
     require_finite(values.data(), values.size(), name, as);
   };
-  const auto check_table = [&](const char* name, const lowbit::Tensor& t) {
+  const auto check_table = [&](const char* name, const auto& t) {
     lowbit::AlignedBuffer<float> values(t.size());
     if (t.rows() != 0) t.dequantize(values.data());
     check(name, values.span());
@@ -214,17 +216,16 @@ lowbit::Tensor quantize(const ModelKind& kind, const float* w, std::size_t rows,
 
 lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::ParameterSource& source, const Tuning& tuning) {
   const lowbit::FourBitOptions four_bit = four_bit_options(tuning);
-  const Format rest = kind.rest;
   const Compute compute = compute_of(kind, tuning);
   switch (kind.format) {
-    case Format::f32: return make<lowbit::DenseTensor<float>>(source, rest, {{.compute = compute}});
-    case Format::bf16: return make<lowbit::DenseTensor<lowbit::BFloat16>>(source, rest, {{.compute = compute}});
-    case Format::int8: return make<lowbit::Int8Tensor<>>(source, rest, {{.compute = compute}});
+    case Format::f32: return make<lowbit::DenseTensor<float>>(source, kind, {{.compute = compute}});
+    case Format::bf16: return make<lowbit::DenseTensor<lowbit::BFloat16>>(source, kind, {{.compute = compute}});
+    case Format::int8: return make<lowbit::Int8Tensor<>>(source, kind, {{.compute = compute}});
     case Format::llm_int8:
       return make<lowbit::LlmInt8Tensor>(
-          source, rest, {{.compute = compute, .outlier_threshold = tuning.int8_threshold, .outliers = tuning.outliers}});
-    case Format::nf4: return make<NF4>(source, rest, {{.compute = compute}}, four_bit);
-    case Format::fp4: return make<FP4>(source, rest, {{.compute = compute}}, four_bit);
+          source, kind, {{.compute = compute, .outlier_threshold = tuning.int8_threshold, .outliers = tuning.outliers}});
+    case Format::nf4: return make<NF4>(source, kind, {{.compute = compute}}, four_bit);
+    case Format::fp4: return make<FP4>(source, kind, {{.compute = compute}}, four_bit);
     case Format::f16: break;
   }
   lowbit::raise<lowbit::InvalidArgument>("no model has the id " + std::string(kind.id));

@@ -21,11 +21,12 @@ struct ModelKind {
   std::optional<lowbit::Compute> compute;  // empty: four_bit_compute()'s
   // Of everything else.  The paper's float and from-scratch rows keep it in float32, bitsandbytes' in float16.
   lowbit::Format rest;
+  std::optional<lowbit::Format> embeddings = std::nullopt;  // where they are quantized too
 };
-inline constexpr std::array<ModelKind, 9> model_kinds = [] {
+inline constexpr std::array<ModelKind, 12> model_kinds = [] {
   using lowbit::Compute;
   using lowbit::Format;
-  return std::array<ModelKind, 9>{{
+  return std::array<ModelKind, 12>{{
       {"fp32", "FP32", "float32", true, Format::f32, Compute::f32, Format::f32},
       {"int8_scratch", "INT8 (scratch)", "int8 per row, trained with quantization in the loop", true, Format::int8, Compute::int8,
        Format::f32},
@@ -36,6 +37,10 @@ inline constexpr std::array<ModelKind, 9> model_kinds = [] {
       {"int8", "INT8 per row", "int8 per row, quantized after training", false, Format::int8, Compute::int8, Format::f32},
       {"fp4", "FP4", "FP4", false, Format::fp4, std::nullopt, Format::f16},
       {"bf16", "BF16", "bfloat16", false, Format::bf16, Compute::bf16, Format::f16},
+      {"nf4_emb_int8", "NF4, INT8 emb.", "NF4", false, Format::nf4, std::nullopt, Format::f16, Format::int8},
+      {"nf4_all", "NF4, all", "NF4", false, Format::nf4, std::nullopt, Format::f16, Format::nf4},
+      {"int8_all", "INT8, all", "int8 per row, quantized after training", false, Format::int8, Compute::int8, Format::f32,
+       Format::int8},
   }};
 }();
 inline constexpr std::string_view baseline_id = "fp32";
@@ -53,14 +58,14 @@ struct Tuning {
   bool double_quantized = true;
   float int8_threshold = 6.0f;
   lowbit::Outliers outliers = lowbit::Outliers::per_row;
-  // Of nf4_bnb and fp4; default: bf16 where the processor is fast at it, else int8.
+  // Of nf4_bnb, nf4_emb_int8, nf4_all and fp4; default: bf16 where the processor is fast at it, else int8.
   std::optional<lowbit::Compute> compute = std::nullopt;
 };
 
 // The ids of the models that take weights in this format as a folder holds them: "nf4_bnb,nf4_f32".
 std::string ids_that_take(lowbit::Format format);
 
-// The compute type of nf4_bnb and fp4 on this machine.
+// The compute type of nf4_bnb, nf4_emb_int8, nf4_all and fp4 on this machine.
 lowbit::Compute four_bit_compute(const Tuning& tuning);
 
 // A form in which a source holds linear layers, and how many of them.

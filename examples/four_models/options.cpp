@@ -37,6 +37,8 @@ constexpr const char* footer =
     "  int8          int8 per row, quantized after training\n"
     "  fp4           FP4, as nf4_bnb\n"
     "  bf16          bfloat16 weights and compute\n"
+    "  nf4_emb_int8, nf4_all   as nf4_bnb, with INT8 or NF4 embeddings\n"
+    "  int8_all      int8 per row, embeddings too\n"
     "\n"
     "Examples:\n"
     "  four_models                                        the small models, and synthetic GPT-2 small\n"

@@ -4,12 +4,11 @@
 #if defined(__linux__)
 #include <charconv>
 #include <fcntl.h>
-#include <fstream>
-#include <malloc.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <utility>
+
+#include "examples/common/process_memory.hpp"
 
 extern char** environ;
 #endif
@@ -18,25 +17,8 @@ namespace examples {
 
 #if defined(__linux__)
 
-namespace {
-
-// Bytes of resident anonymous memory.
-std::optional<std::size_t> anonymous_bytes() {
-  // What was freed but not given back is not the model's.
-  ::malloc_trim(0);
-  for (const auto& [path, key] : {std::pair("/proc/self/smaps_rollup", "Anonymous:"), std::pair("/proc/self/status", "RssAnon:")}) {
-    std::ifstream file(path);
-    for (std::string line; std::getline(file, line);)
-      if (line.starts_with(key)) return std::stoull(line.substr(std::string(key).size())) * 1024;
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
 std::optional<std::size_t> resident_growth(const std::function<lowbit::gpt2::Transformer()>& make) {
-  // Large buffers straight from the system, so that those which loading frees are gone and not kept for later.
-  ::mallopt(M_MMAP_THRESHOLD, 1 << 17);
+  return_freed_buffers();
   const auto before = anonymous_bytes();
   const lowbit::gpt2::Transformer model = make();
   const auto after = anonymous_bytes();

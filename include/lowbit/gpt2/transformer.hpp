@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The forward pass of GPT-2: one function per layer, shapes on the arguments.  Rows of a batch stand one behind the other, each at
-// its own length, so nothing is padded; and a row's result does not depend on its neighbours or on the number of threads.
+// its own length, so nothing is padded; and a row's result does not depend on its neighbours or on the number of threads.  A row may
+// go on from a cache: prefill and decode are the same pass, with many tokens or with one.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -12,6 +13,8 @@
 #include "lowbit/base/float_environment.hpp"
 #include "lowbit/base/per_thread.hpp"
 #include "lowbit/gpt2/attention.hpp"
+#include "lowbit/gpt2/embedding.hpp"
+#include "lowbit/gpt2/kv_cache.hpp"
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/linear.hpp"
 
@@ -41,13 +44,13 @@ class Transformer {
  public:
   Transformer() = default;
   Config config;
-  Tensor token_embedding;     // (vocab, C), f32 or f16
-  Tensor position_embedding;  // (positions, C)
+  Embedding token_embedding;     // (vocab, C)
+  Embedding position_embedding;  // (positions, C)
   std::vector<Block> blocks;
   LayerNorm ln_f;
   Tensor score;                      // (classes, C); empty: no classification head
-  Tensor lm_head;                    // (vocab, C); empty: the token embedding, if the configuration ties them
-  Format rest_format = Format::f32;  // how everything but the linear weights counts in the paper's account
+  Embedding lm_head;                 // (vocab, C); empty: the token embedding, if the configuration ties them
+  Format rest_format = Format::f32;  // how floats beside the linear weights count in the paper's account
 
   // The class logits of a batch: row i is ids[offsets[i] .. offsets[i+1]), logits (rows, classes), read at each row's last token.
   // Throws InvalidArgument if a row is empty or longer than config.positions, an id is outside the vocabulary, or the model has no
@@ -63,12 +66,8 @@ class Transformer {
     });
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
-    forward(ids, offsets, b, executor);
-    b.normed.grow(rows * c);
-    b.last.grow(rows * c);
-    for (std::size_t r = 0; r < rows; ++r)
-      std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
-    layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);
+    forward(ids, offsets, {}, b, executor);
+    norm_last_tokens(offsets, b, executor);
     MatmulOptions o;
     o.compute = Compute::f32;
     o.executor = &executor;
@@ -86,25 +85,43 @@ class Transformer {
   // token embedding if the configuration ties them, else it must be there.
   void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<float> logits,
                        Executor& executor) const {
+    language_logits(ids, offsets, {}, logits, executor);
+  }
+  // The same where row r goes on from caches[r] and is appended to it: its tokens stand at positions caches[r]->length() and on.
+  // With caches in f32 the logits are those of the whole rows, bit for bit, however the rows were cut; with others they are as if
+  // every key and value were rounded.  Exception: Outliers::per_call looks at all tokens of a call.
+  // Throws InvalidArgument also if a cache is of another shape, is too small, or is there twice; the caches are then as before.
+  void language_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<KvCache* const> caches,
+                       std::span<float> logits, Executor& executor) const {
     const lowbit::detail::DefaultFloatEnvironment environment;
-    require(config.tied || lm_head.rows() != 0,
-            [] { return std::string("language_logits: the model has no language-model head"); });
-    check_batch(ids, offsets);
-    const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
-    require(logits.size() == tokens * config.vocab, [&] {
-      return "language_logits: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(tokens) +
-             " tokens of vocabulary " + std::to_string(config.vocab);
-    });
+    check_language_batch("language_logits", ids, offsets, caches);
+    const std::size_t tokens = offsets.back() - offsets.front();
+    check_room("language_logits", logits.size(), tokens, "tokens");
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
-    forward(ids, offsets, b, executor);
-    b.normed.grow(tokens * c);
+    forward(ids, offsets, caches, b, executor);
+    b.normed.grow(tokens * config.width);
     layer_norm(ln_f, b.x.data(), tokens, b.normed.data(), executor);
-    MatmulOptions o;
-    o.compute = Compute::f32;
-    o.executor = &executor;
-    matmul(MatrixView<const float>(b.normed.data(), tokens, c), lm_head.rows() != 0 ? lm_head : token_embedding,
-           MatrixView<float>(logits.data(), tokens, config.vocab), o);
+    apply_head(b.normed.data(), tokens, logits.data(), executor);
+  }
+  // The logits of the token after each row: logits (rows, vocab), the last ones of language_logits(), bit for bit.
+  void next_logits(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<KvCache* const> caches,
+                   std::span<float> logits, Executor& executor) const {
+    const lowbit::detail::DefaultFloatEnvironment environment;
+    check_language_batch("next_logits", ids, offsets, caches);
+    const std::size_t rows = offsets.size() - 1;
+    check_room("next_logits", logits.size(), rows, "rows");
+    const lowbit::detail::PerThread<Buffers> buffers;
+    Buffers& b = *buffers;
+    forward(ids, offsets, caches, b, executor);
+    norm_last_tokens(offsets, b, executor);
+    apply_head(b.normed.data(), rows, logits.data(), executor);
+  }
+  // One row.
+  void next_logits(std::span<const std::int32_t> ids, KvCache& cache, std::span<float> logits, Executor& executor) const {
+    const std::size_t offsets[2] = {0, ids.size()};
+    KvCache* const caches[1] = {&cache};
+    next_logits(ids, offsets, caches, logits, executor);
   }
 
   // The linear layers' products as they run, in order: four per block.
@@ -124,7 +141,12 @@ class Transformer {
       m.resident_bytes += resident;
     };
     const auto norm = [&](const LayerNorm& n) { rest(n.gain.size() + n.shift.size(), n.gain.size_bytes() + n.shift.size_bytes()); };
-    for (const Tensor* t : {&token_embedding, &position_embedding, &score, &lm_head}) rest(t->size(), t->resident_bytes());
+    for (const Embedding* e : {&token_embedding, &position_embedding, &lm_head}) {
+      m.parameters += e->size();
+      m.paper_bytes += e->element_bytes();
+      m.resident_bytes += e->resident_bytes();
+    }
+    rest(score.size(), score.resident_bytes());
     norm(ln_f);
     for (const Block& b : blocks) {
       norm(b.ln_1);
@@ -142,13 +164,10 @@ class Transformer {
   }
 
  private:
-  // What a thread keeps between calls: activations, and a row of a quantized embedding.
+  // What a thread keeps between calls.
   struct Buffers {
     AlignedBuffer<float> x, normed, wide, attended, last;
     PreparedInput normed_input, inner_input;
-  };
-  struct DecodedRow {
-    AlignedBuffer<float> values;
   };
   std::size_t check_batch(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets) const {
     require(offsets.size() >= 2, [] { return std::string("a batch needs at least one row: offsets must hold rows + 1 values"); });
@@ -169,22 +188,58 @@ class Transformer {
     return offsets.size() - 1;
   }
 
-  // x (T, C): the residual stream after the last block.
-  void forward(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, Buffers& b, Executor& executor) const {
+  void check_language_batch(const char* what, std::span<const std::int32_t> ids, std::span<const std::size_t> offsets,
+                            std::span<KvCache* const> caches) const {
+    require(config.tied || lm_head.rows() != 0, [&] { return std::string(what) + ": the model has no language-model head"; });
+    const std::size_t rows = check_batch(ids, offsets);
+    if (caches.empty()) return;
+    require(caches.size() == rows, [&] {
+      return std::string(what) + ": " + std::to_string(caches.size()) + " caches for " + std::to_string(rows) + " rows";
+    });
+    for (std::size_t r = 0; r < rows; ++r) {
+      const auto in_row = [&](const std::string& text) {
+        return std::string(what) + ": the cache of row " + std::to_string(r) + " of the batch " + text;
+      };
+      require(caches[r] != nullptr, [&] { return in_row("is null"); });
+      require(caches[r]->fits(config), [&] { return in_row("was made for a model of another shape"); });
+      require(std::find(caches.begin(), caches.begin() + static_cast<std::ptrdiff_t>(r), caches[r]) ==
+                  caches.begin() + static_cast<std::ptrdiff_t>(r),
+              [&] { return in_row("is that of another row too"); });
+      const std::size_t tokens = offsets[r + 1] - offsets[r];
+      require(tokens <= caches[r]->capacity() - caches[r]->length(), [&] {
+        return in_row("holds " + std::to_string(caches[r]->length()) + " of " + std::to_string(caches[r]->capacity()) +
+                      " tokens, without room for " + std::to_string(tokens) + " more");
+      });
+    }
+  }
+  void check_room(const char* what, std::size_t room, std::size_t count, const char* of) const {
+    require(room == count * config.vocab, [&] {
+      return std::string(what) + ": room for " + std::to_string(room) + " logits, " + std::to_string(count) + " " + of +
+             " of vocabulary " + std::to_string(config.vocab);
+    });
+  }
+
+  // x (T, C): the residual stream after the last block.  caches: of the rows, which grow; or none.
+  void forward(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<KvCache* const> caches,
+               Buffers& b, Executor& executor) const {
     const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
     b.x.grow(tokens * c);
     b.attended.grow(tokens * c);
     b.wide.grow(tokens * 3 * c);
-    embed(ids, offsets, b.x.data());
+    embed(ids, offsets, caches, b.x.data());
     const MatrixView<float> x(b.x.data(), tokens, c), qkv(b.wide.data(), tokens, 3 * c), attended(b.attended.data(), tokens, c);
     const MatrixView<float> no_floats;  // only the next layer reads it, as its input
     const CallOptions call{&executor};
     const Epilogue add_to_x{Activation::none, x};
-    for (const Block& block : blocks) {
+    for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
+      const Block& block = blocks[layer];
       block.attention_in.shape(b.normed_input);
       layer_norm(block.ln_1, x.data, tokens, b.normed_input, executor);
       block.attention_in.forward(b.normed_input, qkv, {}, call);
-      attention(qkv.data, offsets, config.heads, config.width, attended.data, executor);
+      if (caches.empty())
+        attention(qkv.data, offsets, config.heads, c, attended.data, executor);
+      else
+        attention(qkv.data, offsets, caches, layer, config.heads, c, attended.data, executor);
       block.attention_out.forward(attended, x, add_to_x, call);
       block.mlp_in.shape(b.normed_input);
       block.mlp_out.shape(b.inner_input);
@@ -192,41 +247,35 @@ class Transformer {
       block.mlp_in.forward(b.normed_input, no_floats, {config.activation, {}, &b.inner_input}, call);
       block.mlp_out.forward(b.inner_input, x, add_to_x, call);
     }
+    for (std::size_t r = 0; r < caches.size(); ++r) caches[r]->grow(offsets[r + 1] - offsets[r]);
+  }
+
+  // normed (rows, C) = the normalized last token of every row of x.
+  void norm_last_tokens(std::span<const std::size_t> offsets, Buffers& b, Executor& executor) const {
+    const std::size_t rows = offsets.size() - 1, c = config.width;
+    b.normed.grow(rows * c);
+    b.last.grow(rows * c);
+    for (std::size_t r = 0; r < rows; ++r)
+      std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
+    layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);
+  }
+  // logits (rows, vocab) of normalized x (rows, C).
+  void apply_head(const float* x, std::size_t rows, float* logits, Executor& executor) const {
+    const Embedding& head = lm_head.rows() != 0 ? lm_head : token_embedding;
+    head.multiply(MatrixView<const float>(x, rows, config.width), MatrixView<float>(logits, rows, config.vocab), executor);
   }
 
   // out (T, C): token embedding plus position embedding.
-  void embed(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, float* out) const {
+  void embed(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<KvCache* const> caches,
+             float* out) const {
     const std::size_t c = config.width;
     for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
-      const std::size_t tokens = offsets[r + 1] - offsets[r];
-      add_rows(token_embedding, ids.data() + offsets[r], tokens, out, false);
-      add_rows(position_embedding, nullptr, tokens, out, true);
+      const std::size_t tokens = offsets[r + 1] - offsets[r], first = caches.empty() ? 0 : caches[r]->length();
+      token_embedding.rows_of(ids.data() + offsets[r], 0, tokens, out, false);
+      position_embedding.rows_of(nullptr, first, tokens, out, true);
       out += tokens * c;
     }
   }
-  // out (rows, C) = or += rows of a table: those of the ids, or the first ones.
-  static void add_rows(const Tensor& table, const std::int32_t* ids, std::size_t rows, float* out, bool add) {
-    const lowbit::detail::CanonicalWeights w = table.canonical();
-    if (lowbit::detail::element_bits(table.format()) >= 16) {
-      lowbit::detail::EmbedRowsArgs a;
-      a.table = w.codes;
-      a.element = w.element;
-      a.ids = ids;
-      a.rows = rows;
-      a.n = table.cols();
-      a.out = out;
-      a.add = add;
-      return lowbit::detail::transformer_kernels().embed_rows(a);
-    }
-    const lowbit::detail::PerThread<DecodedRow> decoded;
-    decoded->values.grow(table.cols());
-    for (std::size_t r = 0; r < rows; ++r, out += table.cols()) {
-      const std::size_t id = ids ? static_cast<std::size_t>(ids[r]) : r;
-      table.dequantize_rows(id, id + 1, decoded->values.data());
-      for (std::size_t i = 0; i < table.cols(); ++i) out[i] = add ? out[i] + decoded->values[i] : decoded->values[i];
-    }
-  }
-
   // out (rows, C) = normalized x (rows, C).
   void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, float* out, Executor& executor) const {
     lowbit::detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {

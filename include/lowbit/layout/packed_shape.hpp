@@ -95,6 +95,24 @@ struct PackedShape {
            column % panel_cols * sizeof(float);
   }
 
+  // The parts of one row, record by record: on_scale(place in bytes), where there are scales, then on_dword(first k of the group, run,
+  // place in bytes) as for_each_dword() has them.
+  template <class OnScale, class OnDword>
+  void visit_row(std::size_t row, const OnScale& on_scale, const OnDword& on_dword) const {
+    const std::size_t phase = row % layout.phase_count, column = row / layout.phase_count;
+    const PackedWeights w = part(phase);
+    const std::size_t item = layout.element == Element::f16 ? 2 : 4, steps = group_bytes(layout.element) / panel_cols / item;
+    const std::size_t shift = layout.stagger ? layout.stagger.shift(phase) : 0, c = column % panel_cols;
+    const std::size_t panel = begin_of(phase) + column / panel_cols * w.panel_bytes();
+    for (std::size_t b = 0; b < w.blocks(); ++b) {
+      std::size_t at = panel + w.record_begin(b);
+      if (layout.scaled) on_scale(at + c * sizeof(float));
+      at += w.head_bytes() + c * item;
+      for (std::size_t k = w.block_begin(b); k < w.block_begin(b + 1); k += group_k)
+        for (std::size_t s = 0; s < steps; ++s, at += panel_cols * item) on_dword(k - shift, static_cast<int>(s), at);
+    }
+  }
+
   // A panel's records hold `steps` runs of 48 dwords (f16: of 48 halves) per group; visit(row, first k of the group, run, place in
   // bytes).  The first k is negative (modulo 2^64) where a group is padded in front.
   template <class Visit>

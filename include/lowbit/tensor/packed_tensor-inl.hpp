@@ -268,4 +268,39 @@ LOWBIT_FUNCTION Tensor unpack(const PackedState& p) {
   return Tensor(std::move(parts));
 }
 
+LOWBIT_FUNCTION void dequantize_packed_rows(const PackedState& p, std::size_t begin, std::size_t end, float* out) {
+  require(begin <= end && end <= p.shape.rows, [&] {
+    return "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of a packed tensor of shape " +
+           shape_string(p.shape.rows, p.shape.cols);
+  });
+  const DefaultFloatEnvironment environment;
+  const Element element = p.shape.layout.element;
+  const std::size_t cols = p.shape.cols, item = element == Element::f16 ? 2 : 4;
+  for (std::size_t row = begin; row < end; ++row, out += cols) {
+    float scale = 1;
+    const auto on_scale = [&](std::size_t at) { std::memcpy(&scale, p.panels + at, sizeof scale); };
+    const auto value = [&](std::uint32_t bits) {
+      switch (element) {
+        case Element::f32: return std::bit_cast<float>(bits);
+        case Element::f16: return to_float(Float16{static_cast<std::uint16_t>(bits)});
+        case Element::bf16: return to_float(BFloat16{static_cast<std::uint16_t>(bits)});
+        case Element::int8: {
+          const float scaled = rounded(static_cast<float>(static_cast<int>(bits & 255u) - 128) * scale);
+          return p.format == Format::llm_int8 ? rounded(scaled * llm_int8_inverse_127) : scaled;
+        }
+        case Element::four_bit: return rounded(p.table[bits & 15] * scale);
+      }
+      return 0.0f;
+    };
+    p.shape.visit_row(row, on_scale, [&](std::size_t k0, int run, std::size_t at) {
+      std::uint32_t word = 0;
+      std::memcpy(&word, p.panels + at, item);
+      for_each_element(element, run, [&](int k, int bit) {
+        const std::size_t col = k0 + static_cast<std::size_t>(k);
+        if (col < cols) out[col] = value(word >> bit);
+      });
+    });
+  }
+}
+
 }  // namespace lowbit::detail::inline LOWBIT_ABI

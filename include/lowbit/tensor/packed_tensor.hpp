@@ -36,6 +36,7 @@ LOWBIT_FUNCTION std::size_t packed_bytes(const Tensor& t);
 LOWBIT_FUNCTION void pack(PackedState& p, const Tensor& t, std::span<std::byte> memory);
 LOWBIT_FUNCTION void map_packed(PackedState& p, std::span<const std::byte> bytes);
 LOWBIT_FUNCTION Tensor unpack(const PackedState& p);
+LOWBIT_FUNCTION void dequantize_packed_rows(const PackedState& p, std::size_t begin, std::size_t end, float* out);
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI
 
@@ -89,6 +90,11 @@ class PackedTensor {
 
   // The canonical tensor, byte for byte.
   Tensor unpack() const { return detail::unpack(state_); }
+  // Rows [begin, end) as floats: out (end - begin, cols), those of the canonical tensor, bit for bit.  Throws InvalidArgument if the
+  // range is not inside the tensor.  Thread safe.
+  void dequantize_rows(std::size_t begin, std::size_t end, float* out) const {
+    detail::dequantize_packed_rows(state_, begin, end, out);
+  }
 
   Format format() const { return state_.format; }
   std::size_t rows() const { return state_.shape.rows; }  // output features

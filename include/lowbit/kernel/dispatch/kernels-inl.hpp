@@ -8,6 +8,7 @@
 #include "lowbit/kernel/training/operators-inl.hpp"
 #include "lowbit/kernel/training/attention_backward-inl.hpp"
 #include "lowbit/kernel/ops/convert-inl.hpp"
+#include "lowbit/kernel/ops/kv_cache-inl.hpp"
 #include "lowbit/kernel/packed/compute-inl.hpp"
 #include "lowbit/kernel/packed/source-inl.hpp"
 #include "lowbit/kernel/packed/micro_kernel-inl.hpp"

@@ -62,6 +62,8 @@ constexpr Table float_kernels() {
     k.embed_rows = &embed_rows;
     k.layer_norm = &layer_norm;
     k.attention = &attention;
+    k.append_kv = &append_kv;
+    k.cached_attention = &cached_attention;
   } else {
     k.gelu = &gelu_array;
     k.exp2 = &exp2_array;

@@ -50,6 +50,8 @@ struct TransformerKernels {
   void (*embed_rows)(const EmbedRowsArgs&) = nullptr;
   void (*layer_norm)(const LayerNormArgs&) = nullptr;
   void (*attention)(const AttentionArgs&) = nullptr;
+  void (*append_kv)(const AppendKvArgs&) = nullptr;
+  void (*cached_attention)(const CachedAttentionArgs&) = nullptr;
 };
 
 // What training adds.

@@ -71,4 +71,35 @@ constexpr std::size_t attention_scratch_floats(std::size_t positions, std::size_
   return attention_rows(positions) * (2 * padded + 16) + 2 * 16 * padded + 16;
 }
 
+// One head's keys and values of the positions so far, as a cache keeps them, in f32, bf16 or int8 (code x scale of its position).
+// Keys stand in tiles, so that scores of one query have a position per lane: (tiles, depth, kv_tile).  Values stand in rows:
+// (positions, kv_padded(depth)), zero behind the depth.  Memory behind the last position is readable and finite up to whole tiles.
+inline constexpr std::size_t kv_tile = 16;  // registers of 4, 8 or 16 floats fill it
+constexpr std::size_t kv_padded(std::size_t n) { return (n + kv_tile - 1) / kv_tile * kv_tile; }
+struct KvHead {
+  Element element = Element::f32;
+  std::size_t depth = 0;
+  void* keys = nullptr;
+  void* values = nullptr;
+  float* key_scales = nullptr;  // int8: [positions, to whole tiles]
+  float* value_scales = nullptr;
+};
+// Appends k and v (count, depth), rows `stride` floats apart, to a head as positions first, first + 1, ...
+struct AppendKvArgs {
+  KvHead head;
+  const float* k = nullptr;
+  const float* v = nullptr;
+  std::size_t stride = 0, first = 0, count = 0;
+  void* scratch = nullptr;  // append_kv_scratch_bytes()
+};
+constexpr std::size_t append_kv_scratch_bytes(std::size_t count, std::size_t depth) {
+  return count * kv_padded(depth) * sizeof(std::uint16_t);
+}
+// attention() of keys and values in a cache, to the bit in f32.  queries: q and out begin with the query first_query, k and v are
+// not read.
+struct CachedAttentionArgs {
+  AttentionArgs queries;
+  KvHead head;
+};
+
 }  // namespace lowbit::detail::inline LOWBIT_ABI

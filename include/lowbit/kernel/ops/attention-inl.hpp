@@ -124,10 +124,9 @@ LOWBIT_NOINLINE void weighted_values(const AttentionHead& h, std::size_t begin, 
   }
 }
 
-inline void attention(const AttentionArgs& a) {
+// A head's parts of the scratch; keys and values are still to be laid there.
+inline AttentionHead attention_head(const AttentionArgs& a) {
   constexpr std::size_t L = simd::lanes;
-  constexpr std::size_t columns = L == 16 ? 4 : 2;  // 4 x 4 sums of 32 registers, 4 x 2 of 16
-  constexpr float log2_e = 1.44269504f;             // e^x is 2^(x log2 e); the factor costs nothing on the queries
   const std::size_t rows = attention_rows(a.positions);
   AttentionHead h;
   h.depth = a.depth;
@@ -138,27 +137,42 @@ inline void attention(const AttentionArgs& a) {
   h.queries = h.weights + rows * L;
   h.transposed = h.queries + L * h.padded;
   h.inverse = h.transposed + L * h.padded;
-  stage_rows(a.k, a.stride, a.positions, a.depth, h.keys, rows, h.padded);
-  stage_rows(a.v, a.stride, a.positions, a.depth, h.values, rows, h.padded);
+  return h;
+}
+// e^x is 2^(x log2 e); the factor costs nothing on the queries.
+LOWBIT_INLINE float score_factor(float scale) { return scale * 1.44269504f; }
+
+// The queries [first_query, positions); q and out begin with query `origin`.
+inline void attend(const AttentionHead& h, const AttentionArgs& a, std::size_t origin) {
+  constexpr std::size_t L = simd::lanes;
+  constexpr std::size_t columns = L == 16 ? 4 : 2;  // 4 x 4 sums of 32 registers, 4 x 2 of 16
   // From the last query down: the block that is not full is the first one, which sees least.
   for (std::size_t end = a.positions, begin; end > a.first_query; end = begin) {
     begin = end - a.first_query > L ? end - L : a.first_query;
-    const float* q = a.q + begin * a.stride;
+    const float* q = a.q + (begin - origin) * a.stride;
     if (end - begin == L && h.depth == h.padded) {
-      transpose(q, L, h.padded, a.stride, h.transposed, L, a.scale * log2_e);
+      transpose(q, L, h.padded, a.stride, h.transposed, L, score_factor(a.scale));
     } else {
       stage_rows(q, a.stride, end - begin, a.depth, h.queries, L, h.padded);
-      transpose(h.queries, L, h.padded, h.padded, h.transposed, L, a.scale * log2_e);
+      transpose(h.queries, L, h.padded, h.padded, h.transposed, L, score_factor(a.scale));
     }
     softmax_weights(h, begin, end);
     for (std::size_t first = begin; first < end; first += query_tile) {
-      float* out = a.out + first * a.out_stride;
+      float* out = a.out + (first - origin) * a.out_stride;
       std::size_t d = 0;
       for (; d + columns * L <= h.padded; d += columns * L)
         weighted_values<columns>(h, begin, first, end, d, out + d, a.out_stride, a.depth - d);
       for (; d < h.padded; d += L) weighted_values<1>(h, begin, first, end, d, out + d, a.out_stride, a.depth - d);
     }
   }
+}
+
+inline void attention(const AttentionArgs& a) {
+  const AttentionHead h = attention_head(a);
+  const std::size_t rows = attention_rows(a.positions);
+  stage_rows(a.k, a.stride, a.positions, a.depth, h.keys, rows, h.padded);
+  stage_rows(a.v, a.stride, a.positions, a.depth, h.values, rows, h.padded);
+  attend(h, a, 0);
 }
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA
