@@ -64,8 +64,8 @@ class Transformer {
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
     forward(ids, offsets, b, executor);
-    b.normed.grow(rows * c);
-    b.last.grow(rows * c);
+    b.normed.grow(checked_mul(rows, c, "activations"));
+    b.last.grow(checked_mul(rows, c, "activations"));
     for (std::size_t r = 0; r < rows; ++r)
       std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
     layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);
@@ -98,7 +98,7 @@ class Transformer {
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
     forward(ids, offsets, b, executor);
-    b.normed.grow(tokens * c);
+    b.normed.grow(checked_mul(tokens, c, "activations"));
     layer_norm(ln_f, b.x.data(), tokens, b.normed.data(), executor);
     MatmulOptions o;
     o.compute = Compute::f32;
@@ -172,9 +172,9 @@ class Transformer {
   // x (T, C): the residual stream after the last block.
   void forward(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, Buffers& b, Executor& executor) const {
     const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
-    b.x.grow(tokens * c);
-    b.attended.grow(tokens * c);
-    b.wide.grow(tokens * 3 * c);
+    b.x.grow(checked_mul(tokens, c, "activations"));
+    b.attended.grow(checked_mul(tokens, c, "activations"));
+    b.wide.grow(checked_mul(tokens, 3 * c, "activations"));
     embed(ids, offsets, b.x.data());
     const MatrixView<float> x(b.x.data(), tokens, c), qkv(b.wide.data(), tokens, 3 * c), attended(b.attended.data(), tokens, c);
     const MatrixView<float> no_floats;  // only the next layer reads it, as its input
