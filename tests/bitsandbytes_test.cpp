@@ -319,6 +319,19 @@ TEST_CASE("packed bytes may be stored as another type", "[read]") {
   }
 }
 
+TEST_CASE("a shape of 2^62 rows of nothing takes no time", "[read]") {
+  const std::string state = R"({"quant_type":"nf4","blocksize":64,"dtype":"bfloat16","shape":[4611686018427387904,0]})";
+  const std::string table(64, '\0');
+  const std::vector<io::TensorToWrite> list{
+      {"w", DType::U8, {0, 1}, {}},
+      {"w.absmax", DType::BF16, {0, std::size_t{1} << 62}, {}},  // as if transposed
+      {"w.quant_map", DType::F32, {16}, lowbit_test::as_bytes(table)},
+      {"w.quant_state.bitsandbytes__nf4", DType::U8, {state.size()}, lowbit_test::as_bytes(state)}};
+  const std::vector<std::byte> bytes = io::serialize_safetensors(list);
+  const io::SafeTensors file = io::SafeTensors::parse(bytes, "m");
+  CHECK(io::read_four_bit(file, "w").tensor.size() == 0);
+}
+
 TEST_CASE("bf16 absmax that was stored transposed comes back in order", "[read]") {
   Checkpoint c = Checkpoint::open("tiny_4bit.safetensors");
   // A layer of 32 x 128 with 2 blocks of 64 a row; its absmax as bf16, shape (blocks of a row, rows).

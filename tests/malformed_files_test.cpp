@@ -60,6 +60,7 @@ struct List {
     }
     fs::remove(folder / name);
     const std::string path = (folder / name).string();
+    if (message.size() > 1000) FAIL_CHECK("a message of " << message.size() << " bytes");
     if (!message.starts_with(path)) FAIL_CHECK("expected a message that begins with " << path << ", found: " << message);
     for (const std::string_view word : words)
       if (message.find(word) == message.npos) FAIL_CHECK("'" << word << "' is not in: " << message);
@@ -332,6 +333,8 @@ void gguf(List& list) {
   });
   refuse("an alignment of 0", {"general.alignment", "found 0"},
          [](Gguf& g) { g.keys.push_back(key("general.alignment", 4, u32(0))); });
+  refuse("an alignment that is a page of text", {"general.alignment", "found \"xxx"},
+         [](Gguf& g) { g.keys.push_back(key("general.alignment", 8, lowbit_test::gguf::text(std::string(5000, 'x')))); });
   refuse("an alignment of 48", {"general.alignment", "found 48"},
          [](Gguf& g) { g.keys.push_back(key("general.alignment", 4, u32(48))); });
   refuse("five dimensions", {"\"a\"", "found 5"}, [](Gguf& g) { g.tensors[0].dimensions = {1, 1, 1, 1, 6}; });
@@ -375,6 +378,8 @@ void gguf(List& list) {
   model("no layers", {"gpt2.block_count", "found 0"}, [](Gguf& g) { g.keys[1] = key("gpt2.block_count", 4, u32(0)); });
   model("layers as a text", {"gpt2.block_count", "\"1\""},
         [](Gguf& g) { g.keys[1] = key("gpt2.block_count", 8, lowbit_test::gguf::text("1")); });
+  model("layers as a long list", {"gpt2.block_count", "found array"},
+        [](Gguf& g) { g.keys[1] = key("gpt2.block_count", 9, u32(4) + u64(4000) + std::string(16000, '\1')); });
   model("heads that do not divide", {"head_count", "divisor of 8", "3"},
         [](Gguf& g) { g.keys[3] = key("gpt2.attention.head_count", 4, u32(3)); });
   model("no embedding", {"token_embd.weight"}, [](Gguf& g) { g.tensors[0].name = "x"; });

@@ -21,6 +21,7 @@
 #include "lowbit/matmul.hpp"
 #include "support/backward_executor.hpp"
 #include "support/catch.hpp"
+#include "support/checked_product.hpp"
 #include "support/for_each_level.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
@@ -39,10 +40,15 @@ using lowbit::MatmulOptions;
 using lowbit::MatrixView;
 using lowbit::Outliers;
 using lowbit::PackedTensor;
+using lowbit_test::activation_names;
+using lowbit_test::all_activations;
 using lowbit_test::all_computes;
 using lowbit_test::BackwardExecutor;
 using lowbit_test::bits_of;
 using lowbit_test::Bounded;
+using lowbit_test::check_product;
+using lowbit_test::describe;
+using lowbit_test::Epilogue;
 using lowbit_test::expected_at_levels;
 using lowbit_test::ExpectedAtLevels;
 using lowbit_test::for_each_level;
@@ -51,6 +57,7 @@ using lowbit_test::one_of_every_kind;
 using lowbit_test::OutlierRule;
 using lowbit_test::outside;
 using lowbit_test::Random;
+using lowbit_test::random_epilogue;
 using lowbit_test::run_product;
 using lowbit_test::Sizes;
 using lowbit_test::unsaid;
@@ -60,7 +67,7 @@ namespace {
 
 using Floats = std::vector<float>;
 
-constexpr float sentinel = -77777.25f;
+using lowbit_test::sentinel;
 const float nan_value = std::numeric_limits<float>::quiet_NaN();
 const float infinity = std::numeric_limits<float>::infinity();
 
@@ -76,57 +83,6 @@ void for_each_way(const Weights& w, const Visit& visit) {
     visit(compute, false);
     if (w.packed) visit(compute, true);
   }
-}
-
-// What follows the product, and the product with it.
-struct Epilogue {
-  bool bias = false, residual = false, in_place = false;
-  Activation activation = Activation::none;
-};
-
-// Runs x (m, k) w^T in rows with gaps, at the current level, and compares it with what it should be; nothing else may be written.
-std::string check_product(const Floats& x, std::size_t m, const Weights& w, bool packed, MatmulOptions options,
-                          std::vector<Bounded> expected, const Epilogue& e, Random& random) {
-  const std::size_t n = w.tensor.rows(), k = w.tensor.cols(), x_stride = k + random.below(3), y_stride = n + random.below(4);
-  Floats strided(m * x_stride, nan_value), y((m + 1) * y_stride, sentinel);
-  for (std::size_t r = 0; r < m; ++r) std::copy_n(&x[r * k], k, &strided[r * x_stride]);
-  const Floats bias = random.normals(n), residual = random.normals(m * n);
-  if (e.bias) options.bias = bias;
-  options.activation = e.activation;
-  if (e.residual) {
-    options.residual = {residual.data(), m, n};
-    if (e.in_place) {
-      for (std::size_t r = 0; r < m; ++r) std::copy_n(&residual[r * n], n, &y[r * y_stride]);
-      options.residual = {y.data(), m, n, y_stride};
-    }
-  }
-  for (std::size_t r = 0; r < m; ++r)
-    for (std::size_t c = 0; c < n; ++c) {
-      Bounded& b = expected[r * n + c];
-      if (e.bias) b = lowbit_test::plus(b, bias[c]);
-      b = lowbit_test::activated(e.activation, b);
-      if (e.residual) b = lowbit_test::plus(b, residual[r * n + c]);
-    }
-  run_product({strided.data(), m, k, x_stride}, w, packed, {y.data(), m, n, y_stride}, options);
-  Floats dense;
-  for (std::size_t i = 0; i < y.size(); ++i) {
-    if (i / y_stride < m && i % y_stride < n)
-      dense.push_back(y[i]);
-    else if (y[i] != sentinel)
-      return "written outside y, at " + std::to_string(i / y_stride) + ", " + std::to_string(i % y_stride);
-  }
-  return outside(dense, expected);
-}
-
-constexpr Activation all_activations[] = {Activation::none, Activation::relu, Activation::gelu, Activation::gelu_tanh,
-                                          Activation::silu};
-constexpr const char* activation_names[] = {"", " relu", " gelu", " gelu_tanh", " silu"};
-
-Epilogue random_epilogue(Random& random) { return {random.coin(), random.coin(), random.coin(), random.one_of(all_activations)}; }
-
-std::string describe(const Epilogue& e) {
-  return std::string(e.bias ? " bias" : "") + activation_names[static_cast<int>(e.activation)] +
-         (e.residual ? e.in_place ? " residual in place" : " residual" : "");
 }
 
 }  // namespace

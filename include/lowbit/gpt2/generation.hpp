@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "lowbit/base/checked.hpp"
 #include "lowbit/base/per_thread.hpp"
 #include "lowbit/gpt2/kv_cache.hpp"
 #include "lowbit/gpt2/sampling.hpp"
@@ -111,7 +112,7 @@ inline void advance(const Transformer& model, std::span<Sequence* const> sequenc
     b.caches.push_back(s->prepared());
   }
   const std::size_t vocab = model.config.vocab;
-  b.logits.grow(sequences.size() * vocab);
+  b.logits.grow(checked_mul(sequences.size(), vocab, "logits"));
   const std::span<float> logits = b.logits.span().first(sequences.size() * vocab);
   model.next_logits(b.ids, b.offsets, b.caches, logits, executor);
   for (std::size_t i = 0; i < sequences.size(); ++i) sequences[i]->take(logits.subspan(i * vocab, vocab));

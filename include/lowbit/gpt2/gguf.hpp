@@ -41,8 +41,7 @@ class GgufParameters final : public ParameterSource {
     const io::Json* architecture = find("general.architecture");
     if (architecture == nullptr || *architecture != "gpt2")
       raise<FormatError>(file_.location() + ": general.architecture: expected \"gpt2\", found " +
-                         (architecture == nullptr ? std::string("nothing")
-                                                  : architecture->dump(-1, ' ', true, io::Json::error_handler_t::replace)));
+                         (architecture == nullptr ? std::string("nothing") : io::found_text(*architecture)));
     config_.layers = size("gpt2.block_count", 10'000);
     config_.width = size("gpt2.embedding_length", 1'000'000);
     config_.heads = size("gpt2.attention.head_count", config_.width);
@@ -109,9 +108,8 @@ class GgufParameters final : public ParameterSource {
   std::size_t size(const std::string& key, std::size_t most) const {
     const io::Json* value = find(key);
     if (value == nullptr || !value->is_number_unsigned() || value->get<std::uint64_t>() < 1 || value->get<std::uint64_t>() > most)
-      raise<FormatError>(
-          file_.location() + ": " + key + ": expected an integer from 1 to " + std::to_string(most) + ", found " +
-          (value == nullptr ? std::string("nothing") : value->dump(-1, ' ', true, io::Json::error_handler_t::replace)));
+      raise<FormatError>(file_.location() + ": " + key + ": expected an integer from 1 to " + std::to_string(most) + ", found " +
+                         (value == nullptr ? std::string("nothing") : io::found_text(*value)));
     return value->get<std::size_t>();
   }
   Tensor read(const std::string& name, std::size_t rows, std::size_t cols) const {

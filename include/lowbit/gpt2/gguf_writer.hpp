@@ -103,7 +103,7 @@ inline void write_gguf(const std::filesystem::path& path, const ParameterSource&
     }
     const std::size_t out = p.shape[0], in = p.shape[1], part = (std::max)(std::size_t{1}, (std::size_t{1} << 18) / in);
     const Tensor t = source.linear(p.name.substr(0, p.name.size() - std::string_view(".weight").size()), out, in);
-    AlignedBuffer<float> values((std::min)(part, out) * in);
+    AlignedBuffer<float> values(checked_mul((std::min)(part, out), in, "rows of a GGUF file"));
     for (std::size_t begin = 0; begin < out; begin += part) {
       const std::size_t end = (std::min)(out, begin + part);
       t.dequantize_rows(begin, end, values.data());

@@ -67,7 +67,7 @@ inline bool is_below_transformer(std::string_view name) {
 
 // (in, out) to (out, in): Conv1D computes x W, everything here computes x W^T.  And back, with `in` and `out` exchanged.
 inline AlignedBuffer<float> transposed(std::span<const float> in_out, std::size_t in, std::size_t out) {
-  AlignedBuffer<float> result(in * out);
+  AlignedBuffer<float> result(checked_mul(in, out, "transposed weights"));
   constexpr std::size_t tile = 32;  // 32 x 32 floats of both sides stay in L1
   for (std::size_t i0 = 0; i0 < in; i0 += tile)
     for (std::size_t o0 = 0; o0 < out; o0 += tile)

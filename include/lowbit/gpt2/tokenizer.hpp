@@ -322,7 +322,7 @@ class Tokenizer {
       raise<FormatError>(name + ": id " + std::to_string(id) + " is given to two tokens, one of them " + io::in_quotes(content));
     vocab_size_ = (std::max)(vocab_size_, static_cast<std::size_t>(id) + 1);
     const std::pair<std::string, std::int32_t> token(content, id);
-    if (std::find(added_.begin(), added_.end(), token) == added_.end()) added_.push_back(token);
+    if (is_new || std::find(added_.begin(), added_.end(), token) == added_.end()) added_.push_back(token);
   }
 
   void take_vocabulary(const detail::Vocabulary& vocabulary, const std::string& name) {

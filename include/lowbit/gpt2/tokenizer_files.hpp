@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <unordered_set>
+#include <vector>
 
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/file.hpp"
@@ -29,8 +31,11 @@ struct TokenizerFiles {
     if (!std::filesystem::exists(folder / "vocab.json", ignored) && std::filesystem::exists(whole, ignored)) {
       detail::TokenizerJson parts = detail::read_tokenizer_json(io::read_text(whole), whole.string());
       io::Json vocabulary = io::parse_json(parts.vocab_json, whole.string());
+      std::unordered_set<std::string> known;  // Json's own look-up is linear
+      for (const auto& [token, id] : vocabulary.items()) known.insert(token);
       for (const auto& [content, id] : parts.added)
-        if (!vocabulary.contains(content)) vocabulary[content] = id;
+        if (known.insert(content).second)
+          vocabulary.get_ref<io::Json::object_t&>().std::vector<io::Json::object_t::value_type>::emplace_back(content, id);
       return {vocabulary.dump(), "#version: 0.2\n" + parts.merges};
     }
     return {io::read_text(folder / "vocab.json"), io::read_text(folder / "merges.txt")};

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "lowbit/base/checked.hpp"
 #include "lowbit/base/float_environment.hpp"
 #include "lowbit/base/per_thread.hpp"
 #include "lowbit/gpt2/attention.hpp"
@@ -100,7 +101,7 @@ class Transformer {
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
     forward(ids, offsets, caches, b, executor);
-    b.normed.grow(tokens * config.width);
+    b.normed.grow(checked_mul(tokens, config.width, "activations"));
     layer_norm(ln_f, b.x.data(), tokens, b.normed.data(), executor);
     apply_head(b.normed.data(), tokens, logits.data(), executor);
   }
@@ -223,9 +224,9 @@ class Transformer {
   void forward(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets, std::span<KvCache* const> caches,
                Buffers& b, Executor& executor) const {
     const std::size_t tokens = offsets.back() - offsets.front(), c = config.width;
-    b.x.grow(tokens * c);
-    b.attended.grow(tokens * c);
-    b.wide.grow(tokens * 3 * c);
+    b.x.grow(checked_mul(tokens, c, "activations"));
+    b.attended.grow(checked_mul(tokens, c, "activations"));
+    b.wide.grow(checked_mul(tokens, 3 * c, "activations"));
     embed(ids, offsets, caches, b.x.data());
     const MatrixView<float> x(b.x.data(), tokens, c), qkv(b.wide.data(), tokens, 3 * c), attended(b.attended.data(), tokens, c);
     const MatrixView<float> no_floats;  // only the next layer reads it, as its input
@@ -253,8 +254,8 @@ class Transformer {
   // normed (rows, C) = the normalized last token of every row of x.
   void norm_last_tokens(std::span<const std::size_t> offsets, Buffers& b, Executor& executor) const {
     const std::size_t rows = offsets.size() - 1, c = config.width;
-    b.normed.grow(rows * c);
-    b.last.grow(rows * c);
+    b.normed.grow(checked_mul(rows, c, "activations"));
+    b.last.grow(checked_mul(rows, c, "activations"));
     for (std::size_t r = 0; r < rows; ++r)
       std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
     layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);

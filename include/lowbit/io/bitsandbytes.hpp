@@ -55,6 +55,7 @@ inline void fill(AlignedBuffer<float>& out, const TensorView& view, std::size_t 
 struct FourBitFile {
   Format format = Format::nf4;
   std::size_t rows = 0, cols = 0, block = 0;
+  std::size_t elements = 0, blocks = 0;
   std::string dtype, nested_dtype = "float32";
   float offset = 0;
   const TensorView *codes = nullptr, *table = nullptr, *absmax = nullptr;
@@ -69,9 +70,8 @@ inline void read_double_quantization(FourBitFile& p, const TensorSource& source,
     if (!holds) raise<FormatError>(state.where() + ": " + name + ": expected " + expected);
   };
   const TensorView& absmax = *p.absmax;
-  const std::size_t blocks = block_count(p.rows * p.cols, p.block);
-  if (absmax.data.size() != blocks)
-    raise<FormatError>(absmax.where() + ": expected " + std::to_string(blocks) + " blocks, found " +
+  if (absmax.data.size() != p.blocks)
+    raise<FormatError>(absmax.where() + ": expected " + std::to_string(p.blocks) + " blocks, found " +
                        std::to_string(absmax.data.size()));
   const auto size = json.find("nested_blocksize"), offset = json.find("nested_offset"), dtype = json.find("nested_dtype");
   expect(size != json.end(), "nested_blocksize", "a value, found nothing");
@@ -123,9 +123,10 @@ inline FourBitFile read_four_bit_state(const TensorSource& source, const std::st
   p.dtype = member("dtype").get<std::string>();
 
   p.codes = &source.at(weight);
-  const std::size_t n = checked_mul(p.rows, p.cols, "4-bit weight");
-  if (p.codes->data.size() != packed_size(n))
-    raise<FormatError>(p.codes->where() + ": expected " + std::to_string(packed_size(n)) + " bytes for shape " +
+  p.elements = checked_mul(p.rows, p.cols, "4-bit weight");
+  p.blocks = block_count(p.elements, p.block);
+  if (p.codes->data.size() != packed_size(p.elements))
+    raise<FormatError>(p.codes->where() + ": expected " + std::to_string(packed_size(p.elements)) + " bytes for shape " +
                        lowbit::shape_string(p.rows, p.cols) + ", found " + std::to_string(p.codes->data.size()));
   p.table = &source.at(weight + ".quant_map");
   p.absmax = &source.at(weight + ".absmax");
@@ -177,7 +178,7 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
   p.rows = f.rows;
   p.cols = f.cols;
   p.block = f.block;
-  const std::size_t n = f.rows * f.cols, blocks = block_count(n, f.block);
+  const std::size_t n = f.elements, blocks = f.blocks;
   p.codes.reset(packed_size(n));
   if (n != 0) std::memcpy(p.codes.data(), f.codes->data.data(), f.codes->data.size());
   AlignedBuffer<float> table;
@@ -197,8 +198,8 @@ inline FourBitState read_four_bit(const TensorSource& source, const std::string&
     detail::fill(transposed, *f.absmax, blocks);
     p.scales.reset(blocks);
     const std::size_t per_row = p.cols / p.block;
-    for (std::size_t r = 0; r < p.rows; ++r)
-      for (std::size_t b = 0; b < per_row; ++b) p.scales[r * per_row + b] = transposed[b * p.rows + r];
+    for (std::size_t i = 0; i < blocks; ++i)
+      p.scales[i] = transposed[i % per_row * p.rows + i / per_row];  // rows may be 2^62 of none
   } else {
     detail::fill(p.scales, *f.absmax, blocks);
   }
@@ -217,7 +218,7 @@ inline WeightsView view_four_bit(const TensorSource& source, const std::string& 
   p.cols = f.cols;
   p.block = f.block;
   p.codes = f.codes->data.data();
-  const std::size_t blocks = block_count(f.rows * f.cols, f.block);
+  const std::size_t blocks = f.blocks;
   std::array<float, 16> table;  // the view keeps what it makes of it
   detail::check_elements(*f.table, 16);
   read_floats(*f.table, table);

@@ -207,8 +207,7 @@ class Gguf {
       const Json& value = found->second;
       if (!value.is_number_unsigned() || value.get<std::uint64_t>() == 0 || value.get<std::uint64_t>() > 65536 ||
           (value.get<std::uint64_t>() & (value.get<std::uint64_t>() - 1)) != 0)
-        fail("general.alignment: expected a power of two up to 65536, found " +
-             value.dump(-1, ' ', true, Json::error_handler_t::replace));
+        fail("general.alignment: expected a power of two up to 65536, found " + found_text(value));
       alignment = value.get<std::size_t>();
     }
     std::vector<std::uint64_t> offsets;
@@ -282,7 +281,7 @@ inline Tensor read_gguf(const GgufTensor& t) {
   TensorParts p;
   p.cols = t.shape.empty() ? 1 : t.shape.back();
   p.rows = t.shape.size() == 2 ? t.shape[0] : 1;
-  const std::size_t n = p.rows * p.cols;
+  const std::size_t n = checked_mul(p.rows, p.cols, "GGUF tensor");
   if (name == "F32" || name == "F16" || name == "BF16") {
     p.format = name == "F32" ? Format::f32 : name == "F16" ? Format::f16 : Format::bf16;
     p.codes.reset(t.data.size());

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -59,11 +60,7 @@ class ConfigReader {
     raise<FormatError>(where_ + ": " + key + ": expected " + expected + ", found " + found);
   }
   [[noreturn]] void fail(const char* key, const std::string& expected, const Json* value) const {
-    fail(key, expected,
-         value == nullptr     ? "nothing"
-         : value->is_string() ? in_quotes(value->get_ref<const std::string&>())
-         : value->is_number() ? value->dump()
-                              : std::string(value->type_name()));
+    fail(key, expected, value == nullptr ? "nothing" : found_text(*value));
   }
   const Json* find(const char* key) const {
     const auto found = object_.find(key);
@@ -112,14 +109,16 @@ class ConfigReader {
 // The values of id2label in the order of its numbers, whatever the file's order.
 inline std::vector<std::string> labels_of(const Json& labels, const ConfigReader& reader) {
   if (!labels.is_object()) reader.fail("id2label", "an object", &labels);
+  std::unordered_map<std::string_view, const Json*> label_of;  // Json's own look-up is linear
+  for (const auto& [key, value] : labels.items()) label_of.emplace(key, &value);
   std::vector<std::string> names;
   for (std::size_t i = 0; i < labels.size(); ++i) {
-    const auto label = labels.find(std::to_string(i));
-    if (label == labels.end())
+    const auto label = label_of.find(std::to_string(i));
+    if (label == label_of.end())
       reader.fail("id2label", "the keys \"0\" to \"" + std::to_string(labels.size() - 1) + "\"",
                   "no \"" + std::to_string(i) + "\"");
-    if (!label->is_string()) reader.fail("id2label", "strings", &*label);
-    names.push_back(label->get_ref<const std::string&>());
+    if (!label->second->is_string()) reader.fail("id2label", "strings", label->second);
+    names.push_back(label->second->get_ref<const std::string&>());
   }
   return names;
 }

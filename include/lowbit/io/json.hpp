@@ -152,6 +152,13 @@ inline Json parse_json(std::string_view text, const std::string& what) {
   return builder.take();
 }
 
+// A value as messages name it: short, whatever it holds.
+inline std::string found_text(const Json& value) {
+  return value.is_string()   ? in_quotes(value.get_ref<const std::string&>())
+         : value.is_number() ? value.dump()
+                             : std::string(value.type_name());
+}
+
 // `text` as a JSON string, with its quotes.  Throws InvalidArgument that starts with `what` if it is not UTF-8.
 inline std::string json_string(const std::string& text, const char* what) {
   // The strict error handler throws an exception of nlohmann's own; the lenient one changes the text, which shows.

@@ -184,12 +184,6 @@ class SafeTensors final : public TensorSource {
     return tensor;
   }
 
-  static std::string found_text(const Json& value) {
-    return value.is_string()   ? in_quotes(value.get_ref<const std::string&>())
-           : value.is_number() ? value.dump()
-                               : std::string(value.type_name());
-  }
-
   std::string name_;
   MappedFile file_;  // empty after parse()
   Metadata metadata_;

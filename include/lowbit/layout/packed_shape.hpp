@@ -99,11 +99,11 @@ struct PackedShape {
   // place in bytes) as for_each_dword() has them.
   template <class OnScale, class OnDword>
   void visit_row(std::size_t row, const OnScale& on_scale, const OnDword& on_dword) const {
-    const std::size_t phase = row % layout.phase_count, column = row / layout.phase_count;
-    const PackedWeights w = part(phase);
+    const std::size_t offset_class = row % layout.class_count, column = row / layout.class_count;
+    const PackedWeights w = part(offset_class);
     const std::size_t item = layout.element == Element::f16 ? 2 : 4, steps = group_bytes(layout.element) / panel_cols / item;
-    const std::size_t shift = layout.stagger ? layout.stagger.shift(phase) : 0, c = column % panel_cols;
-    const std::size_t panel = begin_of(phase) + column / panel_cols * w.panel_bytes();
+    const std::size_t shift = layout.block_offsets ? layout.block_offsets.shift(offset_class) : 0, c = column % panel_cols;
+    const std::size_t panel = begin_of(offset_class) + column / panel_cols * w.panel_bytes();
     for (std::size_t b = 0; b < w.blocks(); ++b) {
       std::size_t at = panel + w.record_begin(b);
       if (layout.scaled) on_scale(at + c * sizeof(float));
