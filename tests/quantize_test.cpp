@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <csignal>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -16,6 +17,7 @@
 #include <map>
 #include <string>
 #include <sys/resource.h>
+#include <thread>
 #include <vector>
 
 #include "examples/quantize/calibration.hpp"
@@ -507,6 +509,35 @@ TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behi
     CHECK(o.code == 0);
     CHECK(holds(o.out, "lowbit-quantize"));
   }
+}
+
+TEST_CASE("lowbit-quantize: a program that is killed at any time leaves the old model or the new one") {
+  const Folder folder;
+  const std::string out = (folder / "out").string();
+  const auto arguments = [&](bool nf4) {
+    return Arguments{"quantize", mini(), out, "--format", nf4 ? "nf4" : "int8", "--overwrite", "--shard-size", "2MB"};
+  };
+  works(folder, arguments(true));
+  const auto nf4 = contents(out);
+  const auto start = std::chrono::steady_clock::now();
+  works(folder, arguments(false));
+  const auto length = std::chrono::steady_clock::now() - start;
+  const auto int8 = contents(out);
+  const int rounds = lowbit_test::kills(8);
+  lowbit_test::Random random(5);
+  int of_nf4 = 0;
+  for (int round = 0; round < rounds; ++round) {
+    {
+      Process process(LOWBIT_QUANTIZE, folder, arguments(round % 2 == 0));
+      std::this_thread::sleep_for(length * random.uniform(0.0, 1.1));
+      process.signal(SIGKILL);
+      process.wait();
+    }
+    const auto left = contents(out);
+    of_nf4 += left == nf4;
+    CHECK((left == nf4 || left == int8));
+  }
+  std::cout << rounds << " kills, " << of_nf4 << " left the NF4 model\n";
 }
 
 // ---- hidden --------------------------------------------------------------------------------------------------------------------

@@ -218,6 +218,29 @@ TEST_CASE("train_classifier: what --resume is given and the run was not is refus
   const Outcome other = run(folder, tiny(folder / "other", joined(new_shape(), {"--resume"})));
   CHECK(other.code == 1);
   CHECK(holds(other.err, "expected a checkpoint of this version of train_classifier"));
+  // One whose numbers are none of a run.
+  const fs::path checkpoint = out / "checkpoint.safetensors";
+  const std::string whole = io::read_text(checkpoint);
+  for (const auto& [key, value] : {std::pair("epoch", io::Json(-1)), {"epoch", 1e300}, {"step", io::Json::array()}}) {
+    {
+      const io::SafeTensors file = io::SafeTensors::open(checkpoint);
+      std::vector<io::TensorToWrite> tensors;
+      for (const io::TensorView& t : file.tensors()) tensors.push_back({t.name, t.dtype, t.shape, t.data});
+      io::Metadata metadata = file.metadata();
+      for (auto& [name, text] : metadata)
+        if (name == "state") {
+          io::Json state = io::parse_json(text, name);
+          state[key] = value;
+          text = state.dump();
+        }
+      io::write_safetensors(checkpoint, tensors, metadata);
+    }
+    const Outcome o = run(folder, tiny(out, joined(new_shape(), {"--resume"})));
+    INFO(o.err);
+    CHECK(o.code == 1);
+    CHECK(holds(o.err, "checkpoint.safetensors: state: expected a count, found"));
+    put_file(checkpoint, whole);
+  }
   // Its own run needs no --overwrite, and makes the same model.
   const Outcome own = run(folder, tiny(out, joined(new_shape(), {"--resume", "--profile", "--checkpoint-every", "9"})));
   INFO(own.err);
@@ -396,7 +419,7 @@ TEST_CASE("train_classifier: a program that is killed at any time leaves the old
     return tiny(out, joined(new_shape(round % 2 == 0 ? "320" : "300"), {"--qat", "int8", "--overwrite"}));
   };
   const auto length = length_of(other(1));
-  constexpr int rounds = 16;
+  const int rounds = lowbit_test::kills(16);
   for (int round = 0; round < rounds; ++round) {
     {
       Process process(TRAIN_CLASSIFIER, folder, other(round));

@@ -98,24 +98,31 @@ void Trainer::resume() {
   std::string text;
   for (const auto& [key, value] : found)
     if (key == "state") text = value;
+  const lowbit::io::Json state = lowbit::io::parse_json(text, path.string() + ": state");
   try {
-    take_up(lowbit::io::parse_json(text, path.string() + ": state"));
-  } catch (const lowbit::io::Json::exception& error) {
+    take_up(state);
+  } catch (const std::exception& error) {
     lowbit::raise<lowbit::FormatError>(path.string() + ": state: " + error.what());
   }
 }
 
 void Trainer::take_up(const lowbit::io::Json& state) {
-  epoch_ = state.at("epoch");
-  step_ = state.at("step");
+  // A number of another kind would be cast to one, whatever its size.
+  const auto count = [](const lowbit::io::Json& value) {
+    if (!value.is_number_unsigned()) lowbit::raise<lowbit::FormatError>("expected a count, found " + lowbit::io::found_text(value));
+    return value.get<std::size_t>();
+  };
+  epoch_ = count(state.at("epoch"));
+  step_ = count(state.at("step"));
   seconds_ = state.at("seconds");
   epoch_seconds_ = state.at("epoch_seconds");
   epoch_loss_ = state.at("epoch_loss");
-  epoch_right_ = state.at("epoch_right");
-  epoch_rows_ = state.at("epoch_rows");
-  tokens_ = state.at("tokens");
+  epoch_right_ = count(state.at("epoch_right"));
+  epoch_rows_ = count(state.at("epoch_rows"));
+  tokens_ = count(state.at("tokens"));
   for (const auto& e : state.at("epochs")) epochs_.push_back({epochs_.size() + 1, e.at(0), e.at(1), e.at(2), e.at(3)});
-  for (const auto& s : state.at("history")) history_.push_back({s.at(0), s.at(1), s.at(2), s.at(3), s.at(4), s.at(5), s.at(6)});
+  for (const auto& s : state.at("history"))
+    history_.push_back({count(s.at(0)), count(s.at(1)), s.at(2), s.at(3), s.at(4), s.at(5), s.at(6)});
 }
 
 std::optional<double> Trainer::test_accuracy() {

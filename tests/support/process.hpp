@@ -2,6 +2,7 @@
 // A program of the project as a user starts it.
 #pragma once
 #include <csignal>
+#include <cstdlib>
 #include <fcntl.h>
 #include <filesystem>
 #include <spawn.h>
@@ -17,6 +18,12 @@
 extern char** environ;
 
 namespace lowbit_test {
+
+// How often a test kills a program: LOWBIT_KILLS in the environment, or `otherwise`, which is short.
+inline int kills(int otherwise) {
+  const char* value = std::getenv("LOWBIT_KILLS");
+  return value != nullptr && std::atoi(value) > 0 ? std::atoi(value) : otherwise;
+}
 
 struct Outcome {
   int code = -1;  // 1000 + signal if it died of one
