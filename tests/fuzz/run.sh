@@ -15,7 +15,7 @@ seconds=$1
 shift
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Carried to a machine that lacks libraries, they may lie in lib/.
-if [[ -d $here/lib ]] && ldd "$here"/fuzz_* 2>&1 | grep -q 'not found'; then export LD_LIBRARY_PATH=$here/lib; fi
+if [[ -d $here/lib ]] && ldd "$here"/fuzz_* 2>&1 | grep 'not found' >/dev/null; then export LD_LIBRARY_PATH=$here/lib; fi
 out=${OUT:-fuzz_out}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
