@@ -59,7 +59,8 @@ std::vector<double> oracle(const SamplingOptions& o, const std::vector<float>& l
   };
   std::vector<std::size_t> order(n);
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return score[a] > score[b]; });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return score[a] != score[b] ? score[a] > score[b] : a < b; });
   if (o.top_k != 0)
     for (std::size_t i = o.top_k; i < n; ++i) kept[order[i]] = false;
   std::vector<double> p = probabilities();

@@ -279,7 +279,9 @@ std::optional<Figure> length_figure(const Results& r, const LatencyRows& latency
   // Tenths of the rows, by length.
   std::vector<std::size_t> order(latency.tokens.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return latency.tokens[a] < latency.tokens[b]; });
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return latency.tokens[a] != latency.tokens[b] ? latency.tokens[a] < latency.tokens[b] : a < b;
+  });
   constexpr std::size_t bins = 10;
   const auto median_in = [&](std::size_t bin, const std::vector<double>& values) {
     std::vector<double> part;
