@@ -113,18 +113,18 @@ lowbit::Tensor WatchedParameters::linear(const std::string& module, std::size_t 
   return t;
 }
 
-void require_fit(const ModelKind& kind, const std::vector<HeldForm>& held, bool needs_training) {
+void require_fit(const ModelKind& kind, const std::vector<HeldForm>& held, bool needs_training, const std::string& option) {
   for (const HeldForm& h : held) {
     const bool trained = kind.id == "int8_scratch" && needs_training;
     lowbit::require(!trained || h.format == Format::int8, [&] {
       return fmt::format(
           "{}: expected int8 weights that were trained as such (X.weight in I8 and X.weight_scale), found {}; int8_scratch cannot "
-          "be made of it, --models int8 quantizes float weights after training",
-          h.first, lowbit::format_name(h.format));
+          "be made of it, {} int8 quantizes float weights after training",
+          h.first, lowbit::format_name(h.format), option);
     });
     lowbit::require(h.format == Format::f32 || h.format == kind.format, [&] {
       return fmt::format("{}: expected float weights for {}, found {}, whose decoded values are not the float model's; {}", h.first,
-                         kind.id, lowbit::format_name(h.format), "--models " + ids_that_take(h.format) + " takes it as it is");
+                         kind.id, lowbit::format_name(h.format), option + " " + ids_that_take(h.format) + " takes it as it is");
     });
   }
 }

@@ -98,8 +98,9 @@ class WatchedParameters final : public lowbit::gpt2::ParameterSource {
 
 // Throws InvalidArgument, which names a tensor, if a model of this kind, made of weights in these forms, would not be what its id
 // says: decoded NF4 is not the float model, and int8_scratch must have been trained as int8 (needs_training: not so for synthetic
-// weights).
-void require_fit(const ModelKind& kind, const std::vector<HeldForm>& held, bool needs_training);
+// weights).  option: how the program calls the choice of ids.
+void require_fit(const ModelKind& kind, const std::vector<HeldForm>& held, bool needs_training,
+                 const std::string& option = "--models");
 
 // What a model is.
 struct Identity {

@@ -2,7 +2,6 @@
 // four_models: GPT-2 classifiers in float32, INT8 and NF4 beside each other, in memory, time and accuracy.  --help explains.
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
@@ -20,6 +19,7 @@
 #include "examples/common/dataset.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
+#include "examples/common/standard_streams.hpp"
 #include "examples/common/synthetic.hpp"
 #include "examples/four_models/checkpoints.hpp"
 #include "examples/four_models/evaluation.hpp"
@@ -325,12 +325,7 @@ class Program {
 }  // namespace
 
 int main(int argc, char** argv) {
-#if defined(SIGPIPE)
-  std::signal(SIGPIPE, SIG_IGN);  // who stops reading the report must not cost the files
-#endif
-#if defined(SIGXFSZ)
-  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is an error like a full disk
-#endif
+  examples::outlive_failed_writes();
   try {
     Options options;
     if (const auto code = examples::read_options(argc, argv, options)) {

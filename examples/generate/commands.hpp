@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "examples/common/standard_streams.hpp"
 #include "examples/generate/options.hpp"
 
 namespace generate {
@@ -20,8 +21,7 @@ int compare_formats(const Options& options);
 int measure_perplexity(const Options& options);
 int list_layer_errors(const Options& options);
 
-// To standard output.  Throws IoError if that cannot be written.
-void say(const std::string& text);
+using examples::say;
 template <class... T>
 void complain(fmt::format_string<T...> format, T&&... values) {
   std::fprintf(stderr, "lowbit-generate: %s\n", fmt::format(format, std::forward<T>(values)...).c_str());

@@ -44,7 +44,7 @@ Loaded load(const Source& source, const examples::ModelKind& kind) {
   loaded.kind = &kind;
   const examples::WatchedParameters watched(*source.parameters);
   loaded.net = examples::make_model(kind, watched, {});
-  examples::require_fit(kind, watched.held(), true);
+  examples::require_fit(kind, watched.held(), true, "--format");
   examples::require_finite(loaded.net);
   loaded.identity = examples::identify(kind, watched.held(), {});
   loaded.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
-#include <sstream>
 
 #include <CLI/CLI.hpp>
 
+#include "examples/common/command_line.hpp"
 #include "lowbit/base/config.hpp"
 #include "lowbit/parallel.hpp"
 
@@ -167,14 +167,8 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     for (const char* name : {"--context", "--stride"})
       if (app.get_option(name)->count() != 0 && app.get_option(name)->as<std::size_t>() == 0)
         throw CLI::ValidationError(name, "expected at least 1, found 0");
-  } catch (const CLI::Success& done) {  // --help, --version
-    std::ostringstream text;
-    const int code = app.exit(done, text, text);
-    const bool said = std::fputs(text.str().c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
-    return said ? code : exit_failed;
-  } catch (const CLI::Error& error) {
-    std::fprintf(stderr, "lowbit-generate: %s (--help explains)\n", error.what());
-    return exit_usage;
+  } catch (const CLI::Error& end) {  // --help and --version too
+    return examples::end_of_parsing(app, end, "lowbit-generate", exit_usage);
   }
   return std::nullopt;
 }

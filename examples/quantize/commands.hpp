@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "examples/common/standard_streams.hpp"
 #include "examples/quantize/options.hpp"
 
 namespace quantize {
@@ -21,8 +22,7 @@ int inspect(const Options& options);
 int verify(const Options& options);
 int write_gguf(const Options& options);
 
-// To standard output.  Throws IoError if that cannot be written: what was said is the result of inspect and verify.
-void say(const std::string& text);
+using examples::say;
 template <class... T>
 void complain(fmt::format_string<T...> format, T&&... values) {
   std::fprintf(stderr, "lowbit-quantize: %s\n", fmt::format(format, std::forward<T>(values)...).c_str());

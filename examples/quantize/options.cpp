@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "examples/quantize/options.hpp"
 
-#include <cstdio>
 #include <map>
-#include <sstream>
 
 #include <CLI/CLI.hpp>
 
+#include "examples/common/command_line.hpp"
 #include "lowbit/base/config.hpp"
 #include "lowbit/format/four_bit.hpp"
 #include "lowbit/parallel.hpp"
@@ -203,14 +202,8 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     if (o.calibration.empty() && quantize->get_option("--calibration-rows")->count() != 0)
       throw CLI::ValidationError("--calibration-rows", "needs --calibration FILE");
     if (!o.skip.empty() && !o.only.empty()) throw CLI::ValidationError("--only", "cannot stand beside --skip");
-  } catch (const CLI::Success& done) {  // --help, --version
-    std::ostringstream text;
-    const int code = app.exit(done, text, text);
-    const bool said = std::fputs(text.str().c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
-    return said ? code : exit_failed;
-  } catch (const CLI::Error& error) {
-    std::fprintf(stderr, "lowbit-quantize: %s (--help explains)\n", error.what());
-    return exit_usage;
+  } catch (const CLI::Error& end) {  // --help and --version too
+    return examples::end_of_parsing(app, end, "lowbit-quantize", exit_usage);
   }
   return std::nullopt;
 }

@@ -12,6 +12,7 @@
 
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
+#include "examples/common/standard_streams.hpp"
 #include "examples/train_classifier/export.hpp"
 #include "examples/train_classifier/options.hpp"
 #include "examples/train_classifier/profile.hpp"
@@ -175,7 +176,7 @@ int exit_code(int code, const std::string& remark) {
 int main(int argc, char** argv) {
   using namespace train_classifier;
   try {
-    outlive_failed_writes();
+    examples::outlive_failed_writes();
     Options options;
     if (const auto done = read_options(argc, argv, options)) return exit_code(*done, "");
     const int code = train(options);

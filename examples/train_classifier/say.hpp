@@ -2,14 +2,11 @@
 // What the program says.  A stream that cannot be written ends nothing: it must not cost the model.
 #pragma once
 #include <cerrno>
-#include <csignal>
 #include <cstdio>
 #include <string>
 #include <utility>
 
 #include <fmt/format.h>
-
-#include "lowbit/io/file.hpp"
 
 namespace train_classifier {
 
@@ -29,24 +26,6 @@ template <class... T>
 void complain(fmt::format_string<T...> format, T&&... values) {
   const std::string text = fmt::format(format, std::forward<T>(values)...);
   std::fprintf(stderr, "train_classifier: %s\n", text.c_str());
-}
-
-// Makes a write that nobody reads, or beyond a limit on the size of files, an error like a full disk instead of the program's end.
-inline void outlive_failed_writes() {
-#if defined(SIGPIPE)
-  std::signal(SIGPIPE, SIG_IGN);
-#endif
-#if defined(SIGXFSZ)
-  std::signal(SIGXFSZ, SIG_IGN);
-#endif
-#if LOWBIT_POSIX
-  // Files get the lowest free number: that of a closed standard stream must not be one, or what is said would end in a file.
-  while (true) {
-    const int file = ::open("/dev/null", O_RDONLY);
-    if (file > STDERR_FILENO) ::close(file);
-    if (file < 0 || file > STDERR_FILENO) return;
-  }
-#endif
 }
 
 }  // namespace train_classifier

@@ -214,7 +214,7 @@ class Transformer {
     }
   }
   void check_room(const char* what, std::size_t room, std::size_t count, const char* of) const {
-    require(room == count * config.vocab, [&] {
+    require(room == checked_mul(count, config.vocab, "logits"), [&] {
       return std::string(what) + ": room for " + std::to_string(room) + " logits, " + std::to_string(count) + " " + of +
              " of vocabulary " + std::to_string(config.vocab);
     });
