@@ -2,6 +2,9 @@
 // Prints a checksum of what every kernel computes, for every format, compute type and layout, at every level that this processor
 // has.  A change that claims to keep every bit runs it before and after:
 //   tests/checksums >before; ...; tests/checksums | diff before -
+// With --differences it prints instead, as a table, how far levels lie from the lowest one.
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -143,9 +146,72 @@ void operators(Sums& sums) {
   }
 }
 
+// Largest distance of a product from the first level's, in units of 2^-24 of the sum of its terms' magnitudes, by format, layout and
+// compute type (rows) and level (columns).  0: the same bits.
+void differences() {
+  constexpr std::size_t n = 194, k = 1536;
+  Random random(7);
+  const std::vector<float> w = random.floats(n * k, 0.3f);
+  const std::vector<Named> formats = every_format(w, n, k);
+  std::map<std::string, std::vector<double>> table;
+  std::vector<std::string> order;
+  const std::vector<Level> levels = available_levels();
+  for (const std::size_t m : {1u, 5u, 40u}) {
+    const std::vector<float> x = random.floats(m * k);
+    for (const Named& f : formats) {
+      std::vector<float> values(n * k);
+      f.tensor.dequantize(values.data());
+      std::vector<double> magnitude(m * n);
+      for (std::size_t r = 0; r < m; ++r)
+        for (std::size_t c = 0; c < n; ++c)
+          for (std::size_t i = 0; i < k; ++i)
+            magnitude[r * n + c] += std::abs(static_cast<double>(x[r * k + i]) * static_cast<double>(values[c * k + i]));
+      const PackedTensor packed = PackedTensor::pack(f.tensor);
+      for (const Compute compute : {Compute::f32, Compute::bf16, Compute::int8}) {
+        if (compute == Compute::int8 && f.tensor.block_size() == 0) continue;
+        MatmulOptions o;
+        o.compute = compute;
+        const auto add = [&](const auto& weights, const char* layout) {
+          const std::string name = f.name + " | " + layout + " | " + compute_name(compute);
+          std::vector<double>& worst = table[name];
+          if (worst.empty()) order.push_back(name);
+          worst.resize(levels.size());
+          std::vector<float> first(m * n), y(m * n);
+          for (std::size_t l = 0; l < levels.size(); ++l) {
+            set_level(levels[l]);
+            matmul(x.data(), m, weights, (l == 0 ? first : y).data(), o);
+            for (std::size_t i = 0; l != 0 && i < y.size(); ++i)
+              worst[l] = (std::max)(worst[l],
+                                    std::abs(static_cast<double>(y[i]) - static_cast<double>(first[i])) / (magnitude[i] * 0x1p-24));
+          }
+        };
+        add(f.tensor, "canonical");
+        add(packed, "packed");
+      }
+    }
+  }
+  std::printf("| weights | layout | compute |");
+  for (const Level level : levels) std::printf(" %s |", level_name(level));
+  std::printf("\n|---|---|---|");
+  for (std::size_t l = 0; l < levels.size(); ++l) std::printf("---|");
+  for (const std::string& name : order) {
+    std::printf("\n| %s |", name.c_str());
+    for (const double d : table[name]) d == 0 ? std::printf(" 0 |") : std::printf(" %.2g |", d);
+  }
+  std::printf("\n");
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
+  if (argc > 1) {
+    if (argc > 2 || std::strcmp(argv[1], "--differences") != 0) {
+      std::fprintf(stderr, "usage: %s [--differences]\n", argv[0]);
+      return 2;
+    }
+    differences();
+    return 0;
+  }
   constexpr std::size_t shapes[][2] = {{48, 64}, {50, 100},  {97, 128}, {144, 768}, {200, 1030},
                                        {33, 77}, {388, 600}, {1, 1},    {101, 513}};
   for (const Level level : available_levels()) {

@@ -351,6 +351,7 @@ TEST_CASE("lowbit-generate: help teaches, mistakes are named", "[generate]") {
   put_file(folder / "text", "some text of a few tokens");
   refused(1, {"--perplexity", (folder / "text").string(), "--context", "100000"}, {"--context", "positions"});
   refused(1, {"--perplexity", (folder / "text").string(), "--context", "8", "--stride", "9"}, {"--stride"});
+  refused(1, {"a", "--stop-token", "1000000"}, {"--stop-token", "0 to", "found 1000000"});
   refused(1, {"--layer-errors", "--format", "fp32"}, {"--layer-errors"});
   const Outcome missing = Process(LOWBIT_GENERATE, folder, {(folder / "nowhere").string(), "a"}).wait();
   CHECK(missing.code == 1);

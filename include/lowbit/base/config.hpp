@@ -25,7 +25,14 @@
 #define LOWBIT_NOINLINE LOWBIT_NO_SANITIZE __attribute__((noinline))
 #endif
 
-// The same for a lambda: [&](...) LOWBIT_INLINE_LAMBDA { ... }.
+// What runs once or never, such as the making of messages: compiled small, which is also fast.
+#if defined(__GNUC__) || defined(__clang__)
+#define LOWBIT_COLD __attribute__((cold))
+#else
+#define LOWBIT_COLD
+#endif
+
+// LOWBIT_INLINE for a lambda: [&](...) LOWBIT_INLINE_LAMBDA { ... }.
 #if defined(__GNUC__) || defined(__clang__)
 #define LOWBIT_INLINE_LAMBDA LOWBIT_NO_SANITIZE __attribute__((always_inline))
 #else

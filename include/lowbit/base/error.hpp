@@ -58,7 +58,7 @@ inline void set_error_handler(ErrorHandler handler) { detail::error_handler.stor
 
 // Throws E(message), or calls the error handler where exceptions are off.
 template <class E>
-[[noreturn]] inline void raise(const std::string& message) {
+[[noreturn]] LOWBIT_COLD inline void raise(const std::string& message) {
 #if LOWBIT_EXCEPTIONS
   throw E(message);
 #else
@@ -70,9 +70,13 @@ template <class E>
 
 // Throws InvalidArgument(message()) unless ok.  The message is a callable so that it costs nothing when all is well.
 template <class Message>
-inline void require(bool ok, Message&& message) {
+[[noreturn]] LOWBIT_COLD inline void refuse(const Message& message) {
+  raise<InvalidArgument>(message());
+}
+template <class Message>
+inline void require(bool ok, const Message& message) {
   if (!ok) [[unlikely]]
-    raise<InvalidArgument>(message());
+    refuse(message);
 }
 
 }  // namespace lowbit::inline LOWBIT_ABI

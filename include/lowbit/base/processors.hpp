@@ -18,7 +18,7 @@
 namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The first line of a file, without its end; empty where it cannot be read.
-inline std::string first_line(const std::string& path) {
+LOWBIT_COLD inline std::string first_line(const std::string& path) {
   std::string line;
   if (std::FILE* file = std::fopen(path.c_str(), "r")) {
     char text[4096];
@@ -29,7 +29,7 @@ inline std::string first_line(const std::string& path) {
 }
 
 // Processors that a quota of `quota` in every `period` is worth, rounded up; 0: no limit.
-inline std::size_t processors_of_quota(const char* quota, const char* period) {
+LOWBIT_COLD inline std::size_t processors_of_quota(const char* quota, const char* period) {
   const double q = std::strtod(quota, nullptr), p = std::strtod(period, nullptr);
   if (!(q > 0) || !(p > 0) || q / p > 1e6) return 0;
   const auto whole = static_cast<std::size_t>(q / p);
@@ -38,7 +38,7 @@ inline std::size_t processors_of_quota(const char* quota, const char* period) {
 
 // The tightest CPU quota of the control group `group` ("/a/b") and those above it, both versions; 0: none.
 // mount: where control groups are mounted; /sys/fs/cgroup.
-inline std::size_t control_group_limit(const std::string& mount, std::string group, bool version_2) {
+LOWBIT_COLD inline std::size_t control_group_limit(const std::string& mount, std::string group, bool version_2) {
   std::size_t limit = 0;
   for (;;) {
     std::size_t here = 0;
@@ -59,7 +59,7 @@ inline std::size_t control_group_limit(const std::string& mount, std::string gro
 }
 
 // The quota of the groups that a file like /proc/self/cgroup names; 0: none.
-inline std::size_t control_group_limit(const std::string& groups, const std::string& mount) {
+LOWBIT_COLD inline std::size_t control_group_limit(const std::string& groups, const std::string& mount) {
   std::size_t limit = 0;
   std::FILE* file = std::fopen(groups.c_str(), "r");
   if (file == nullptr) return 0;
@@ -83,7 +83,7 @@ inline std::size_t control_group_limit(const std::string& groups, const std::str
 }
 
 // available_processors().
-inline std::size_t count_processors() {
+LOWBIT_COLD inline std::size_t count_processors() {
   std::size_t count = std::thread::hardware_concurrency();
 #if defined(__linux__)
   // The set must have room for every processor that the kernel knows.

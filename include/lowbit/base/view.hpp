@@ -28,7 +28,7 @@ struct MatrixView {
 };
 
 // "(rows, cols)" for messages.
-inline std::string shape_string(std::size_t rows, std::size_t cols) {
+LOWBIT_COLD inline std::string shape_string(std::size_t rows, std::size_t cols) {
   return "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
 }
 

@@ -67,7 +67,7 @@ namespace lowbit::inline LOWBIT_ABI {
 LOWBIT_FUNCTION Compute automatic_compute(Format format);
 
 // "nf4 weights (packed), int8 compute, avx2".
-LOWBIT_FUNCTION std::string to_string(const MatmulPlan& plan);
+LOWBIT_COLD LOWBIT_FUNCTION std::string to_string(const MatmulPlan& plan);
 
 }  // namespace lowbit::inline LOWBIT_ABI
 

@@ -303,8 +303,8 @@ LOWBIT_NOINLINE void four_bit_tile(const FourBitTile& t) {
 template <class C, std::size_t R>
 inline void four_bit_tiles(FourBitTile& t, std::size_t rows) {  // changes t: a copy would wait for its stores
   while (rows != 0) {
-    const std::size_t m = rows >= 2 ? 2 : 1;  // totals of R x m live in registers
-    m == 1 ? four_bit_tile<C, R, 1>(t) : four_bit_tile<C, R, 2>(t);
+    const std::size_t m = rows >= max_x_rows ? max_x_rows : 1;  // totals of R x m live in registers
+    m == 1 ? four_bit_tile<C, R, 1>(t) : four_bit_tile<C, R, max_x_rows>(t);
     t.x += m * t.x_stride;
     t.out += m * CanonicalPlan::batch;
     rows -= m;

@@ -154,8 +154,8 @@ LOWBIT_NOINLINE void row_tile(const RowTile& t) {
 template <bool Int8, std::size_t R>
 inline void row_tiles(RowTile& t, std::size_t rows) {
   while (rows != 0) {
-    const std::size_t m = rows >= 2 ? 2 : 1;
-    m == 1 ? row_tile<Int8, R, 1>(t) : row_tile<Int8, R, 2>(t);
+    const std::size_t m = rows >= max_x_rows ? max_x_rows : 1;
+    m == 1 ? row_tile<Int8, R, 1>(t) : row_tile<Int8, R, max_x_rows>(t);
     t.x += m * t.x_stride;
     t.out += m * CanonicalPlan::batch;
     rows -= m;

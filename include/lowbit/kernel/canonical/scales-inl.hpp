@@ -7,6 +7,9 @@
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
+// The most rows of x that one row of canonical weights is multiplied with at a time.
+inline constexpr std::size_t max_x_rows = simd::minimal ? 1 : 2;
+
 // Codes are asked for this many bytes ahead, line after line, whatever the order in which four rows are read.  Scales are few, and
 // asked for earlier.  Cold on Zen 5, 8 KiB ahead are 5 to 20 % slower.
 inline constexpr std::size_t codes_ahead = 4096, scales_ahead = 512, line_bytes = 64;
@@ -27,6 +30,9 @@ LOWBIT_INLINE void prefetch_lines(const std::uint8_t* p) {
 // The scales of groups [first, first + count) of the whole tensor.  Three floats before `out` and 4 * lanes behind its end are
 // written too.
 inline void group_scales(const CanonicalWeights& w, std::size_t first, std::size_t count, float* out) {
+#if defined(LOWBIT_ISA_EXTENDS)
+  if constexpr (simd::lanes == LOWBIT_ISA_EXTENDS::simd::lanes) return LOWBIT_ISA_EXTENDS::group_scales(w, first, count, out);
+#endif
   using S = simd;
   using V = typename S::vf;
   if (count == 0) return;

@@ -24,7 +24,7 @@ inline std::vector<Level> available_levels() {
 }
 
 // The level of a name such as "avx2"; throws InvalidArgument that lists the names this machine can run.
-inline Level level_from_name(const std::string& name) {
+LOWBIT_COLD inline Level level_from_name(const std::string& name) {
   std::string known;
   for (const Level l : available_levels()) {
     if (name == level_name(l)) return l;

@@ -6,6 +6,8 @@
 //   LOWBIT_ISA_TARGET  what the compiler calls its instructions
 //   LOWBIT_ISA_SIMD    the file of its vocabulary
 //   LOWBIT_ISA_EMITTED whether its kernels are wanted, or only the vocabulary, which another level extends
+//   LOWBIT_ISA_EXTENDS where it is defined, the emitted level whose functions serve this one too where the instructions that it adds
+//                      change nothing
 //   LOWBIT_ISA_TILES   where it is defined, tile instructions
 #if LOWBIT_ISA_RANK > LOWBIT_BASELINE
 LOWBIT_TARGET_BEGIN(LOWBIT_ISA_TARGET)
@@ -29,4 +31,5 @@ LOWBIT_QUIET_END
 #undef LOWBIT_ISA_TARGET
 #undef LOWBIT_ISA_SIMD
 #undef LOWBIT_ISA_EMITTED
+#undef LOWBIT_ISA_EXTENDS
 #undef LOWBIT_ISA_TILES

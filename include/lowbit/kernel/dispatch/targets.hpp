@@ -136,6 +136,7 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
 #define LOWBIT_ISA_TARGET LOWBIT_ISA_NEON_DOT
 #define LOWBIT_ISA_SIMD "lowbit/kernel/simd/neon_dot-inl.hpp"
 #define LOWBIT_ISA_EMITTED 1
+#define LOWBIT_ISA_EXTENDS neon
 #include "lowbit/kernel/dispatch/region-inl.hpp"
 
 #define LOWBIT_ISA neon_i8mm
@@ -143,6 +144,7 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
 #define LOWBIT_ISA_TARGET LOWBIT_ISA_NEON_I8MM
 #define LOWBIT_ISA_SIMD "lowbit/kernel/simd/neon_i8mm-inl.hpp"
 #define LOWBIT_ISA_EMITTED 1
+#define LOWBIT_ISA_EXTENDS neon
 #include "lowbit/kernel/dispatch/region-inl.hpp"
 #endif
 
@@ -160,6 +162,9 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
 #define LOWBIT_ISA_TARGET LOWBIT_ISA_AVXVNNI
 #define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avxvnni-inl.hpp"
 #define LOWBIT_ISA_EMITTED 1
+#if LOWBIT_BASELINE <= 1
+#define LOWBIT_ISA_EXTENDS avx2
+#endif
 #include "lowbit/kernel/dispatch/region-inl.hpp"
 #endif
 
@@ -175,6 +180,9 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
 #define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX512VNNI
 #define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avx512vnni-inl.hpp"
 #define LOWBIT_ISA_EMITTED LOWBIT_BASELINE <= 4
+#if LOWBIT_BASELINE <= 3
+#define LOWBIT_ISA_EXTENDS avx512
+#endif
 #include "lowbit/kernel/dispatch/region-inl.hpp"
 
 #define LOWBIT_ISA avx512bf16
@@ -182,6 +190,9 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
 #define LOWBIT_ISA_TARGET LOWBIT_ISA_AVX512BF16
 #define LOWBIT_ISA_SIMD "lowbit/kernel/simd/avx512bf16-inl.hpp"
 #define LOWBIT_ISA_EMITTED 1
+#if LOWBIT_BASELINE <= 4
+#define LOWBIT_ISA_EXTENDS avx512vnni
+#endif
 #include "lowbit/kernel/dispatch/region-inl.hpp"
 
 #if LOWBIT_TILES
@@ -190,6 +201,11 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
 #define LOWBIT_ISA_TARGET LOWBIT_ISA_AMX
 #define LOWBIT_ISA_SIMD LOWBIT_ISA_AMX_SIMD
 #define LOWBIT_ISA_EMITTED 1
+#if !defined(LOWBIT_TILE_MODEL)
+#define LOWBIT_ISA_EXTENDS avx512bf16
+#elif LOWBIT_BASELINE <= 1
+#define LOWBIT_ISA_EXTENDS avx2
+#endif
 #define LOWBIT_ISA_TILES
 #include "lowbit/kernel/dispatch/region-inl.hpp"
 #endif

@@ -94,21 +94,20 @@ struct RowScale {
   float absmax = 0, scale = 0, inverse = 0;
   bool finite = true;
 };
-template <bool Llm>
 inline RowScale row_scale(const QuantizeRowsArgs& a, std::size_t r) {
   RowScale s;
   s.absmax = row_absmax(a.x + r * a.x_stride, a.k, a.threshold, s.finite);
   // llm_int8: two roundings, as bitsandbytes.  absmax: the code is round(x / scale) with one true division, see below.
   s.scale = quotient(s.absmax, 127.0f);
-  if (Llm)
+  if (a.rule == QuantizeRule::llm_int8)
     s.inverse = s.absmax < 0x1p-120f ? 0.0f : rounded(127.0f * quotient(1.0f, s.absmax));  // below, 127 / absmax could overflow
   else
     s.inverse = s.scale < 0x1p-120f ? 0.0f : quotient(1.0f, s.scale);  // below, 1 / scale could, and scale has lost digits: divide
   return s;
 }
 
-// The codes of one row, its scale and its offsets, for one rule and one layout (Code: int8_t or int16_t).
-template <bool Llm, class Code>
+// The codes of one row, its scale and its offsets, in one layout (Code: int8_t or int16_t).
+template <class Code>
 inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScale& row) {
   using S = simd;
   using V = typename S::vf;
@@ -124,7 +123,8 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScal
     return;
   }
   a.scale[r] = row.scale;
-  const bool divide = !Llm && row.inverse == 0.0f && row.scale != 0.0f;
+  const bool llm = a.rule == QuantizeRule::llm_int8, takes_outliers = llm && a.threshold > 0;
+  const bool divide = !llm && row.inverse == 0.0f && row.scale != 0.0f;
   const float inverse = row.inverse, scale = row.scale;
   const V vinverse = S::set1(inverse), vscale = S::set1(scale), limit = S::set1(127.0f), threshold = S::set1(a.threshold);
   // Codes of `batch` values at from, written to `to`; their lanes' sums.
@@ -133,11 +133,11 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScal
     typename S::vi code[4];
     LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) {
       v[j] = S::load(from + j * S::lanes);
-      if (Llm && a.threshold > 0) v[j] = S::if_less(S::abs(v[j]), threshold, v[j], S::zero());
+      if (takes_outliers) v[j] = S::if_less(S::abs(v[j]), threshold, v[j], S::zero());
       p[j] = S::mul(v[j], vinverse);
       code[j] = S::to_int(p[j]);
     }
-    if constexpr (!Llm) {
+    if (!llm) {
       // x * (1/scale) differs from x / scale in the last bits, which matter only near a tie: there, divide.
       V off = S::zero();
       LOWBIT_UNROLL for (std::size_t j = 0; j < 4; ++j) off = S::max_fraction(off, p[j]);
@@ -184,22 +184,18 @@ inline void quantize_row(const QuantizeRowsArgs& a, std::size_t r, const RowScal
 }
 
 // Scales of a few rows first: their divisions wait for nothing but their own row, and overlap.
-template <bool Llm, class Code>
+template <class Code>
 inline void quantize_rows_of(const QuantizeRowsArgs& a) {
   constexpr std::size_t batch_rows = 4;
   RowScale scales[batch_rows];
   for (std::size_t r = 0; r < a.m; r += batch_rows) {
     const std::size_t rows = a.m - r < batch_rows ? a.m - r : batch_rows;
-    for (std::size_t i = 0; i < rows; ++i) scales[i] = row_scale<Llm>(a, r + i);
-    for (std::size_t i = 0; i < rows; ++i) quantize_row<Llm, Code>(a, r + i, scales[i]);
+    for (std::size_t i = 0; i < rows; ++i) scales[i] = row_scale(a, r + i);
+    for (std::size_t i = 0; i < rows; ++i) quantize_row<Code>(a, r + i, scales[i]);
   }
 }
 inline void quantize_rows(const QuantizeRowsArgs& a) {
-  const bool llm = a.rule == QuantizeRule::llm_int8;
-  if (a.words)
-    llm ? quantize_rows_of<true, std::int16_t>(a) : quantize_rows_of<false, std::int16_t>(a);
-  else
-    llm ? quantize_rows_of<true, std::int8_t>(a) : quantize_rows_of<false, std::int8_t>(a);
+  a.words ? quantize_rows_of<std::int16_t>(a) : quantize_rows_of<std::int8_t>(a);
 }
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

@@ -6,11 +6,10 @@
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
-// What is taken out of the int8 codes of up to R rows and multiplied in float, where they take out the same columns: sum over the
-// outliers of x * code.  Codes are decoded once for all rows; rows that are not there repeat the last.  use(r, c, sum): the sum of
-// row r in the lanes from column c of the panel on.
-template <std::size_t R, class Use>
-LOWBIT_INLINE void outlier_products(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, const Use& use) {
+// What is taken out of the int8 codes of up to R rows and multiplied in float, where they take out the same columns: sum [rows]
+// [panel_cols] = the sum over the outliers of x * code.  Codes are decoded once for all rows; rows that are not there repeat the last.
+template <std::size_t R>
+LOWBIT_INLINE void outlier_products(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, float* sum) {
   using S = simd;
   constexpr std::size_t V = 3;  // registers of columns at a time
   const typename S::vi byte = S::iset1(255), bias = S::iset1(128);
@@ -34,7 +33,7 @@ LOWBIT_INLINE void outlier_products(const std::uint8_t* panel, const OutlierRow*
     }
     LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
       if (r < rows) {
-        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) use(r, c + v * S::lanes, typename S::vf(acc[r][v]));
+        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) S::store(sum + r * panel_cols + c + v * S::lanes, acc[r][v]);
       }
     }
   }
@@ -42,27 +41,19 @@ LOWBIT_INLINE void outlier_products(const std::uint8_t* panel, const OutlierRow*
 inline constexpr std::size_t outlier_rows = simd::vector_registers == 32 ? 8 : 4;
 // The same for the first of `rows` rows and those behind it that share its columns, at most outlier_rows; returns how many they
 // are.
-template <class Use>
-LOWBIT_INLINE std::size_t shared_outlier_products(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows,
-                                                  const Use& use) {
+LOWBIT_NOINLINE inline std::size_t outlier_sums(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, float* sum) {
   const auto shares = [&](std::size_t r) {
     return x[r].count == x[0].count && std::memcmp(x[r].column, x[0].column, x[0].count * sizeof(std::uint32_t)) == 0;
   };
   std::size_t same = 1;
   while (same < rows && same < outlier_rows && shares(same)) ++same;
   if (same == 1)
-    outlier_products<1>(panel, x, same, use);
+    outlier_products<1>(panel, x, same, sum);
   else if (same <= 4)
-    outlier_products<4>(panel, x, same, use);
+    outlier_products<4>(panel, x, same, sum);
   else
-    outlier_products<outlier_rows>(panel, x, same, use);
+    outlier_products<outlier_rows>(panel, x, same, sum);
   return same;
-}
-// Into sum [rows][panel_cols].
-LOWBIT_NOINLINE inline std::size_t outlier_sums(const std::uint8_t* panel, const OutlierRow* x, std::size_t rows, float* sum) {
-  return shared_outlier_products(panel, x, rows, [&](std::size_t r, std::size_t c, simd::vf s) LOWBIT_INLINE_LAMBDA {
-    simd::store(sum + r * panel_cols + c, s);
-  });
 }
 
 // Stands for a bias or a residual that is not there: x + (-0.0) is x, zeros and their signs included.
@@ -77,28 +68,6 @@ LOWBIT_INLINE simd::vf with_outliers(simd::vf total, simd::vf row_scale, simd::v
                                      simd::vf bias) {
   using S = simd;
   return S::keep(S::add(S::fma(S::mul(sum, S::set1(factor)), scale, S::keep(S::mul(total, row_scale))), bias));
-}
-
-// y = total * scales + outliers + bias + residual for the first of `rows` rows and those behind it that share its outlier columns;
-// returns how many they are.
-LOWBIT_NOINLINE inline std::size_t finish_outliers(const PackedGemmArgs& a, const std::uint8_t* panel, const float* bias,
-                                                   std::size_t column, std::size_t row, std::size_t rows, const float* total) {
-  using S = simd;
-  const float* scale = reinterpret_cast<const float*>(panel);
-  const float* residual = a.epilogue.residual ? a.epilogue.residual + row * a.epilogue.residual_stride + column : nullptr;
-  float* y = a.y + row * a.y_stride + column;
-  // Held here: a store to y might change them, for all the compiler knows.
-  const std::size_t y_stride = a.y_stride, residual_stride = a.epilogue.residual_stride;
-  const float factor = a.w.scale_factor;
-  float row_scales[outlier_rows];
-  for (std::size_t r = 0; r < outlier_rows && r < rows; ++r) row_scales[r] = result_scale(a.w, a.x, Compute::int8, row + r);
-  return shared_outlier_products(panel + a.w.head_bytes(), a.x.outliers + row, rows,
-                                 [&](std::size_t r, std::size_t c, S::vf extra) LOWBIT_INLINE_LAMBDA {
-                                   S::vf f = with_outliers(S::load(total + r * panel_cols + c), S::set1(row_scales[r]), extra,
-                                                           factor, S::load(scale + c), S::load(bias + c));
-                                   if (residual) f = S::add(f, S::load(residual + r * residual_stride + c));
-                                   S::store(y + r * y_stride + c, f);
-                                 });
 }
 
 // y = activation(total * scales + outliers + bias) + residual for rows [row, row + rows) of panel number `index`, which stands at
@@ -122,14 +91,6 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
   const float* extra = extras;
   std::size_t extras_end = 0;
   for (std::size_t r = 0; r < rows; ++r, total += panel_cols) {
-    if constexpr (Int8 && !Activated) {
-      if (whole && !a.epilogue.bf16 && a.x.outliers && a.x.outliers[row + r].count != 0) {
-        const std::size_t done = finish_outliers(a, panel, bias, column, row + r, rows - r, total) - 1;
-        r += done;
-        total += done * panel_cols;
-        continue;
-      }
-    }
     const V row_scale = S::set1(result_scale(a.w, a.x, Int8 ? Compute::int8 : Compute::f32, row + r));
     const bool outliers = Int8 && a.x.outliers && a.x.outliers[row + r].count != 0;
     if (outliers && r >= extras_end) {
@@ -169,14 +130,19 @@ LOWBIT_NOINLINE void finish_tile(const PackedGemmArgs& a, const std::uint8_t* pa
     }
   }
 }
+// finish_tile, of the level that this one extends where it would be the same: every tile of every level ends here.
 template <bool Int8>
 inline void finish_rows(const PackedGemmArgs& a, const std::uint8_t* panel, std::size_t index, std::size_t row, std::size_t rows,
                         const float* total) {
+#if defined(LOWBIT_ISA_EXTENDS)
+  if constexpr (Int8 || simd::native_bf16 == LOWBIT_ISA_EXTENDS::simd::native_bf16)
+    return LOWBIT_ISA_EXTENDS::finish_rows<Int8>(a, panel, index, row, rows, total);
+#endif
   if (a.sums) return;  // who asked for sums finishes them
-  if (a.epilogue.activation != Activation::none)
+  if (simd::minimal || a.epilogue.activation != Activation::none)
     finish_tile<Int8, true>(a, panel, index, row, rows, total);
   else
-    finish_tile<Int8, false>(a, panel, index, row, rows, total);
+    finish_tile<Int8, simd::minimal>(a, panel, index, row, rows, total);
 }
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

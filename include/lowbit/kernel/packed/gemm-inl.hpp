@@ -100,7 +100,7 @@ LOWBIT_INLINE std::size_t run_wide(const PackedGemmArgs& a, MicroArgs& micro, st
                                                  micro.total + i * micro.total_stride);
     }
     p += (nr_unroll - 1) * tiles;
-    return run_wide<C, Source, R, nr_unroll - 1>(a, micro, prefetch, p);
+    return run_wide<C, Source, R, nr_unroll / 2>(a, micro, prefetch, p);
   }
   micro.prefetch = prefetch;
   return p;

@@ -43,8 +43,7 @@ struct MicroOutput {
   std::size_t residual_stride = 0, residual_panel_stride = 0;
   float scale[simd::rows] = {};  // of every row
 };
-// The one order in which a result is made of its total.  Outliers, which finish_tile and finish_outliers know, come before the
-// bias.
+// The one order in which a result is made of its total.  Outliers, which finish_tile knows, come before the bias.
 LOWBIT_INLINE simd::vf finished(simd::vf total, simd::vf scale, simd::vf bias, simd::vf residual) {
   using S = simd;
   return S::add(S::keep(S::add(S::keep(S::mul(total, scale)), bias)), residual);
