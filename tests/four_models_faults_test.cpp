@@ -235,6 +235,12 @@ TEST_CASE("four_models: a folder of other weights than its option stands for is 
   const Folder folder;
   CHECK(not_refused(run(folder, {"--model", mini().string(), "--qat-model", mini().string(), "--limit", "2"}), 1,
                     {"int8_scratch", "h.0.attn.c_attn.weight", "trained", "found f32"}) == "");
+  // int8 weights that were not trained as such, as config.json says.
+  const fs::path twin = folder / "twin";
+  fs::copy(mini_twin(), twin);
+  replace_in(twin / "config.json", "\"qat-int8\"", "\"int8\"");
+  CHECK(not_refused(run(folder, {"--model", mini().string(), "--qat-model", twin.string(), "--limit", "2"}), 1,
+                    {"twin/config.json", "trained", "qat-int8", "found \"int8\""}) == "");
   const fs::path nf4 = nf4_mini(folder, 128, false);
   CHECK(not_refused(run(folder, {"--model", nf4.string(), "--limit", "2"}), 1,
                     {"nf4: fp32", "found nf4", "--models nf4_bnb,nf4_f32,nf4_int8"}) == "");

@@ -20,12 +20,12 @@ using Lines = std::vector<std::string>;
 namespace {
 
 // What the steps of a progress wrote into a file.
-std::string written(std::chrono::milliseconds patience) {
+std::string written(std::chrono::milliseconds patience, std::size_t step = 1) {
   std::FILE* file = std::tmpfile();
   REQUIRE(file != nullptr);
   {
     Progress progress("rows", 4, 0, file, patience);
-    for (int i = 0; i < 4; ++i) progress.step(1, ", well");
+    for (int i = 0; i < 4; ++i) progress.step(step, ", well");
   }
   std::string text(static_cast<std::size_t>(std::ftell(file)), ' ');
   std::rewind(file);
@@ -132,6 +132,7 @@ TEST_CASE("progress: where there is no terminal, a line every so often, and none
   const std::string lines = written(std::chrono::milliseconds(0));
   CHECK(lines.find("progress: rows: 1 of 4, 0 s left, well\n") == 0);
   CHECK(lines.find('\r') == lines.npos);
+  CHECK(written(std::chrono::milliseconds(0), 0).find("progress: rows: 0 of 4, well\n") == 0);  // how long, nobody knows yet
 }
 
 }  // namespace four_models_text_test

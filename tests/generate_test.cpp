@@ -358,6 +358,86 @@ TEST_CASE("lowbit-generate: help teaches, mistakes are named", "[generate]") {
   CHECK(holds(missing.err, "nowhere"));
 }
 
+TEST_CASE("lowbit-generate: inputs of other kinds are named, pipes are read, more threads than processors are warned of",
+          "[generate]") {
+  const Folder folder;
+  const std::string text = (folder / "text").string();
+  const auto refused = [&](const Outcome& o, std::initializer_list<std::string> words) {
+    CAPTURE(o.err, o.out);
+    CHECK(o.code == 1);
+    CHECK(o.out.empty());
+    for (const std::string& word : words) CHECK(holds(o.err, word));
+  };
+  put_file(text, std::string("\xFF\xFEO\0i\0l\0", 8));
+  for (const char* option : {"--file", "--perplexity"})
+    refused(run(folder, {option, text}), {"text", "little-endian UTF-16", "iconv"});
+  put_file(text, std::string("Oil\0prices", 10));
+  for (const char* option : {"--file", "--perplexity"}) refused(run(folder, {option, text}), {"text", "found a zero at byte 3"});
+  refused(Process(LOWBIT_GENERATE, folder, {(mini() / "model.safetensors").string(), "a"}).wait(),
+          {"model.safetensors: is a file; expected the folder"});
+  put_file(folder / "rows.csv", "1,Oil prices,They rose in New York.\n2,Red Sox,They won in the ninth inning.\n");
+  const std::string rows = (folder / "rows.csv").string();
+  refused(run(folder, {"--perplexity", rows, "--row-tokens", "257"}), {"--row-tokens", "256", "found 257"});
+  CHECK(holds(text_of(folder, {"--perplexity", rows, "--row-tokens", "8", "--format", "fp32"}),
+              "2 rows, 1 of them cut after 8 tokens"));
+
+  put_file(text, "\xEF\xBB\xBFOil");
+  CHECK(text_of(folder, {"--file", text, "-n", "2"}) == text_of(folder, {"Oil", "-n", "2"}));
+  const std::string many = std::to_string(lowbit::available_processors() + 1);
+  const Outcome o = Process("/bin/sh", folder,
+                            {"-c", "printf Oil | \"$0\" \"$@\"", LOWBIT_GENERATE, mini().string(), "--file", "/dev/stdin", "-n",
+                             "2", "--threads", many})
+                        .wait();
+  CHECK(o.out == text_of(folder, {"Oil", "-n", "2"}));
+  CHECK(holds(o.err, "warning: --threads " + many));
+}
+
+TEST_CASE("lowbit-generate: parameters and logits that are not finite, and int8 weights that were not trained as such, are refused",
+          "[generate]") {
+  const Folder folder;
+  const fs::path model = folder / "model";
+  const auto refused = [&](const Arguments& arguments, std::initializer_list<std::string> words) {
+    Arguments a = arguments;
+    a.insert(a.begin(), model.string());
+    const Outcome o = Process(LOWBIT_GENERATE, folder, a).wait();
+    CAPTURE(o.err, o.out);
+    CHECK(o.code == 1);
+    CHECK(o.out.empty());
+    for (const std::string& word : words) CHECK(holds(o.err, word));
+  };
+  // Every element of these tensors has these two bytes; they are BF16.
+  const auto spoil = [&](std::initializer_list<const char*> tensors, const char* element) {
+    fs::remove_all(model);
+    fs::copy(mini(), model);
+    std::string bytes = lowbit::io::read_text(model / "model.safetensors");
+    const auto file = lowbit::io::SafeTensors::parse(lowbit_test::as_bytes(bytes), "image");
+    for (const char* name : tensors) {
+      const auto& view = file.at(name);
+      REQUIRE(view.dtype == lowbit::io::DType::BF16);
+      const auto at = static_cast<std::size_t>(view.data.data() - reinterpret_cast<const std::byte*>(bytes.data()));
+      for (std::size_t i = 0; i < view.data.size(); ++i) bytes[at + i] = element[i % 2];
+    }
+    put_file(model / "model.safetensors", bytes);
+  };
+  put_file(folder / "text", "some text of a few tokens");
+  const std::string text = (folder / "text").string();
+  for (const char* tensor : {"transformer.ln_f.weight", "transformer.h.2.mlp.c_fc.weight", "transformer.wte.weight"}) {
+    spoil({tensor}, "\xC0\x7F");
+    const std::string name = std::string(tensor).substr(std::string("transformer.").size());
+    for (const Arguments& a : {Arguments{"a"}, {"--perplexity", text}}) refused(a, {"model: fp32: " + name, "NaN"});
+    if (name != "ln_f.weight") refused({"--layer-errors"}, {"model: " + name, "nan at element 0"});
+  }
+  spoil({"transformer.ln_f.weight", "transformer.wte.weight"}, "\x80\x7E");  // finite, but their products are not
+  refused({"--perplexity", text, "--format", "fp32"}, {"model: fp32: tokens 0 to ", "finite logits"});
+
+  fs::remove_all(model);
+  fs::copy(lowbit::testing::assets_dir() / "gpt2-mini-ag-news-int8-qat", model);
+  std::string config = lowbit::io::read_text(model / "config.json");
+  config.replace(config.find("qat-int8"), 8, "int8");
+  put_file(model / "config.json", config);
+  refused({"a", "--base", mini().string(), "--format", "int8_scratch"}, {"config.json", "qat-int8", "found \"int8\""});
+}
+
 TEST_CASE("lowbit-generate: interrupted, it prints what there is", "[generate]") {
   const Folder folder;
   Process process(LOWBIT_GENERATE, folder, {mini().string(), "Oil prices", "-n", "1000000", "--ignore-end"});

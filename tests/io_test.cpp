@@ -1098,6 +1098,13 @@ TEST_CASE("news rows") {
   CHECK(refuses({"\xFE\xFF\0\x31", 4}, {big, "UTF-16 -t UTF-8"}) == "");
   CHECK(refuses({"\x31\0,\0", 4}, {little, "UTF-16LE -t UTF-8"}) == "");
   CHECK(refuses({"\0\x31\0,", 4}, {big, "UTF-16BE -t UTF-8"}) == "");
+  CHECK(refuses({"\xFF\xFE\0\0\x31\0\0\0", 8}, {"found little-endian UTF-32; iconv -f UTF-32 -t"}) == "");
+  CHECK(refuses({"\0\0\xFE\xFF", 4}, {"found big-endian UTF-32; iconv -f UTF-32 -t"}) == "");
+  CHECK(refuses({"\x31\0\0\0", 4}, {"found little-endian UTF-32; iconv -f UTF-32LE -t"}) == "");
+  CHECK(refuses({"\0\0\0\x31", 4}, {"found big-endian UTF-32; iconv -f UTF-32BE -t"}) == "");
+  CHECK(refuses("\x1F\x8B\b", {"n.csv", "expected CSV", "gzip"}) == "");
+  CHECK(refuses("1,a,b\r2,c,d\r", {"line 1", "carriage return"}) == "");
+  CHECK(refuses("\"1\",\"a\",\"b\"\r\"2\"", {"line 1", "carriage return"}) == "");
   CHECK(refuses("1,\"x\ny\",b\n9,a,b\n", {"line 3", "1 to 4", "\"9\""}) == "");
   CHECK(refuses("kind,title,description\n", {"line 1", "1 to 4", "\"kind\""}) == "");
   CHECK(refuses("1,a,b\nclass,title,description\n", {"line 2", "\"class\""}) == "");

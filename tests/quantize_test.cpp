@@ -433,6 +433,11 @@ TEST_CASE("lowbit-quantize: a GPT-2 becomes a GGUF file") {
   CHECK(again.code == 1);
   CHECK(holds(again.err, "--overwrite"));
   CHECK(bytes_of(out) == q8);
+  put_file(folder / "notes", "mine");
+  const Outcome other = run(folder, {"gguf", mini(), (folder / "notes").string(), "--overwrite"});
+  CHECK(other.code == 1);
+  CHECK(holds(other.err, "notes: expected a GGUF file to replace"));
+  CHECK(bytes_of(folder / "notes") == "mine");
   works(folder, {"gguf", mini(), out, "--format", "f16", "--overwrite"});
   CHECK(gpt2::GgufParameters(out).file().at("blk.0.ffn_up.weight").type == 1);
 
@@ -509,6 +514,83 @@ TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behi
     CHECK(o.code == 0);
     CHECK(holds(o.out, "lowbit-quantize"));
   }
+}
+
+TEST_CASE("lowbit-quantize: what is not finite is refused where it is quantized or decoded, and said where it is copied") {
+  const Folder folder;
+  std::vector<Weight> weights = llama();
+  weights[2].values[5] = std::numeric_limits<float>::quiet_NaN();  // a norm's
+  write_model(folder / "m", weights, llama_config);
+  const std::string in = (folder / "m").string();
+  for (const Arguments& more : {Arguments{}, {"--rest", "bf16"}, {"--format", "f16"}}) {
+    Arguments a = {"quantize", in, (folder / "q").string(), "--overwrite"};
+    a.insert(a.end(), more.begin(), more.end());
+    const Outcome o = run(folder, a);
+    INFO(o.err);
+    CHECK(o.code == 0);
+    CHECK(holds(o.err, "warning: " + in));
+    CHECK(holds(o.err, weights[2].name));
+    CHECK(holds(o.err, "nan at element 5"));
+  }
+  weights[2].values[5] = 1;
+  write_model(folder / "m", weights, llama_config);
+  works(folder, {"quantize", in, (folder / "int8").string(), "--format", "int8"});
+  const fs::path file = folder / "int8/model.safetensors";
+  std::string bytes = bytes_of(file);
+  {
+    const auto tensors = io::SafeTensors::parse(lowbit_test::as_bytes(bytes), "image");
+    const auto at = tensors.at("model.layers.1.self_attn.q_proj.weight_scale").data.data() + 7 * sizeof(float);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    std::memcpy(bytes.data() + (at - reinterpret_cast<const std::byte*>(bytes.data())), &nan, sizeof nan);
+  }
+  put_file(file, bytes);
+  const Outcome o = run(folder, {"dequantize", (folder / "int8").string(), (folder / "out").string()});
+  INFO(o.err);
+  CHECK(o.code == 1);
+  CHECK(holds(o.err, "model.layers.1.self_attn.q_proj"));
+  CHECK(holds(o.err, "found nan at element [7, 0]"));
+  CHECK_FALSE(fs::exists(folder / "out"));
+}
+
+TEST_CASE("lowbit-quantize: a head that is quantized after all stays [out, in] in a GPT-2") {
+  const Folder folder;
+  const std::string out = (folder / "q").string();
+  for (const char* format : {"nf4", "llm_int8"}) {
+    CAPTURE(format);
+    works(folder, {"quantize", mini(), out, "--only", "score", "--format", format, "--overwrite"});
+    const gpt2::FolderParameters exact(mini()), quantized(out);
+    CHECK(quantized.config().classes == 4);
+    const auto a = exact.floats("score.weight", 4, 256), b = quantized.floats("score.weight", 4, 256);
+    CHECK(error_statistics(a.data(), b.data(), a.size()).snr_db > 15);
+  }
+}
+
+TEST_CASE("lowbit-quantize: inputs of other kinds are named, pipes are read, more threads than processors are warned of") {
+  const Folder folder;
+  const std::string out = (folder / "q").string(), text = (folder / "text").string();
+  const auto calibrated = [&](const std::string& file) {
+    return Arguments{"quantize", mini(), out, "--scales", "search", "--calibration", file};
+  };
+  const auto refused = [&](const Arguments& arguments, const std::string& words) {
+    const Outcome o = run(folder, arguments);
+    INFO(o.err);
+    CHECK(o.code == 1);
+    CHECK(holds(o.err, words));
+    CHECK_FALSE(fs::exists(out));
+  };
+  put_file(text, std::string("\xFF\xFEO\0i\0l\0", 8));
+  refused(calibrated(text), "text: expected UTF-8, found little-endian UTF-16");
+  put_file(text, std::string("Oil\0prices", 10));
+  refused(calibrated(text), "text: expected a text, found a zero at byte 3");
+  refused({"gguf", mini() + "/model.safetensors", out}, "is a file; expected the folder");
+  std::vector<std::string> a = {"-c", "echo Oil prices rose | \"$0\" \"$@\"", LOWBIT_QUANTIZE};
+  for (const std::string& word : calibrated("/dev/stdin")) a.push_back(word);
+  const std::string many = std::to_string(available_processors() + 1);
+  a.insert(a.end(), {"--threads", many});
+  const Outcome o = Process("/bin/sh", folder, a).wait();
+  INFO(o.err);
+  CHECK(o.code == 0);
+  CHECK(holds(o.err, "warning: --threads " + many));
 }
 
 TEST_CASE("lowbit-quantize: a program that is killed at any time leaves the old model or the new one") {

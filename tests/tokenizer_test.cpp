@@ -411,6 +411,7 @@ TEST_CASE("Tokenizer: what is wrong with a file is said", "[tokenizer]") {
   const std::string form = "expected two tokens with one space between them, found: ";
   CHECK(merges_error("#version: 0.2\na b\nab\n") == "m.txt: line 3: " + form + "\"ab\"");
   CHECK(merges_error("#version: 0.2\n#version: 0.2 \n") == "m.txt: line 2: " + form + "\"#version: 0.2 \"");
+  CHECK(merges_error(std::string("\xFF\xFE#\0", 4)).starts_with("m.txt: expected UTF-8, found little-endian UTF-16"));
   CHECK(merges_error("a b c\n") == "m.txt: line 1: " + form + "\"a b c\"");
   CHECK(merges_error("a  b\n") == "m.txt: line 1: " + form + "\"a  b\"");
   CHECK(merges_error(" b") == "m.txt: line 1: " + form + "\" b\"");

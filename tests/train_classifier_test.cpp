@@ -509,6 +509,45 @@ TEST_CASE("train_classifier: goes on from a folder, embeddings frozen, with a tw
   CHECK_FALSE(twin.contains("transformer.wte.weight"));
 }
 
+TEST_CASE("train_classifier: a model of quantized weights is said to be one, and a file is no model") {
+  const Folder folder;
+  const fs::path mini = lowbit::testing::assets_dir() / "gpt2-mini-ag-news";
+  fs::copy(lowbit::testing::assets_dir() / "gpt2-mini-ag-news-int8-qat", folder / "int8");
+  for (const char* file : {"vocab.json", "merges.txt"}) fs::copy_file(mini / file, folder / "int8" / file);
+  {  // the embeddings that it shares with the float model
+    const io::SafeTensors file = io::SafeTensors::open(folder / "int8/model.safetensors"),
+                          floats = io::SafeTensors::open(mini / "model.safetensors");
+    std::vector<io::TensorToWrite> tensors;
+    for (const io::TensorView& t : file.tensors()) tensors.push_back({t.name, t.dtype, t.shape, t.data});
+    for (const char* name : {"transformer.wte.weight", "transformer.wpe.weight"}) {
+      const io::TensorView& t = floats.at(name);
+      tensors.push_back({t.name, t.dtype, t.shape, t.data});
+    }
+    io::write_safetensors(folder / "whole.safetensors", tensors);
+  }
+  fs::rename(folder / "whole.safetensors", folder / "int8/model.safetensors");
+  const Outcome o = run(folder, {"--model", (folder / "int8").string(), "--data", news(), "--limit", "20", "--max-tokens", "8",
+                                 "--out", (folder / "out").string(), "--batch", "32"});
+  INFO(o.out + o.err);
+  CHECK(o.code == 0);
+  CHECK(holds(o.out, "16 linear layers hold int8 weights; training goes on from their decoded values"));
+  const Outcome file =
+      run(folder, {"--model", (mini / "model.safetensors").string(), "--data", news(), "--out", (folder / "none").string()});
+  CHECK(file.code == 1);
+  CHECK(holds(file.err, "model.safetensors: is a file; expected the folder"));
+  CHECK_FALSE(fs::exists(folder / "none"));
+}
+
+TEST_CASE("train_classifier: more threads than processors are warned of") {
+  const Folder folder;
+  Arguments a = tiny(folder / "out", new_shape());
+  const std::string many = std::to_string(available_processors() + 1);
+  *(std::find(a.begin(), a.end(), "--threads") + 1) = many;
+  const Outcome o = run(folder, a);
+  CHECK(o.code == 0);
+  CHECK(holds(o.err, "warning: --threads " + many));
+}
+
 TEST_CASE("train_classifier: help, and what is wrong") {
   const Folder folder;
   const Outcome help = run(folder, {"--help"});
@@ -597,7 +636,7 @@ TEST_CASE("train_classifier: a limit on the size of files is an error like a ful
     CHECK(holds(o.err, "checkpoint.safetensors: cannot write: File too large"));
   }
   CHECK((contents(out) == before));
-  CHECK(contents(folder / "new").empty());
+  CHECK_FALSE(fs::exists(folder / "new"));
 }
 
 TEST_CASE("train_classifier: rows from a pipe are those of the file") {

@@ -9,6 +9,8 @@
 
 #include "lowbit/format/finite.hpp"
 #include "lowbit/gpt2/model.hpp"
+#include "lowbit/io/hugging_face.hpp"
+#include "lowbit/io/in_quotes.hpp"
 #include "lowbit/lowbit.hpp"
 
 namespace examples {
@@ -94,13 +96,13 @@ Compute four_bit_compute(const Tuning& tuning) { return tuning.compute.value_or(
 
 lowbit::Tensor WatchedParameters::linear(const std::string& module, std::size_t out, std::size_t in) const {
   lowbit::Tensor t = source_.linear(module, out, in);
-  const std::string tensor = module + ".weight";
+  const std::string tensor = module + ".weight", named = where_ + tensor;
   if (t.format() == Format::f32) {
-    require_finite(reinterpret_cast<const float*>(t.parts().codes.data()), t.size(), tensor, "");
+    require_finite(reinterpret_cast<const float*>(t.parts().codes.data()), t.size(), named, "");
   } else {
     lowbit::AlignedBuffer<float> values(t.size());
     t.dequantize(values.data());
-    require_finite(values.data(), values.size(), tensor, ", decoded (it may be in the scales)");
+    require_finite(values.data(), values.size(), named, ", decoded (it may be in the scales)");
   }
   const std::size_t block = is_four_bit(t.format()) ? t.block_size() : 0;
   const auto known = std::find_if(held_.begin(), held_.end(), [&](const HeldForm& h) {
@@ -127,6 +129,15 @@ void require_fit(const ModelKind& kind, const std::vector<HeldForm>& held, bool 
                          kind.id, lowbit::format_name(h.format), option + " " + ids_that_take(h.format) + " takes it as it is");
     });
   }
+}
+
+void require_trained_int8(const std::filesystem::path& folder) {
+  const auto quantization = lowbit::io::read_config(folder).lowbit_quantization;
+  if (quantization && quantization->method != "qat-int8")
+    lowbit::raise<lowbit::FormatError>(fmt::format(
+        "{}: lowbit_quantization: method: expected qat-int8, weights that were trained as int8, found {}; the id int8 takes "
+        "the folder as it is",
+        (folder / "config.json").string(), lowbit::io::in_quotes(quantization->method)));
 }
 
 Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, const Tuning& tuning) {
@@ -229,6 +240,21 @@ lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::
     case Format::f16: break;
   }
   lowbit::raise<lowbit::InvalidArgument>("no model has the id " + std::string(kind.id));
+}
+
+std::pair<lowbit::gpt2::Transformer, Identity> make_checked_model(const ModelKind& kind,
+                                                                  const lowbit::gpt2::ParameterSource& source, const Tuning& tuning,
+                                                                  const std::string& where, bool needs_training,
+                                                                  const std::string& option) {
+  try {
+    const WatchedParameters watched(source);
+    lowbit::gpt2::Transformer net = make_model(kind, watched, tuning);
+    require_fit(kind, watched.held(), needs_training, option);
+    require_finite(net);
+    return {std::move(net), identify(kind, watched.held(), tuning)};
+  } catch (const lowbit::InvalidArgument& error) {
+    lowbit::raise<lowbit::InvalidArgument>(fmt::format("{}: {}: {}", where, kind.id, error.what()));
+  }
 }
 
 }  // namespace examples

@@ -4,9 +4,11 @@
 #pragma once
 #include <array>
 #include <cstddef>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lowbit/gpt2/transformer.hpp"
@@ -81,7 +83,9 @@ struct HeldForm {
 // The source must outlive it.  Not thread safe.
 class WatchedParameters final : public lowbit::gpt2::ParameterSource {
  public:
-  explicit WatchedParameters(const lowbit::gpt2::ParameterSource& source) : source_(source) {}
+  // where: opens every message.
+  explicit WatchedParameters(const lowbit::gpt2::ParameterSource& source, std::string where = {})
+      : source_(source), where_(std::move(where)) {}
   const lowbit::gpt2::Config& config() const override { return source_.config(); }
   bool contains(const std::string& name) const override { return source_.contains(name); }
   lowbit::AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
@@ -93,6 +97,7 @@ class WatchedParameters final : public lowbit::gpt2::ParameterSource {
 
  private:
   const lowbit::gpt2::ParameterSource& source_;
+  std::string where_;
   mutable std::vector<HeldForm> held_;
 };
 
@@ -101,6 +106,10 @@ class WatchedParameters final : public lowbit::gpt2::ParameterSource {
 // weights).  option: how the program calls the choice of ids.
 void require_fit(const ModelKind& kind, const std::vector<HeldForm>& held, bool needs_training,
                  const std::string& option = "--models");
+
+// Throws FormatError if config.json of a folder says that its int8 weights were quantized after training: int8_scratch is another
+// model.
+void require_trained_int8(const std::filesystem::path& folder);
 
 // What a model is.
 struct Identity {
@@ -120,5 +129,11 @@ lowbit::Tensor quantize(const ModelKind& kind, const float* w, std::size_t rows,
 
 // Makes a model; weights that the source holds in another format are quantized.  Throws as Model<...>::load does.
 lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::ParameterSource& source, const Tuning& tuning);
+
+// The same, checked as require_fit() and require_finite() do, and what it is.  where: the folder; opens every message, with the id.
+std::pair<lowbit::gpt2::Transformer, Identity> make_checked_model(const ModelKind& kind,
+                                                                  const lowbit::gpt2::ParameterSource& source, const Tuning& tuning,
+                                                                  const std::string& where, bool needs_training,
+                                                                  const std::string& option = "--models");
 
 }  // namespace examples

@@ -33,7 +33,7 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
   ~Progress() { replace_line(""); }
 
-  // note: shown behind the time that is left.
+  // note: shown behind the time that is left, which nobody knows before the first step.
   void step(std::size_t steps = 1, std::string_view note = {}) {
     done_ += steps;
     const auto now = Clock::now();
@@ -42,11 +42,13 @@ class Progress {
     if (now - shown_ < pause) return;
     shown_ = now;
     const double spent = std::chrono::duration<double>(now - start_).count();
-    const double left = spent * static_cast<double>(total_ - done_) / static_cast<double>(done_ - first_);
-    const auto seconds = static_cast<long>(left + 0.5);
-    const std::string text = what_ + ": " + std::to_string(done_) + " of " + std::to_string(total_) + ", " +
-                             (seconds >= 60 ? std::to_string(seconds / 60) + " min " : "") + std::to_string(seconds % 60) +
-                             " s left" + std::string(note);
+    std::string text = what_ + ": " + std::to_string(done_) + " of " + std::to_string(total_);
+    if (done_ != first_) {
+      const double left = spent * static_cast<double>(total_ - done_) / static_cast<double>(done_ - first_);
+      const auto seconds = static_cast<long>(left + 0.5);
+      text += ", " + (seconds >= 60 ? std::to_string(seconds / 60) + " min " : "") + std::to_string(seconds % 60) + " s left";
+    }
+    text += note;
     terminal_ ? replace_line(text) : add_line(text);
   }
 

@@ -17,6 +17,7 @@
 #include <fmt/format.h>
 
 #include "examples/common/dataset.hpp"
+#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/common/standard_streams.hpp"
@@ -53,7 +54,10 @@ struct Source {
 
   std::unique_ptr<ParameterSource> open(const ModelKind& kind) const {
     if (synthetic) return std::make_unique<examples::SyntheticParameters>(examples::gpt2_small_config(), options.seed);
-    if (kind.id == "int8_scratch") return std::make_unique<lowbit::gpt2::FolderParameters>(options.qat_model, options.model);
+    if (kind.id == "int8_scratch") {
+      examples::require_trained_int8(options.qat_model);
+      return std::make_unique<lowbit::gpt2::FolderParameters>(options.qat_model, options.model);
+    }
     if (const auto* folder = examples::checkpoint_of(checkpoints, kind))
       return std::make_unique<lowbit::gpt2::FolderParameters>(*folder, options.model);
     return std::make_unique<lowbit::gpt2::FolderParameters>(options.model);
@@ -66,19 +70,9 @@ struct Source {
   std::string id(const ModelKind& kind) const { return (synthetic ? synthetic_prefix : "") + std::string(kind.id); }
 };
 
-// One model, and what it is.  Whatever is wrong with its parameters, the message names the folder.
 std::pair<lowbit::gpt2::Transformer, Identity> load(const Source& source, const ModelKind& kind) {
-  try {
-    const std::unique_ptr<ParameterSource> parameters = source.open(kind);
-    const examples::WatchedParameters watched(*parameters);
-    lowbit::gpt2::Transformer net = examples::make_model(kind, watched, source.options.tuning);
-    examples::require_fit(kind, watched.held(), !source.synthetic);
-    examples::require_finite(net);
-    return {std::move(net), examples::identify(kind, watched.held(), source.options.tuning)};
-  } catch (const lowbit::InvalidArgument& error) {
-    lowbit::raise<lowbit::InvalidArgument>((source.synthetic ? "synthetic weights" : source.folder(kind)) + ": " +
-                                           std::string(kind.id) + ": " + error.what());
-  }
+  return examples::make_checked_model(kind, *source.open(kind), source.options.tuning,
+                                      source.synthetic ? "synthetic weights" : source.folder(kind), !source.synthetic);
 }
 
 // The models that were loaded before an interrupt, if there was one.
@@ -116,14 +110,6 @@ int measure_resident(const Options& options) {
   if (!growth) return examples::exit_failure;
   fmt::print("{}\n", *growth);
   return 0;
-}
-
-// A folder that is one, or a message that says what was expected.
-void require_folder(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored))
-    lowbit::raise<lowbit::IoError>(
-        path.string() + ": is a file; expected the folder that holds config.json, model.safetensors, vocab.json and merges.txt");
 }
 
 void require_alike(const std::vector<LoadedModel>& models) {
@@ -185,8 +171,8 @@ class Program {
         fmt::print(stderr, "four_models: note: {}: left by a run that was killed; remove it, unless a run is writing just now\n",
                    left.string());
     }
-    for (const auto& folder : {options_.model, options_.qat_model}) require_folder(folder);
-    for (const auto& folder : options_.checkpoints) require_folder(folder);
+    for (const auto& folder : {options_.model, options_.qat_model}) examples::require_folder(folder);
+    for (const auto& folder : options_.checkpoints) examples::require_folder(folder);
     const auto config = lowbit::gpt2::FolderParameters(options_.model).config();
     if (config.classes == 0)
       lowbit::raise<lowbit::FormatError>(options_.model.string() + ": expected a classifier, found no score.weight");
@@ -335,10 +321,7 @@ int main(int argc, char** argv) {
     if (!options.measure_resident.empty()) return measure_resident(options);
     if (!options.report.empty()) return make_report(options);
     examples::watch_for_interrupt();
-    if (options.threads > lowbit::available_processors())
-      fmt::print(stderr,
-                 "four_models: warning: --threads {}, but there are {} processors to run on; it will be slower than with {}\n",
-                 options.threads, lowbit::available_processors(), lowbit::available_processors());
+    examples::warn_of_threads("four_models", options.threads);
     return Program(std::move(options), std::vector<std::string>(argv, argv + argc)).run();
   } catch (const examples::UsageError& error) {
     fmt::print(stderr, "four_models: {} (--help explains)\n", error.what());

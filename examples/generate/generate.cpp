@@ -2,6 +2,7 @@
 // Continuing texts: of the command line, a file, or one after the other from a person; and the same texts with several formats.
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -73,9 +74,9 @@ int continue_texts(const Options& o) {
   // One text is shown as it comes; several at once would mix.
   const bool streams = !o.json && prompts.size() == 1;
   if (streams && o.show_prompt) say(prompts.front());
-  const Texts result = continue_prompts(model, source, prompts, o, pool, [&](std::size_t, std::string_view piece) {
-    if (streams) say(std::string(piece));
-  });
+  std::function<void(std::size_t, std::string_view)> on_text;
+  if (streams) on_text = [](std::size_t, std::string_view piece) { say(std::string(piece)); };
+  const Texts result = continue_prompts(model, source, prompts, o, pool, on_text);
   const Json growth = before && result.process_bytes ? Json(*result.process_bytes - *before) : Json();
   if (o.json) {
     Json texts = Json::array();

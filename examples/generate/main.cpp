@@ -2,6 +2,7 @@
 // lowbit-generate: continues texts with a GPT-2 in any format, compares formats, and measures perplexity.
 #include <exception>
 
+#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/standard_streams.hpp"
 #include "examples/generate/commands.hpp"
@@ -13,6 +14,7 @@ int main(int argc, char** argv) {
     Options options;
     if (const auto done = read_options(argc, argv, options)) return *done;
     examples::watch_for_interrupt();
+    examples::warn_of_threads("lowbit-generate", options.threads);
     if (!options.perplexity.empty()) return measure_perplexity(options);
     if (options.layer_errors) return list_layer_errors(options);
     return options.compare ? compare_formats(options) : continue_texts(options);

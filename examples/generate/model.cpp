@@ -3,8 +3,10 @@
 
 #include <chrono>
 #include <system_error>
+#include <tuple>
 #include <utility>
 
+#include "examples/common/inputs.hpp"
 #include "examples/common/progress.hpp"
 #include "lowbit/gpt2/gguf.hpp"
 #include "lowbit/lowbit.hpp"
@@ -21,6 +23,7 @@ Source open_source(const Options& o) {
   std::unique_ptr<gpt2::ParameterSource> parameters;
   if (is_file) {
     if (!o.base.empty()) lowbit::raise<lowbit::InvalidArgument>("--base: a GGUF file leaves nothing out");
+    if (o.model.extension() == ".safetensors" || o.model.extension() == ".json") examples::require_folder(o.model);
     auto file = std::make_unique<gpt2::GgufParameters>(o.model);
     if (!tokenizer) tokenizer = file->tokenizer();
     parameters = std::move(file);
@@ -42,11 +45,8 @@ Loaded load(const Source& source, const examples::ModelKind& kind) {
   const auto began = std::chrono::steady_clock::now();
   Loaded loaded;
   loaded.kind = &kind;
-  const examples::WatchedParameters watched(*source.parameters);
-  loaded.net = examples::make_model(kind, watched, {});
-  examples::require_fit(kind, watched.held(), true, "--format");
-  examples::require_finite(loaded.net);
-  loaded.identity = examples::identify(kind, watched.held(), {});
+  if (kind.id == "int8_scratch" && std::filesystem::is_directory(source.name)) examples::require_trained_int8(source.name);
+  std::tie(loaded.net, loaded.identity) = examples::make_checked_model(kind, *source.parameters, {}, source.name, true, "--format");
   loaded.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   return loaded;
 }

@@ -45,6 +45,7 @@ constexpr const char* footer =
     "  lowbit-generate gpt2 --perplexity test.txt --stride 512 --format fp32,nf4_bnb,nf4_all\n"
     "  lowbit-generate gpt2 --layer-errors --format nf4_bnb,int8\n"
     "\n"
+    "Texts are UTF-8, and a file may be a pipe (--file /dev/stdin).\n"
     "MODEL is a Hugging Face folder of a GPT-2 (config.json, weights, vocab.json and merges.txt), also one that bitsandbytes or\n"
     "lowbit-quantize quantized, or a GGUF file of one.  A folder of quantized weights is taken by the formats of those weights.\n"
     "The text goes to standard output as it comes, whole characters only; figures go to standard error, and with --json\n"

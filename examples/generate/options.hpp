@@ -12,6 +12,7 @@
 
 namespace generate {
 
+inline constexpr std::size_t usual_row_tokens = 160;
 inline constexpr int exit_failed = 1, exit_usage = 2;
 
 struct Options {
@@ -28,9 +29,10 @@ struct Options {
   bool ignore_end = false;  // of the text, by the model's own token
   bool show_prompt = true;
   bool compare = false;
-  std::filesystem::path perplexity;        // a text, or a CSV of news; empty: none
-  std::size_t context = 0, stride = 0;     // 0: the model's positions; half of the context
-  std::size_t row_tokens = 160, rows = 0;  // of a CSV; 0: all
+  std::filesystem::path perplexity;       // a text, or a CSV of news; empty: none
+  std::size_t context = 0, stride = 0;    // 0: the model's positions; half of the context
+  std::optional<std::size_t> row_tokens;  // of a CSV; default: 160, or the model's positions
+  std::size_t rows = 0;                   // of a CSV; 0: all
   bool layer_errors = false;
   std::size_t threads = 1;
   bool json = false;

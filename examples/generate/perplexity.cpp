@@ -4,17 +4,19 @@
 #include "examples/generate/perplexity.hpp"
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <utility>
 
 #include "examples/common/dataset.hpp"
+#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/common/table.hpp"
 #include "examples/generate/commands.hpp"
 #include "examples/generate/model.hpp"
 #include "examples/generate/texts.hpp"
-#include "lowbit/io/file.hpp"
+#include "lowbit/format/finite.hpp"
 #include "lowbit/lowbit.hpp"
 #include "lowbit/tensor/error_statistics.hpp"
 
@@ -36,13 +38,17 @@ Material material_of(const Source& source, const Options& o) {
   const gpt2::Config& config = source.parameters->config();
   Material m;
   if (o.perplexity.extension() == ".csv") {
-    const examples::Dataset data = examples::read_dataset(o.perplexity, source.tokenizer, config, o.row_tokens, o.rows);
+    lowbit::require(!o.row_tokens || *o.row_tokens <= config.positions, [&] {
+      return fmt::format("--row-tokens: expected at most the model's {} positions, found {}", config.positions, *o.row_tokens);
+    });
+    const examples::Dataset data =
+        examples::read_dataset(o.perplexity, source.tokenizer, config, o.row_tokens.value_or(usual_row_tokens), o.rows);
     for (const examples::Item& item : data.items) {
       const std::size_t begin = m.ids.size();
       m.ids.insert(m.ids.end(), item.ids.begin(), item.ids.end());
       if (item.ids.size() > 1) m.windows.push_back({begin, m.ids.size(), begin + 1});
     }
-    m.words = fmt::format("{} rows, at most {} tokens each", m.windows.size(), data.max_tokens);
+    m.words = fmt::format("{} rows, {} of them cut after {} tokens", m.windows.size(), data.cut_texts, data.max_tokens);
   } else {
     const std::size_t context = o.context == 0 ? config.positions : o.context;
     lowbit::require(context >= 2 && context <= config.positions, [&] {
@@ -51,7 +57,7 @@ Material material_of(const Source& source, const Options& o) {
     const std::size_t stride = o.stride == 0 ? (context + 1) / 2 : o.stride;
     lowbit::require(stride <= context,
                     [&] { return fmt::format("--stride: expected at most the context of {}, found {}", context, stride); });
-    m.ids = source.tokenizer.encode(lowbit::io::read_text(o.perplexity));
+    m.ids = source.tokenizer.encode(examples::read_plain_text(o.perplexity));
     m.windows = windows_of(m.ids.size(), context, stride);
     m.words = fmt::format("{} tokens in {} windows of {}, {} apart", m.ids.size(), m.windows.size(), context, stride);
   }
@@ -136,6 +142,9 @@ int measure_perplexity(const Options& o) {
     for (const Window& w : material.windows) {
       if (examples::interrupted()) throw Interrupted{};
       units.push_back(scorer.score(material.ids, w));
+      if (!std::isfinite(units.back().nll))
+        lowbit::raise<lowbit::Error>(fmt::format("{}: {}: tokens {} to {} of {}: expected finite logits, found a likelihood of {}",
+                                                 source.name, kind->id, w.begin, w.end, o.perplexity.string(), units.back().nll));
       progress.step();
     }
     if (first.empty()) first = units;
@@ -220,6 +229,9 @@ int list_layer_errors(const Options& o) {
       w.reset(held.size());
       held.dequantize(w.data());
     }
+    if (const std::size_t i = lowbit::first_non_finite(w.data(), w.size()); i != w.size())
+      lowbit::raise<lowbit::InvalidArgument>(
+          fmt::format("{}: {}.weight: expected finite values, found {} at element {}", source.name, layer.name, w.data()[i], i));
     std::vector<std::string> cells = {layer.name};
     Json row = {{"layer", layer.name}};
     for (const examples::ModelKind* kind : kinds) {

@@ -7,11 +7,12 @@
 
 #include <fmt/format.h>
 
+#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/process_memory.hpp"
+#include "examples/common/progress.hpp"
 #include "lowbit/gpt2/text_stream.hpp"
 #include "lowbit/io/csv.hpp"
-#include "lowbit/io/file.hpp"
 #include "lowbit/lowbit.hpp"
 
 namespace generate {
@@ -41,7 +42,7 @@ const char* finish_words(const Job& job) {
 
 std::vector<std::string> prompts_of(const Options& o) {
   if (o.file.empty()) return o.prompts;
-  std::string text = o.file == "-" ? lowbit::io::read_stream("/dev/stdin") : lowbit::io::read_text(o.file);
+  std::string text = examples::read_plain_text(o.file == "-" ? "/dev/stdin" : o.file);
   if (!o.lines) {
     if (text.ends_with('\n')) text.pop_back();  // the one that every editor adds
     return {text};
@@ -78,6 +79,9 @@ Texts continue_prompts(const Loaded& model, const Source& source, const std::vec
     text.tokens.assign(job.sequence.tokens().begin(), job.sequence.tokens().end());
     text.finish = finish_words(job);
   };
+  // Pieces show how far it is, where somebody takes them.
+  std::optional<examples::Progress> progress;
+  if (!on_text) progress.emplace(std::string(model.kind->id) + ", texts", prompts.size());
   while (!examples::interrupted() && (next < prompts.size() || !jobs.empty())) {
     for (; next < prompts.size() && jobs.size() < o.batch; ++next) {
       std::vector<std::int32_t> ids = source.tokenizer.encode(prompts[next]);
@@ -117,7 +121,8 @@ Texts continue_prompts(const Loaded& model, const Source& source, const std::vec
     }
     if (is_peak || std::any_of(jobs.begin(), jobs.end(), [](const auto& job) { return job->sequence.done(); }))
       result.process_bytes = std::max(result.process_bytes, examples::anonymous_bytes());  // nothing is less than any number
-    std::erase_if(jobs, [](const auto& job) { return job->sequence.done(); });
+    const std::size_t ended = std::erase_if(jobs, [](const auto& job) { return job->sequence.done(); });
+    if (progress) progress->step(ended, fmt::format(", {} tokens", result.prefill.tokens + result.decode.tokens));
   }
   for (const auto& job : jobs) end(*job);
   result.texts.resize(next);

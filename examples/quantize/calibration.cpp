@@ -4,15 +4,16 @@
 #include <algorithm>
 #include <array>
 #include <cfloat>
+#include <cmath>
 #include <string_view>
 
+#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/model_walk.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/quantize/commands.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
-#include "lowbit/io/file.hpp"
 #include "lowbit/lowbit.hpp"
 
 namespace quantize {
@@ -32,7 +33,7 @@ Calibration calibrate(const std::filesystem::path& folder, const std::filesystem
                       lowbit::Executor& executor) {
   using Dense = lowbit::DenseTensor<float>;
   constexpr std::array modules{"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"};
-  const std::string lines = lowbit::io::read_text(text);
+  const std::string lines = examples::read_plain_text(text);
   const auto tokenizer = lowbit::gpt2::Tokenizer::load(folder);
   lowbit::gpt2::ModelOptions<Dense> exact;
   exact.linear.compute = lowbit::Compute::f32;
@@ -63,9 +64,14 @@ Calibration calibrate(const std::filesystem::path& folder, const std::filesystem
   }
   if (result.rows == 0) lowbit::raise<lowbit::FormatError>(text.string() + ": expected lines of text, found none");
   for (std::size_t i = 0; i < sums.size(); ++i) {
-    std::vector<float>& of_layer = result.moments["h." + std::to_string(i / modules.size()) + "." + modules[i % modules.size()]];
-    for (const double sum : sums[i])
+    const std::string module = "h." + std::to_string(i / modules.size()) + "." + modules[i % modules.size()];
+    std::vector<float>& of_layer = result.moments[module];
+    for (const double sum : sums[i]) {
+      if (std::isnan(sum))
+        lowbit::raise<lowbit::FormatError>(folder.string() + ": " + module + ": expected finite inputs on " + text.string() +
+                                           ", found NaN; a parameter before it may hold one");
       of_layer.push_back(static_cast<float>((std::min)(sum / static_cast<double>(result.tokens), double{FLT_MAX})));
+    }
   }
   return result;
 }

@@ -231,15 +231,22 @@ void release(const io::TensorSource& files, const io::StoredWeight& w) {
   for (const std::string& part : w.parts) io::release_pages(files.at(part).data);
 }
 
+// Says that a tensor which is not quantized holds NaN or infinity: some do, in masks; in a parameter no result would be a number.
+void warn_of_non_finite(const TensorView& view, std::span<const float> part, std::size_t begin, bool& warned) {
+  const std::size_t i = warned ? part.size() : lowbit::first_non_finite(part.data(), part.size());
+  if (i == part.size()) return;
+  complain("warning: {}: holds {} at element {}, and so does the new file", view.where(), part[i], begin + i);
+  warned = true;
+}
+
 // A tensor as it is, or as another float type.
 void add_plain(ShardWriter& writer, const TensorView& view, std::optional<DType> type) {
-  if (!type || *type == view.dtype || !is_float(view.dtype)) {
-    writer.add({view.name, view.dtype, view.shape, view.data}, true);
-    return;
-  }
+  const bool kept = !type || *type == view.dtype || !is_float(view.dtype);
   // In parts: an embedding may be the largest tensor.
-  const std::size_t n = view.elements(), from = io::dtype_bits(view.dtype) / 8, to = io::dtype_bits(*type) / 8;
+  const std::size_t n = is_float(view.dtype) ? view.elements() : 0, from = io::dtype_bits(view.dtype) / 8,
+                    to = kept ? 0 : io::dtype_bits(*type) / 8;
   lowbit::AlignedBuffer<std::byte> out(n * to);
+  bool warned = false;
   std::vector<float> values;
   for (std::size_t begin = 0; begin < n; begin += values.size()) {
     values.resize(std::min(n - begin, std::size_t{1} << 16));
@@ -248,6 +255,8 @@ void add_plain(ShardWriter& writer, const TensorView& view, std::optional<DType>
     part.shape = {values.size()};
     part.data = view.data.subspan(begin * from, values.size() * from);
     io::read_floats(part, values);
+    warn_of_non_finite(view, values, begin, warned);
+    if (kept) continue;
     std::byte* at = out.data() + begin * to;
     const auto store = [&]<class T>(T) {
       for (const float v : values) {
@@ -266,7 +275,10 @@ void add_plain(ShardWriter& writer, const TensorView& view, std::optional<DType>
     else
       store(float{});
   }
-  writer.add({view.name, *type, view.shape, {out.data(), out.size()}}, false);
+  if (kept)
+    writer.add({view.name, view.dtype, view.shape, view.data}, true);
+  else
+    writer.add({view.name, *type, view.shape, {out.data(), out.size()}}, false);
 }
 
 // Writes OUT: fill(writer) adds the tensors, `config` goes beside them, and what IN holds besides.
@@ -396,8 +408,8 @@ int quantize_folder(const Options& o) {
       if (!chosen[i]) {
         add_plain(writer, view, rest);
       } else {
-        const Matrix m = Matrix::of(view, conv1d, rest);
         const std::string module = io::module_name(view.name);
+        const Matrix m = Matrix::of(view, conv1d && !is_kept_by_default(module), rest);
         io::StateDict state;
         const lowbit::Tensor tensor = four_bit
                                           ? four_bit_tensor(m, o, offset_in(offsets, view.name), calibration.of(view.name), pool)
@@ -464,6 +476,9 @@ int dequantize_folder(const Options& o) {
           std::vector<float> row(cols);
           for (std::size_t r = begin; r < end; ++r) {
             tensor.dequantize_rows(r, r + 1, row.data());
+            if (const std::size_t c = lowbit::first_non_finite(row.data(), cols); c != cols)
+              raise<InvalidArgument>(fmt::format("{}: expected finite weights, found {} at element [{}, {}] of [out, in], decoded",
+                                                 in.files.at(w.parts.front()).where(), row[c], r, c));
             for (std::size_t c = 0; c < cols; ++c) {
               std::byte* at = out.data() + (turn ? c * rows + r : r * cols + c) * size;
               const auto store = [&](const auto& element) { std::memcpy(at, &element, sizeof(element)); };

@@ -2,9 +2,12 @@
 // The command gguf: a GPT-2 folder as one file for llama.cpp.
 #include "lowbit/gpt2/gguf_writer.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <string_view>
 #include <system_error>
 
+#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/quantize/commands.hpp"
@@ -14,10 +17,26 @@ namespace quantize {
 namespace fs = std::filesystem;
 namespace io = lowbit::io;
 
+namespace {
+
+// Throws IoError unless OUT may be written: --overwrite is meant for an earlier GGUF file, not for a weight file of IN.
+void require_replaceable(const Options& o) {
+  std::error_code ignored;
+  if (!fs::exists(o.out, ignored)) return;
+  if (!o.overwrite)
+    lowbit::raise<lowbit::IoError>(o.out.string() + ": expected no such file yet, found one; --overwrite replaces it");
+  const io::MappedFile old(o.out);
+  if (old.size() != 0 &&
+      std::string_view(reinterpret_cast<const char*>(old.data()), std::min(old.size(), std::size_t{4})) != "GGUF")
+    lowbit::raise<lowbit::IoError>(o.out.string() + ": expected a GGUF file to replace, found another one; move it away");
+}
+
+}  // namespace
+
 int write_gguf(const Options& o) {
   std::error_code ignored;
-  if (!o.overwrite && fs::exists(o.out, ignored))
-    lowbit::raise<lowbit::IoError>(o.out.string() + ": expected no such file yet, found one; --overwrite replaces it");
+  examples::require_folder(o.in);
+  require_replaceable(o);
   if (fs::exists(o.in / "added_tokens.json", ignored))
     lowbit::raise<lowbit::FormatError>(
         (o.in / "added_tokens.json").string() +

@@ -2,6 +2,7 @@
 // lowbit-quantize: quantizes, decodes, inspects and compares model folders.
 #include <exception>
 
+#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/standard_streams.hpp"
 #include "examples/quantize/commands.hpp"
@@ -13,6 +14,7 @@ int main(int argc, char** argv) {
     Options options;
     if (const auto done = read_options(argc, argv, options)) return *done;
     examples::watch_for_interrupt();
+    examples::warn_of_threads("lowbit-quantize", options.threads);
     switch (options.command) {
       case Command::quantize: return quantize_folder(options);
       case Command::dequantize: return dequantize_folder(options);

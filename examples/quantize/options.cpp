@@ -37,7 +37,7 @@ constexpr const char* footer =
     "  lowbit-quantize gguf gpt2 gpt2-q8_0.gguf                           a GPT-2 for llama.cpp\n"
     "  lowbit-quantize verify gpt2-nf4 other                              the first difference of every tensor\n"
     "\n"
-    "Each command has its own --help.\n"
+    "Each command has its own --help.  What is written appears whole or not at all; a run that is killed may leave an OUT.part0.\n"
     "Exit codes: 0 done (verify: equal), 1 a file or the system failed, 2 wrong usage, 3 verify found a difference, 130 "
     "interrupted\n"
     "(SIGTERM: 143).";

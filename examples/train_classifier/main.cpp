@@ -10,7 +10,9 @@
 
 #include <fmt/format.h>
 
+#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
+#include "examples/common/models.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/common/standard_streams.hpp"
 #include "examples/train_classifier/export.hpp"
@@ -80,11 +82,25 @@ lowbit::gpt2::Config new_shape(const std::string& csv, const Options& o, std::si
   return c;
 }
 
+// That of --model; what is quantized there is trained as what it decodes to, and that is said.
+lowbit::qat::Transformer model_to_go_on_from(const Options& o, std::size_t classes) {
+  const lowbit::gpt2::FolderParameters folder(o.model);
+  const examples::WatchedParameters watched(folder, o.model.string() + ": ");
+  lowbit::qat::Transformer model(watched, classes, o.seed);
+  for (const examples::HeldForm& held : watched.held())
+    if (held.format != lowbit::Format::f32)
+      say("{}: {} linear layers hold {} weights; training goes on from their decoded values\n", o.model.string(), held.layers,
+          lowbit::format_name(held.format));
+  return model;
+}
+
 int train(const Options& o) {
   const bool fresh = o.model.empty();
   const fs::path checkpoint = o.out / "checkpoint.safetensors";
   lowbit::io::Json recipe = recipe_of(o);
   Recorded recorded;
+  if (!fresh) examples::require_folder(o.model);
+  examples::warn_of_threads("train_classifier", o.threads);
   require_not_moved_aside(o.out);
   if (o.resume) {
     if (!fs::exists(checkpoint))
@@ -104,9 +120,8 @@ int train(const Options& o) {
   const std::string from = fresh ? o.out.string() : o.model.string();
   const auto tokenizer =
       lowbit::gpt2::Tokenizer::from_text(files.vocab_json, files.merges, from + "/vocab.json", from + "/merges.txt");
-  lowbit::qat::Transformer model =
-      fresh ? lowbit::qat::Transformer(new_shape(csv, o, tokenizer.vocab_size()), o.seed)
-            : lowbit::qat::Transformer(lowbit::gpt2::FolderParameters(o.model), classes_of(csv, o), o.seed);
+  lowbit::qat::Transformer model = fresh ? lowbit::qat::Transformer(new_shape(csv, o, tokenizer.vocab_size()), o.seed)
+                                         : model_to_go_on_from(o, classes_of(csv, o));
   const lowbit::gpt2::Config& config = model.config;
   require_finite_parameters(model, from);
   tokenizer.require_fits(config.vocab, from);

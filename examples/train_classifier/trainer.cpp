@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <numeric>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -78,8 +79,15 @@ lowbit::io::Metadata Trainer::notes() const {
 }
 
 void Trainer::save() {
+  std::error_code ignored;
+  const bool is_new = !std::filesystem::exists(options_.out, ignored);
   lowbit::io::make_folder(options_.out);
-  lowbit::qat::save_checkpoint(options_.out / "checkpoint.safetensors", model_, optimizer_, notes());
+  try {
+    lowbit::qat::save_checkpoint(options_.out / "checkpoint.safetensors", model_, optimizer_, notes());
+  } catch (...) {
+    if (is_new) std::filesystem::remove(options_.out, ignored);
+    throw;
+  }
   write_history();
 }
 

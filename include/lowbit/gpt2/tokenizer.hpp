@@ -25,6 +25,7 @@
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/json.hpp"
+#include "lowbit/io/utf8.hpp"
 
 namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
@@ -206,6 +207,7 @@ class Tokenizer {
     Tokenizer tokenizer;
     const detail::Vocabulary vocabulary = detail::read_vocabulary(vocab_json, vocab_name);
     tokenizer.take_vocabulary(vocabulary, vocab_name);
+    io::require_utf8(merges, merges_name);
     tokenizer.take_merges(vocabulary, merges.starts_with("\xEF\xBB\xBF") ? merges.substr(3) : merges, merges_name);
     if (const auto end = vocabulary.find("<|endoftext|>"); end != vocabulary.end())
       tokenizer.add_token(end->first, end->second, vocab_name);

@@ -15,7 +15,8 @@
 #include "lowbit/base/error.hpp"
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/in_quotes.hpp"
-#include "lowbit/io/utf16.hpp"
+#include "lowbit/io/mistaken.hpp"
+#include "lowbit/io/utf8.hpp"
 
 namespace lowbit::io::inline LOWBIT_ABI {
 
@@ -24,9 +25,10 @@ namespace lowbit::io::inline LOWBIT_ABI {
 // backslash everywhere.  Records end in LF or CRLF, the last one may do without.  A UTF-8 byte order mark at the start is skipped.
 class CsvReader {
  public:
-  // Throws FormatError if the text is UTF-16.
+  // Throws FormatError if the text is in another encoding, or no text but an archive or the like.
   CsvReader(std::string_view text, std::string name) : text_(text), name_(std::move(name)) {
-    refuse_utf16(text_, name_);
+    require_utf8(text_, name_);
+    if (const std::string found = mistaken_for(text_); !found.empty()) raise<FormatError>(name_ + ": expected CSV, found " + found);
     if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;
   }
 
@@ -71,7 +73,8 @@ class CsvReader {
       at_ = end + 1;
       if (at_ == text_.size() || text_[at_] == ',' || at_record_end()) return field;
       if (text_[at_] != '"')
-        fail(line_, "expected a comma or the end of the line after the closing quote, found " + in_quotes(text_.substr(at_, 1)));
+        fail(line_, "expected a comma or the end of the line after the closing quote, found " +
+                        (text_[at_] == '\r' ? lone_return : in_quotes(text_.substr(at_, 1))));
       field += '"';
       ++at_;
     }
@@ -80,11 +83,12 @@ class CsvReader {
     const std::size_t start = at_;
     for (; at_ < text_.size() && text_[at_] != ',' && !at_record_end(); ++at_) {
       if (text_[at_] == '"') fail(line_, "a quote inside a field that does not start with one");
-      if (text_[at_] == '\r') fail(line_, "a carriage return without a line feed");
+      if (text_[at_] == '\r') fail(line_, lone_return);
     }
     return std::string(text_.substr(start, at_ - start));
   }
 
+  static constexpr const char* lone_return = "a carriage return without a line feed";
   std::string_view text_;
   std::string name_;
   std::size_t at_ = 0, line_ = 1, record_line_ = 1;

@@ -16,7 +16,7 @@
 #include "lowbit/base/error.hpp"
 #include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/mistaken.hpp"
-#include "lowbit/io/utf16.hpp"
+#include "lowbit/io/utf8.hpp"
 
 namespace lowbit::io::inline LOWBIT_ABI {
 
@@ -139,7 +139,7 @@ namespace lowbit::io::inline LOWBIT_ABI {
 // Throws FormatError for anything else that is not JSON (and says so where it is an HTML page or a git-LFS pointer), duplicate keys,
 // NUL bytes, and nesting deeper than 64.
 inline Json parse_json(std::string_view text, const std::string& what) {
-  refuse_utf16(text, what);
+  require_utf8(text, what);
   if (const std::string found = mistaken_for(text); !found.empty()) raise<FormatError>(what + ": expected JSON, found " + found);
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   // nlohmann's reader takes a NUL byte for the end of its input and would not look at what follows.

@@ -15,7 +15,8 @@ inline std::string mistaken_for(std::string_view bytes) {
   if (bytes.starts_with("version https://git-lfs.github.com/spec/"))
     return "a git-LFS pointer in place of the file; git lfs pull fetches the file itself";
   if (bytes.starts_with("PK\x03\x04"))
-    return "a zip archive, as PyTorch's .bin and .pt files are; save the model as safetensors (save_pretrained does)";
+    return "a zip archive, as spreadsheets and PyTorch's .bin and .pt files are; a model is to be saved as safetensors "
+           "(save_pretrained does)";
   if (bytes.starts_with("\x80\x02") || bytes.starts_with("\x80\x04"))
     return "a pickle, as PyTorch's older .bin files are; save the model as safetensors (save_pretrained does)";
   if (bytes.starts_with("GGUF")) return "a GGUF file; read it as such";
