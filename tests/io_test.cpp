@@ -502,6 +502,16 @@ TEST_CASE("a file that is another one says what it is") {
   CHECK(unsaid<lowbit::IoError>([&] { io::ModelFiles::open(folder.path()); }, {"only pytorch_model.bin", "safetensors"}) == "");
 }
 
+TEST_CASE("a header as long as the first bytes of another kind of file say is a header") {
+  for (const std::size_t length : {0x0280u, 0x0480u, 0x8B1Fu, 0x10280u}) {  // two pickles, a gzip archive, a pickle again
+    CAPTURE(length);
+    std::string header = R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})";
+    header.resize(length, ' ');
+    const std::string image = lowbit_test::image(header, "x");
+    CHECK(io::SafeTensors::parse(as_bytes(image), "m").contains("a"));
+  }
+}
+
 TEST_CASE("__metadata__ may be null") {
   const std::string image = lowbit_test::image(R"({"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "x");
   const auto file = io::SafeTensors::parse(as_bytes(image), "m");

@@ -332,6 +332,22 @@ TEST_CASE("qat: a run that is taken up from a checkpoint has the losses of one t
   CHECK(lowbit_test::unsaid<FormatError>([&] { qat::load_checkpoint(folder / "other.safetensors", wrong, optimizer); },
                                          {"other.safetensors", "training checkpoint"}) == "");
   CHECK_THROWS_AS(qat::load_checkpoint(folder / "missing.safetensors", wrong, optimizer), IoError);
+  // A moment without the other one, of another shape, in a file that says it was never trained.
+  const io::SafeTensors trained = io::SafeTensors::open(folder / "checkpoint.safetensors");
+  std::vector<io::TensorToWrite> tensors;
+  for (const io::TensorView& t : trained.tensors())
+    if (t.name.starts_with("value.")) tensors.push_back({t.name, t.dtype, t.shape, t.data});
+  const std::string name = "second_moment.transformer.wte.weight";
+  tensors.push_back({name, io::DType::F32, {2}, trained.at(name).data.first(2 * sizeof(float))});
+  io::Metadata metadata = trained.metadata();
+  for (auto& [key, value] : metadata)
+    if (key == "optimizer_steps") value = "0";
+  io::write_safetensors(folder / "moment.safetensors", tensors, metadata);
+  qat::Transformer right(tiny_shape(), 1);
+  const Bits as_made = value_bits(right);
+  CHECK(lowbit_test::unsaid<FormatError>([&] { qat::load_checkpoint(folder / "moment.safetensors", right, optimizer); },
+                                         {"moment.safetensors", "first_moment.transformer.wte.weight"}) == "");
+  CHECK(value_bits(right) == as_made);
 }
 
 TEST_CASE("qat: what is wrong with a batch or a shape is said") {

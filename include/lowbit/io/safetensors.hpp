@@ -79,11 +79,14 @@ class SafeTensors final : public TensorSource {
 
  private:
   SafeTensors(std::span<const std::byte> bytes, std::string name) : name_(std::move(name)) {
-    if (const std::string found = mistaken_for({reinterpret_cast<const char*>(bytes.data()), bytes.size()}); !found.empty())
-      fail("expected a safetensors file, found " + found);
-    if (bytes.size() < 8) fail("expected the 8 bytes of the header's length, found a file of " + std::to_string(bytes.size()));
     std::uint64_t length = 0;
-    std::memcpy(&length, bytes.data(), 8);
+    std::memcpy(&length, bytes.data(), (std::min)(bytes.size(), sizeof length));
+    // A header may well be as long as the first bytes of a pickle say (640), or those of a gzip archive (35,615).
+    const bool starts_well = bytes.size() > 8 && length <= bytes.size() - 8 && bytes[8] == std::byte{'{'};
+    if (!starts_well)
+      if (const std::string found = mistaken_for({reinterpret_cast<const char*>(bytes.data()), bytes.size()}); !found.empty())
+        fail("expected a safetensors file, found " + found);
+    if (bytes.size() < 8) fail("expected the 8 bytes of the header's length, found a file of " + std::to_string(bytes.size()));
     if (length > detail::max_header_bytes)
       fail("expected a header of at most " + std::to_string(detail::max_header_bytes) + " bytes, found a length of " +
            std::to_string(length));

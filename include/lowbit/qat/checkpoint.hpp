@@ -55,7 +55,8 @@ io::Metadata load_checkpoint(const std::filesystem::path& path, Model& model, Ad
   if (steps.empty() || steps.size() > 18 || steps.find_first_not_of("0123456789") != steps.npos)
     raise<FormatError>(path.string() + ": optimizer_steps: expected a number, found " + io::in_quotes(steps));
   model.for_each_parameter([&](const Parameter& p) {
-    const bool has_moments = file.contains("first_moment." + p.name) || (steps != "0" && !p.frozen);
+    const bool has_moments =
+        file.contains("first_moment." + p.name) || file.contains("second_moment." + p.name) || (steps != "0" && !p.frozen);
     for (const char* part : {"value.", "first_moment.", "second_moment."})
       if (has_moments || std::string(part) == "value.") {
         const io::TensorView& v = file.at(part + p.name);
