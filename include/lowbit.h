@@ -52,7 +52,7 @@ LOWBIT_C_API const char* lowbit_last_error_message(void);
 /* Of this header, and of the library that is linked. */
 #define LOWBIT_C_VERSION 1
 LOWBIT_C_API int32_t lowbit_c_version(void);
-/* "0.1.0". */
+/* "0.2.0". */
 LOWBIT_C_API const char* lowbit_version(void);
 
 /* ---- tensors ------------------------------------------------------------------------------------------------------------------- */
