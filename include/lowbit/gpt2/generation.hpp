@@ -20,10 +20,10 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // How a text is made.
 struct GenerationOptions {
-  SamplingOptions sampling;               // how the next token is drawn
-  std::size_t max_tokens = 128;           // at most so many beside the prompt
-  std::vector<std::int32_t> stop_tokens;  // end the text and are no part of it
-  Format cache = Format::f32;             // see KvCache
+  SamplingOptions sampling = {};               // how the next token is drawn
+  std::size_t max_tokens = 128;                // at most so many beside the prompt
+  std::vector<std::int32_t> stop_tokens = {};  // end the text and are no part of it
+  Format cache = Format::f32;                  // see KvCache
 };
 
 // Why a text ended: not yet, max_tokens, one of stop_tokens, stop().
