@@ -63,12 +63,6 @@ class Figure:
                 tip = [(x, y), (x - 8 * s, y - 4), (x - 8 * s, y + 4)]
             self.out.append(f'<polygon class="tip" points="{" ".join(f"{a},{b}" for a, b in tip)}"/>')
 
-    def grid(self, x, y, columns, rows, w, h):
-        for i in range(columns + 1):
-            self.out.append(f'<line class="cell" x1="{x + i * w}" y1="{y}" x2="{x + i * w}" y2="{y + rows * h}"/>')
-        for j in range(rows + 1):
-            self.out.append(f'<line class="cell" x1="{x}" y1="{y + j * h}" x2="{x + columns * w}" y2="{y + j * h}"/>')
-
     def write(self, name):
         path = pathlib.Path(__file__).with_name(name)
         path.write_text("\n".join([*self.out, "</svg>\n"]), encoding="utf-8")
@@ -115,7 +109,8 @@ def panel():
     f = Figure(560, "A panel of packed 4-bit weights",
                "48 rows of the weight matrix become one stream of records; a record is 48 scales and then groups of 8 k by 48 columns.")
     f.text(20, 30, "weights w (out, in): 48 rows make a panel")
-    f.grid(20, 44, 12, 6, 20, 15)
+    f.box(20, 74, 240, 30, "soft", 0)
+    f.box(20, 104, 240, 30, "soft", 0)
     f.box(20, 44, 240, 30, "cool", 0)
     f.text(32, 64, "panel 0", "small")
     f.text(32, 94, "panel 1", "small faint")
@@ -186,7 +181,7 @@ def tile():
     f.text(20, 226, "number", "small faint")
     f.text(20, 242, "times", "small faint")
     f.text(20, 258, "16", "small faint")
-    f.text(150, 178, "micro-kernel: 24 sums stay in registers over all k of a block", "small faint")
+    f.text(150, 178, "micro-kernel: 24 sums in registers, for all k of a block", "small faint")
     f.line((323, 400), (323, 424), arrow=True)
     f.text(150, 418, "end of a block", "small faint")
     f.box(150, 430, 347, 30, "box")
