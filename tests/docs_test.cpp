@@ -222,4 +222,17 @@ TEST_CASE("code on a page of docs is in the file that the page names", "[docs]")
   CHECK(count >= 15);
 }
 
+TEST_CASE("an example of one file is read in a minute", "[docs]") {
+  const std::filesystem::path examples = lowbit::testing::assets_dir() / "..";
+  std::size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(examples)) {
+    if (entry.path().extension() != ".cpp") continue;
+    const std::string program = lowbit::io::read_text(entry.path());
+    INFO(entry.path().filename().string());
+    CHECK(std::count(program.begin(), program.end(), '\n') < 80);
+    ++count;
+  }
+  CHECK(count >= 6);
+}
+
 }  // namespace docs_test

@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Draws the figures of docs/how-it-runs.md beside itself: layers.svg, panel.svg, tile.svg.  They bring their own ground, so that they are
-legible on light and dark pages, and are 520 wide with letters of 14, so that they are on a phone."""
+"""Draws the figures of docs/how-it-runs.md: layers.svg, panel.svg, tile.svg.
+
+  draw.py [FOLDER]     FOLDER: where they go, by default beside this script
+
+They bring their own ground, so that they are legible on light and dark pages, and are 520 wide with letters of 14, so that they are on a
+phone.
+"""
 import html
 import pathlib
+import sys
 
 STYLE = """
   .ground { fill: #ffffff; stroke: #d0d7de }
@@ -64,8 +70,8 @@ class Figure:
             self.out.append(f'<polygon class="tip" points="{" ".join(f"{a},{b}" for a, b in tip)}"/>')
 
     def write(self, name):
-        path = pathlib.Path(__file__).with_name(name)
-        path.write_text("\n".join([*self.out, "</svg>\n"]), encoding="utf-8")
+        folder = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else pathlib.Path(__file__).parent
+        (folder / name).write_text("\n".join([*self.out, "</svg>\n"]), encoding="utf-8")
 
 
 def layers():

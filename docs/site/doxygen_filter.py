@@ -68,9 +68,21 @@ def shown(comment):
     return text.replace("<", "&lt;").replace(">", "&gt;").replace("*/", "* /").replace("&gt;::", r"&gt;\::")
 
 
+def of_c(lines):
+    """The same of lowbit.h, whose comments are C's."""
+    for number, line in enumerate(lines):
+        if line.startswith("/* ") and not line.startswith(("/* --", "/* SPDX")):
+            line = ("/** @file\n" if number == 1 else "/**") + line[2:]
+        elif "/* " in line and not line.startswith(("/", " *")):
+            line = line.replace("/* ", "/**< ", 1)
+        print("" if "#define LOWBIT_C_API" in line else line.removeprefix("LOWBIT_C_API "))
+
+
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         lines = file.read().splitlines()
+    if sys.argv[1].endswith(".h"):
+        return of_c(lines)
     out, scopes = [], Scopes()  # as many lines as there were, so that Doxygen names the right ones
     head = []  # the file's own comment
     while lines[len(head)].startswith("//"):
