@@ -35,6 +35,7 @@ extern "C" {
 
 /* ---- errors and versions ------------------------------------------------------------------------------------------------------- */
 
+/* How a call ended. */
 typedef int32_t lowbit_status;
 enum {
   LOWBIT_OK = 0,
@@ -49,14 +50,16 @@ enum {
  * Never NULL; valid until the next call of this thread fails.  At most 1023 bytes. */
 LOWBIT_C_API const char* lowbit_last_error_message(void);
 
-/* Of this header, and of the library that is linked. */
+/* Of this header. */
 #define LOWBIT_C_VERSION 1
+/* Of the library that is linked. */
 LOWBIT_C_API int32_t lowbit_c_version(void);
-/* "0.1.0". */
+/* "0.2.0". */
 LOWBIT_C_API const char* lowbit_version(void);
 
 /* ---- tensors ------------------------------------------------------------------------------------------------------------------- */
 
+/* What the bytes of weights mean, or the type of an array. */
 typedef int32_t lowbit_format;
 enum {
   LOWBIT_F32 = 0,
@@ -71,12 +74,14 @@ enum {
 /* A weight matrix in the bytes of checkpoints. */
 typedef struct lowbit_tensor lowbit_tensor;
 
+/* What a tensor is. */
 typedef struct lowbit_tensor_info {
-  size_t rows, cols;        /* outputs, inputs */
+  size_t rows;              /* outputs */
+  size_t cols;              /* inputs */
   size_t block_size;        /* elements that share a scale, rows not heeded; 0: no scales */
   size_t element_bytes;     /* of the codes */
   size_t resident_bytes;    /* of all that is held */
-  lowbit_format format;
+  lowbit_format format;     /* of the elements */
   int32_t double_quantized; /* 1: scales are 8-bit codes themselves */
 } lowbit_tensor_info;
 
@@ -85,9 +90,11 @@ typedef struct lowbit_tensor_info {
  * double_quantized: 0 or 1; 1 for NF4 and FP4 alone. */
 LOWBIT_C_API lowbit_status lowbit_quantize(lowbit_format format, const float* w, size_t rows, size_t cols, size_t block_size,
                                            int32_t double_quantized, lowbit_tensor** out);
+/* Says what the tensor is. */
 LOWBIT_C_API lowbit_status lowbit_tensor_describe(const lowbit_tensor* tensor, lowbit_tensor_info* out);
 /* Decodes to out (rows, cols), whose `elements` must be rows * cols, as LOWBIT_F32, LOWBIT_F16 or LOWBIT_BF16. */
 LOWBIT_C_API lowbit_status lowbit_dequantize(const lowbit_tensor* tensor, lowbit_format type, void* out, size_t elements);
+/* Frees it; does nothing with NULL. */
 LOWBIT_C_API void lowbit_tensor_free(lowbit_tensor* tensor);
 
 /* ---- checkpoints --------------------------------------------------------------------------------------------------------------- */
@@ -95,13 +102,13 @@ LOWBIT_C_API void lowbit_tensor_free(lowbit_tensor* tensor);
 /* Safetensors files, open. */
 typedef struct lowbit_file lowbit_file;
 
-/* Belongs to the file. */
+/* A tensor of a file; what it points to belongs to the file. */
 typedef struct lowbit_file_entry {
-  const char* name;
+  const char* name;    /* unique in the file */
   const char* dtype;   /* as safetensors calls it: "F32", "U8", ... */
   const size_t* shape; /* `rank` sizes */
-  size_t rank;
-  size_t bytes;
+  size_t rank;         /* sizes of the shape; 0: one element */
+  size_t bytes;        /* of its data */
 } lowbit_file_entry;
 
 /* path, in UTF-8: a .safetensors file, an index (.json), or a folder with model.safetensors or model.safetensors.index.json, as Hugging
@@ -114,6 +121,7 @@ LOWBIT_C_API lowbit_status lowbit_file_describe(const lowbit_file* file, size_t 
 /* Loads the tensor of that name as what the tensors beside it say that it is: NF4 or FP4 with its quant_state, LLM.int8() with its SCB,
  * else F32, F16 or BF16 of one dimension (a row) or two.  Fails with LOWBIT_FORMAT_ERROR where there is none such. */
 LOWBIT_C_API lowbit_status lowbit_file_load(const lowbit_file* file, const char* name, lowbit_tensor** out);
+/* Frees it; does nothing with NULL. */
 LOWBIT_C_API void lowbit_file_free(lowbit_file* file);
 
 /* ---- threads and processors ---------------------------------------------------------------------------------------------------- */
@@ -125,16 +133,19 @@ typedef struct lowbit_pool lowbit_pool;
 LOWBIT_C_API lowbit_status lowbit_pool_create(size_t threads, lowbit_pool** out);
 /* How many there are; 0 for NULL, or where a child made by fork() could not make its own. */
 LOWBIT_C_API size_t lowbit_pool_threads(const lowbit_pool* pool);
+/* Frees it; does nothing with NULL. */
 LOWBIT_C_API void lowbit_pool_free(lowbit_pool* pool);
 
 /* The instructions that products use: "base", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx",
  * "neon", "neon_dot" or "neon_i8mm"; the best that the processor has, unless LOWBIT_ISA in the environment or lowbit_set_level() names
  * another.  The text is never freed. */
 LOWBIT_C_API lowbit_status lowbit_level_name(const char** out);
+/* Has products use the instructions of that name from now on; LOWBIT_INVALID_ARGUMENT where the processor lacks them. */
 LOWBIT_C_API lowbit_status lowbit_set_level(const char* name);
 
 /* ---- products ------------------------------------------------------------------------------------------------------------------ */
 
+/* The arithmetic of a product. */
 typedef int32_t lowbit_compute;
 enum {
   LOWBIT_COMPUTE_F32 = 0,      /* exact decode, float sums */
@@ -143,6 +154,7 @@ enum {
   LOWBIT_COMPUTE_AUTOMATIC = 3 /* what is fast with this format on this processor */
 };
 
+/* What follows a product. */
 typedef int32_t lowbit_activation;
 enum {
   LOWBIT_ACTIVATION_NONE = 0,
@@ -155,10 +167,12 @@ enum {
 /* Weights as products want them, and a bias. */
 typedef struct lowbit_linear lowbit_linear;
 
+/* What a layer is. */
 typedef struct lowbit_linear_info {
-  size_t rows, cols;      /* outputs, inputs */
-  size_t resident_bytes;
-  lowbit_format format;
+  size_t rows;            /* outputs */
+  size_t cols;            /* inputs */
+  size_t resident_bytes;  /* of all that is held */
+  lowbit_format format;   /* of the elements */
   lowbit_compute compute; /* never automatic: what runs */
   int32_t packed;         /* 0: multiplied as checkpoints hold them, which is slower */
 } lowbit_linear_info;
@@ -167,6 +181,7 @@ typedef struct lowbit_linear_info {
  * floats, copied, or NULL for none. */
 LOWBIT_C_API lowbit_status lowbit_linear_create(const lowbit_tensor* weights, const float* bias, lowbit_compute compute, int32_t pack,
                                                 lowbit_linear** out);
+/* Says what the layer is. */
 LOWBIT_C_API lowbit_status lowbit_linear_describe(const lowbit_linear* layer, lowbit_linear_info* out);
 /* y (m, rows) from x (m, cols).  Types: LOWBIT_F32, LOWBIT_F16 or LOWBIT_BF16, each for itself.  Strides are elements from row to row;
  * 0: rows follow one another.  y must not overlap x.  pool: NULL for the process's own, one thread per processor, made at first use.
@@ -174,6 +189,7 @@ LOWBIT_C_API lowbit_status lowbit_linear_describe(const lowbit_linear* layer, lo
 LOWBIT_C_API lowbit_status lowbit_multiply(const lowbit_linear* layer, lowbit_format x_type, const void* x, size_t m, size_t x_stride,
                                            lowbit_format y_type, void* y, size_t y_stride, lowbit_activation activation,
                                            lowbit_pool* pool);
+/* Frees it; does nothing with NULL. */
 LOWBIT_C_API void lowbit_linear_free(lowbit_linear* layer);
 
 #ifdef __cplusplus

@@ -13,6 +13,7 @@ namespace lowbit::inline LOWBIT_ABI {
 //              as fast as bytes (level avx512bf16, cpu_has_fast_bf16()), else in int8; bfloat16 weights in bf16 on such a processor
 //              and at level amx; everything else in f32
 enum class Compute { f32, bf16, int8, automatic };
+// "f32", "bf16", "int8" or "automatic".
 constexpr const char* compute_name(Compute c) {
   return c == Compute::f32 ? "f32" : c == Compute::bf16 ? "bf16" : c == Compute::int8 ? "int8" : "automatic";
 }
@@ -23,6 +24,7 @@ constexpr const char* compute_name(Compute c) {
 //   gelu_tanh  GPT-2's gelu_new: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 //   silu       x / (1 + e^-x)
 enum class Activation { none, relu, gelu, gelu_tanh, silu };
+// The same, shorter.
 inline constexpr Activation gelu_tanh = Activation::gelu_tanh;
 
 // Which columns LLM.int8() takes out of the integer product.  per_row: where this row has an outlier, so that a row's result does

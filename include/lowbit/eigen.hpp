@@ -15,6 +15,7 @@ using RowMajorMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eige
 // Binds to matrices, maps and blocks whose rows are contiguous, with any distance between rows; never to an expression or a
 // column-major matrix, which would need a copy.
 using ConstMatrixRef = Eigen::Ref<const RowMajorMatrix, 0, Eigen::OuterStride<>>;
+// The same, to be written.
 using MatrixRef = Eigen::Ref<RowMajorMatrix, 0, Eigen::OuterStride<>>;
 
 // The same memory as a view.
@@ -29,6 +30,7 @@ MatrixView<const float> view_of(const Eigen::DenseBase<Derived>& matrix) {
   const auto rows = static_cast<std::size_t>(m.rows()), cols = static_cast<std::size_t>(m.cols());
   return {m.data(), rows, cols, rows > 1 ? static_cast<std::size_t>(m.outerStride()) : cols};
 }
+// The same memory as a view to write through.
 template <class Derived>
 MatrixView<float> mutable_view_of(Eigen::DenseBase<Derived>& matrix) {
   const MatrixView<const float> v = view_of(matrix);

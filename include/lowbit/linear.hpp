@@ -11,6 +11,7 @@
 
 namespace lowbit::inline LOWBIT_ABI {
 
+// How a layer computes and holds its weights.
 struct LinearOptions : ComputeOptions {
   bool pack = true;  // false: keep the canonical bytes and run on them
 };
@@ -64,16 +65,17 @@ class Linear {
     detail::set_up(s_, bias, false);
   }
 
-  bool packed() const { return s_.is_packed(); }
+  bool packed() const { return s_.is_packed(); }  // whether the weights are in panels
   // The weights, in the layout in which they are held.
   Weights weights() const { return s_.weights(); }
-  Format format() const { return weights().format(); }
-  std::size_t rows() const { return weights().rows(); }
-  std::size_t cols() const { return weights().cols(); }
-  std::span<const float> bias() const { return s_.bias.span(); }
-  const ComputeOptions& options() const { return s_.options; }
+  Format format() const { return weights().format(); }            // of the weights
+  std::size_t rows() const { return weights().rows(); }           // output features
+  std::size_t cols() const { return weights().cols(); }           // input features
+  std::span<const float> bias() const { return s_.bias.span(); }  // [out], or empty
+  const ComputeOptions& options() const { return s_.options; }    // as they were given
   // Bytes of the elements alone (the paper's account), and of everything that is held: not what a view shows.
   std::size_t element_bytes() const { return detail::element_bytes(format(), rows() * cols()); }
+  // Without what a view shows.
   std::size_t resident_bytes() const { return s_.packed.resident_bytes() + s_.canonical.resident_bytes() + s_.bias.size_bytes(); }
 
   // y (m, out) = activation(x (m, in) w^T + bias) + residual; x and y as matmul takes them.  Returns what ran; throws as matmul

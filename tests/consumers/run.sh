@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 here=$PWD
 project=$(cd ../.. && pwd)
 
-consumers=(subproject fetch installed chain pkgconfig make meson bazel c c_shared go rust mingw)
+consumers=(subproject fetch installed chain pkgconfig make meson bazel single release c c_shared go rust mingw)
 usage() { sed -n '3,7s/^# \{0,1\}//p' "$here/run.sh"; }
 case "${1-}" in
   --list) printf '%s\n' "${consumers[@]}"; exit 0 ;;
@@ -135,6 +135,45 @@ run_bazel() {
   bazel-bin/header_only
   bazel-bin/with_kernels
   chmod -R u+w "$work/bazel_root"  # so that it can be removed
+}
+
+# lowbit_all.hpp: the preprocessor makes of it what it makes of the headers; in two files of a program, compiled once, and without xsimd,
+# at every level.
+needs_single() { lacks python3; }
+# shellcheck disable=SC2086
+run_single() {
+  python3 "$source/cmake/packaging/amalgamate.py" lowbit_all.hpp
+  local flags all=-DLOWBIT_WITH_IO
+  (cd "$source/include" && printf '#include "%s"\n' lowbit/lowbit.hpp lowbit/io/*.hpp) >headers.hpp
+  for flags in '' -march=x86-64-v3 -march=x86-64-v4 -DLOWBIT_PORTABLE -DLOWBIT_KERNELS_EXTERN; do
+    diff -B <($CXX -std=c++20 $flags -E -P $all -x c++ lowbit_all.hpp | sed 's/^ *//') \
+      <($CXX -std=c++20 $flags -E -P -I"$source/include" -x c++ headers.hpp | sed 's/^ *//')
+  done
+  # The consumers' own files, which know the headers' names.
+  mkdir -p include/lowbit/io
+  printf '#include "../../lowbit_all.hpp"\n' >include/lowbit/lowbit.hpp
+  printf '#define LOWBIT_WITH_IO\n#include "../../../lowbit_all.hpp"\n' >include/lowbit/io/bitsandbytes.hpp
+  local sources=("$here"/{main,product}.cpp)
+  $launcher $CXX -std=c++20 $CXXFLAGS -pthread -Iinclude "${sources[@]}" -o header_only
+  ./header_only
+  $launcher $CXX -std=c++20 $CXXFLAGS -pthread -Iinclude "$here/files.cpp" -o files
+  ./files
+  flags='-O0 -DLOWBIT_WITHOUT_XSIMD'
+  $CXX -std=c++20 $flags -DLOWBIT_KERNELS_EXTERN -Iinclude -c "${sources[@]}"
+  $launcher $CXX -std=c++20 $flags -DLOWBIT_KERNELS_DEFINE -c -x c++ lowbit_all.hpp -o kernels.o
+  $CXX -pthread main.o product.o kernels.o -o without_xsimd
+  ./without_xsimd
+  LOWBIT_ISA=base ./without_xsimd
+}
+
+# The files of a release: the same twice, whole, and a project that unpacks the archive.
+needs_release() { lacks cmake ninja python3 sha256sum; }
+run_release() {
+  for out in first second; do cmake -D OUT="$PWD/$out" -D URL=https://example.invalid -P "$source/cmake/packaging/release.cmake"; done
+  diff -r first second
+  (cd first && sha256sum --check SHA256SUMS && tar xzf lowbit-*.tar.gz)
+  python3 -m py_compile first/conan/conanfile.py
+  cmake_project "$here/subproject" build -DLOWBIT_SOURCE="$(echo "$PWD"/first/lowbit-*/)"
 }
 
 # The whole interface from C, compared with the one of C++.

@@ -20,11 +20,11 @@ class AlignedBuffer {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  static constexpr std::size_t alignment = 64;
-  static constexpr std::size_t slack_bytes = 256;
+  static constexpr std::size_t alignment = 64;     // bytes, of the first element
+  static constexpr std::size_t slack_bytes = 256;  // allocated behind the last element, so that vectors may be read there
 
   AlignedBuffer() = default;
-  explicit AlignedBuffer(std::size_t size) { reset(size); }
+  explicit AlignedBuffer(std::size_t size) { reset(size); }  // of `size` zero elements
   AlignedBuffer(AlignedBuffer&& other) noexcept : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
     data_ = std::move(other.data_);
@@ -52,7 +52,7 @@ class AlignedBuffer {
   T* data() noexcept { return data_.get(); }
   const T* data() const noexcept { return data_.get(); }
   std::size_t size() const noexcept { return size_; }
-  std::size_t size_bytes() const noexcept { return size_ * sizeof(T); }
+  std::size_t size_bytes() const noexcept { return size_ * sizeof(T); }  // without the slack
   bool empty() const noexcept { return size_ == 0; }
   T& operator[](std::size_t i) noexcept { return data_.get()[i]; }
   const T& operator[](std::size_t i) const noexcept { return data_.get()[i]; }

@@ -4,9 +4,9 @@
 #pragma once
 
 #define LOWBIT_VERSION_MAJOR 0
-#define LOWBIT_VERSION_MINOR 1
+#define LOWBIT_VERSION_MINOR 2
 #define LOWBIT_VERSION_PATCH 0
-#define LOWBIT_VERSION "0.1.0"
+#define LOWBIT_VERSION "0.2.0"
 
 // Sanitizers do not look into kernels, unless LOWBIT_SANITIZE_KERNELS is defined, as in our own tests: with their checks in every
 // unrolled step g++ 12 takes more than ten minutes for a file, without them half of one.  What calls kernels is checked.
@@ -126,7 +126,7 @@
 #endif
 
 // What else changes code: every instruction set that compilers use by themselves, three to an octal digit, exceptions, fast-math,
-// and the version.  A linker misses names in v0_1_0_kernels_built_for_avx2_... where the kernels, or a function that takes a type of
+// and the version.  A linker misses names in v0_2_0_kernels_built_for_avx2_... where the kernels, or a function that takes a type of
 // ours, were compiled with other flags.
 #define LOWBIT_BIT(macro) LOWBIT_BIT_(macro)  // 1 if the macro is defined as 1 (or as RISC-V's 1000000), else 0
 #define LOWBIT_BIT_(value) LOWBIT_BIT_SECOND(LOWBIT_BIT_OF_##value 1, 0)

@@ -8,12 +8,14 @@
 
 namespace lowbit::inline LOWBIT_ABI {
 
+// A view of a callable, as std::function without ownership: FunctionRef<R(Args...)>.
 template <class Signature>
 class FunctionRef;
 
 template <class R, class... Args>
 class FunctionRef<R(Args...)> {
  public:
+  // Binds to any callable with these arguments, which must outlive the view.
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...>) LOWBIT_INLINE
       FunctionRef(F&& f)  // NOLINT: a view of any callable

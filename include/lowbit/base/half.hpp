@@ -11,25 +11,29 @@ namespace lowbit::inline LOWBIT_ABI {
 
 // IEEE binary16.
 struct Float16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  // sign, 5 of exponent, 10 of fraction
   friend constexpr bool operator==(Float16, Float16) = default;
 };
 // The upper half of an IEEE binary32.
 struct BFloat16 {
-  std::uint16_t bits = 0;
+  std::uint16_t bits = 0;  // sign, 8 of exponent, 7 of fraction
   friend constexpr bool operator==(BFloat16, BFloat16) = default;
 };
 
+// Neither NaN nor infinity; looks at bits, so that fast-math cannot assume the answer.
 constexpr bool is_finite_bits(float x) { return (std::bit_cast<std::uint32_t>(x) & 0x7F800000u) != 0x7F800000u; }
-constexpr bool is_nan_bits(float x) { return (std::bit_cast<std::uint32_t>(x) & 0x7FFFFFFFu) > 0x7F800000u; }
+constexpr bool is_nan_bits(float x) { return (std::bit_cast<std::uint32_t>(x) & 0x7FFFFFFFu) > 0x7F800000u; }  // NaN, by its bits
 
+// Rounds to nearest even; a NaN becomes a quiet one.
 constexpr BFloat16 to_bfloat16(float x) {
   const std::uint32_t u = std::bit_cast<std::uint32_t>(x);
   if ((u & 0x7FFFFFFFu) > 0x7F800000u) return {static_cast<std::uint16_t>((u >> 16) | 0x40u)};
   return {static_cast<std::uint16_t>((u + 0x7FFFu + ((u >> 16) & 1u)) >> 16)};
 }
+// Exact.
 constexpr float to_float(BFloat16 x) { return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16); }
 
+// Rounds to nearest even, with subnormal numbers and overflow to infinity; a NaN becomes a quiet one.
 constexpr Float16 to_float16(float x) {
   const std::uint32_t u = std::bit_cast<std::uint32_t>(x);
   const std::uint32_t sign = (u >> 16) & 0x8000u, a = u & 0x7FFFFFFFu;

@@ -8,6 +8,7 @@
 
 namespace lowbit::inline LOWBIT_ABI {
 
+// x, rounded to its type here: what follows is computed from the rounded value.
 LOWBIT_INLINE constexpr float rounded(float x) {
   if (!std::is_constant_evaluated()) {
 #if (defined(__GNUC__) || defined(__clang__)) && LOWBIT_X86

@@ -13,6 +13,7 @@ namespace lowbit::inline LOWBIT_ABI {
 // environment (round to nearest, subnormal numbers kept, no traps), whatever its thread has, which gets its own back.
 class TaskRef {
  public:
+  // Binds to a callable of a std::size_t, the number of the task, which must outlive the view.
   template <class F>
   requires(!std::is_same_v<std::remove_cvref_t<F>, TaskRef>) TaskRef(F&& f)  // NOLINT: a view of any callable
       : object_(const_cast<void*>(static_cast<const void*>(&f))),

@@ -101,12 +101,14 @@ namespace lowbit::inline LOWBIT_ABI {
 
 // 4-bit NormalFloat: the quantiles of a normal distribution scaled to [-1, 1], ascending, with an exact zero at code 7.
 struct Nf4 {
-  static constexpr const char* name = "nf4";
+  static constexpr const char* name = "nf4";  // of the format
+  // What a code decodes to, before its scale.
   static constexpr std::array<float, 16> table = detail::floats_from_bits(
       {0xBF800000u, 0xBF3239B1u, 0xBF066B30u, 0xBECA32A0u, 0xBE91A24Du, 0xBE3D353Fu, 0xBDBA7871u, 0x00000000u, 0x3DA2FAFFu,
        0x3E24CAE3u, 0x3E7C04DDu, 0x3EAD033Au, 0x3EE1A4B8u, 0x3F1007ABu, 0x3F3913B3u, 0x3F800000u});
-  static constexpr std::uint8_t zero_code = 7;
+  static constexpr std::uint8_t zero_code = 7;  // decodes to 0
 
+  // How `producer` rounds to codes.
   LOWBIT_INLINE static constexpr const detail::FourBitRule& rule(Producer producer) {
     return producer == Producer::torch ? torch_rule : producer == Producer::safe ? safe_rule : cuda_rule;
   }
@@ -125,12 +127,14 @@ struct Nf4 {
 // 4-bit float, sign in bit 3.  The magnitudes of codes 0 to 7 are 0, 1/192, 2/3, 1, 1/3, 1/2, 1/6, 1/4: not in order.  Code 8 is
 // "minus zero"; the table holds +0 there, as the maps in checkpoints do.
 struct Fp4 {
-  static constexpr const char* name = "fp4";
+  static constexpr const char* name = "fp4";  // of the format
+  // What a code decodes to, before its scale.
   static constexpr std::array<float, 16> table = detail::floats_from_bits(
       {0x00000000u, 0x3BAAAAABu, 0x3F2AAAABu, 0x3F800000u, 0x3EAAAAABu, 0x3F000000u, 0x3E2AAAABu, 0x3E800000u, 0x00000000u,
        0xBBAAAAABu, 0xBF2AAAABu, 0xBF800000u, 0xBEAAAAABu, 0xBF000000u, 0xBE2AAAABu, 0xBE800000u});
-  static constexpr std::uint8_t zero_code = 0;
+  static constexpr std::uint8_t zero_code = 0;  // decodes to 0
 
+  // How `producer` rounds to codes.
   LOWBIT_INLINE static constexpr const detail::FourBitRule& rule(Producer producer) {
     return producer == Producer::torch ? torch_rule : cuda_rule;
   }

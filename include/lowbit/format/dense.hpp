@@ -13,13 +13,15 @@ namespace lowbit::inline LOWBIT_ABI {
 template <class T>
 struct DenseElement;
 
+// 32 bits: as they are.
 template <>
 struct DenseElement<float> {
-  static constexpr const char* name = "f32";
-  static constexpr std::size_t bytes = 4;
-  LOWBIT_INLINE static constexpr float encode(float x) { return x; }
-  LOWBIT_INLINE static constexpr float decode(float x) { return x; }
+  static constexpr const char* name = "f32";                          // of the format
+  static constexpr std::size_t bytes = 4;                             // of an element
+  LOWBIT_INLINE static constexpr float encode(float x) { return x; }  // once rounded
+  LOWBIT_INLINE static constexpr float decode(float x) { return x; }  // exact
 };
+// 16 bits, IEEE binary16.
 template <>
 struct DenseElement<Float16> {
   static constexpr const char* name = "f16";
@@ -27,6 +29,7 @@ struct DenseElement<Float16> {
   LOWBIT_INLINE static constexpr Float16 encode(float x) { return to_float16(x); }
   LOWBIT_INLINE static constexpr float decode(Float16 x) { return to_float(x); }
 };
+// 16 bits, bfloat16.
 template <>
 struct DenseElement<BFloat16> {
   static constexpr const char* name = "bf16";

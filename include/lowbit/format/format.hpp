@@ -36,6 +36,7 @@
 
 namespace lowbit::inline LOWBIT_ABI {
 
+// What the bytes of weights mean; the files of format/ say it in full.
 enum class Format : std::uint8_t { f32, f16, bf16, int8, nf4, fp4, llm_int8 };
 
 // The format's name in messages and tables, e.g. "nf4".

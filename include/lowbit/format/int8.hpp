@@ -34,7 +34,7 @@ enum class LlmInt8Rule : std::uint8_t { cuda, torch };
 inline constexpr float llm_int8_inverse_127 = std::bit_cast<float>(0x3C010204u);
 // 1 / 127^2 as each rule has it: the first is the nearest float, the second is 1.8e-5 too large.
 inline constexpr float llm_int8_inverse_127_squared_cuda = std::bit_cast<float>(0x38820610u);
-inline constexpr float llm_int8_inverse_127_squared_torch = std::bit_cast<float>(0x388206AAu);
+inline constexpr float llm_int8_inverse_127_squared_torch = std::bit_cast<float>(0x388206AAu);  // of a CPU's PyTorch kernels
 
 }  // namespace lowbit::inline LOWBIT_ABI
 

@@ -16,11 +16,11 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // Where a head of a row stands in qkv (T, 3C) and in its result (T, C), both row-major.
 struct HeadPlace {
-  std::size_t row, head;
-  std::size_t positions, depth;
-  std::size_t q, k, v, stride;  // floats to the first position's query, key and value, and from one position to the next
-  std::size_t out, out_stride;
-  float scale;  // of the scores: 1 / sqrt(depth)
+  std::size_t row, head;         // of the batch
+  std::size_t positions, depth;  // tokens of the row; width of a head
+  std::size_t q, k, v, stride;   // floats to the first position's query, key and value, and from one position to the next
+  std::size_t out, out_stride;   // the same of the result
+  float scale;                   // of the scores: 1 / sqrt(depth)
 
   // The arguments that the kernel and its gradient have in common.
   template <class Args>
@@ -61,8 +61,8 @@ void for_each_head(std::span<const std::size_t> offsets, std::size_t heads, std:
 
 // Of one thread, for one head.
 struct AttentionScratch {
-  AlignedBuffer<float> floats;
-  AlignedBuffer<std::byte> bytes;
+  AlignedBuffer<float> floats;     // of attention
+  AlignedBuffer<std::byte> bytes;  // of appending to a cache
 };
 
 // out (T, C) from qkv (T, 3C).

@@ -33,18 +33,20 @@ class Embedding {
     return e;
   }
 
-  bool packed() const { return packed_.rows() != 0; }
-  Format format() const { return packed() ? packed_.format() : canonical_.format(); }
-  std::size_t rows() const { return packed() ? packed_.rows() : canonical_.rows(); }
-  std::size_t cols() const { return packed() ? packed_.cols() : canonical_.cols(); }
+  bool packed() const { return packed_.rows() != 0; }                                  // whether it is a head: in panels
+  Format format() const { return packed() ? packed_.format() : canonical_.format(); }  // of the elements
+  std::size_t rows() const { return packed() ? packed_.rows() : canonical_.rows(); }   // tokens or positions
+  std::size_t cols() const { return packed() ? packed_.cols() : canonical_.cols(); }   // width
   std::size_t size() const { return rows() * cols(); }
-  std::size_t element_bytes() const { return lowbit::detail::element_bytes(format(), size()); }
+  std::size_t element_bytes() const { return lowbit::detail::element_bytes(format(), size()); }  // of the elements alone
+  // Of everything that is held.
   std::size_t resident_bytes() const { return packed_.resident_bytes() + canonical_.resident_bytes(); }
 
   // Rows [begin, end) as floats: out (end - begin, C).  Throws InvalidArgument if they are not inside the table.
   void dequantize_rows(std::size_t begin, std::size_t end, float* out) const {
     packed() ? packed_.dequantize_rows(begin, end, out) : canonical_.dequantize_rows(begin, end, out);
   }
+  // All rows: out (rows, cols).  Thread safe.
   void dequantize(float* out) const { dequantize_rows(0, rows(), out); }
 
   // out (count, C) = or, with add, += rows: those of the ids [count], which must be inside the table, or without ids those from

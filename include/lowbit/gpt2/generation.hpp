@@ -18,13 +18,15 @@
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
+// How a text is made.
 struct GenerationOptions {
-  SamplingOptions sampling;
-  std::size_t max_tokens = 128;
-  std::vector<std::int32_t> stop_tokens;  // end the text and are no part of it
-  Format cache = Format::f32;             // see KvCache
+  SamplingOptions sampling = {};               // how the next token is drawn
+  std::size_t max_tokens = 128;                // at most so many beside the prompt
+  std::vector<std::int32_t> stop_tokens = {};  // end the text and are no part of it
+  Format cache = Format::f32;                  // see KvCache
 };
 
+// Why a text ended: not yet, max_tokens, one of stop_tokens, stop().
 enum class Finish { none, length, stop_token, stopped };
 
 // One text and where it stands.  Move-only.
@@ -48,12 +50,12 @@ class Sequence {
     if (options.max_tokens == 0) finish_ = Finish::length;
   }
 
-  Finish finish() const { return finish_; }
-  bool done() const { return finish_ != Finish::none; }
-  void stop() { finish_ = Finish::stopped; }  // whoever reads the text has seen enough
-  std::span<const std::int32_t> prompt() const { return std::span(ids_).first(prompt_tokens_); }
+  Finish finish() const { return finish_; }              // why it ended
+  bool done() const { return finish_ != Finish::none; }  // whether it ended
+  void stop() { finish_ = Finish::stopped; }             // whoever reads the text has seen enough
+  std::span<const std::int32_t> prompt() const { return std::span(ids_).first(prompt_tokens_); }    // as it was given
   std::span<const std::int32_t> tokens() const { return std::span(ids_).subspan(prompt_tokens_); }  // so far
-  const KvCache& cache() const { return cache_; }
+  const KvCache& cache() const { return cache_; }                                                   // its keys and values
   // The tokens that the next pass will read: the prompt, later the last token, or where the sequence begins anew half of the
   // positions.
   std::span<const std::int32_t> pending() const {

@@ -36,6 +36,7 @@ inline std::string gguf_name(const std::string& name) {
 // or tensor.  Reading from several threads is safe.
 class GgufParameters final : public ParameterSource {
  public:
+  // Maps the file, or takes one that is open.
   explicit GgufParameters(const std::filesystem::path& path) : GgufParameters(io::Gguf::open(path)) {}
   explicit GgufParameters(io::Gguf file) : file_(std::move(file)) {
     const io::Json* architecture = find("general.architecture");
@@ -63,7 +64,7 @@ class GgufParameters final : public ParameterSource {
   }
 
   const Config& config() const override { return config_; }
-  const io::Gguf& file() const { return file_; }
+  const io::Gguf& file() const { return file_; }  // what was opened
   bool contains(const std::string& name) const override { return file_.contains(gguf_name(name)); }
   AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
     const Tensor t = read(name, rows, cols);

@@ -42,10 +42,10 @@ class KvCache {
     return *this;
   }
 
-  Format format() const { return format_; }
-  std::size_t length() const { return length_; }  // tokens so far: the position of the next one
-  std::size_t capacity() const { return capacity_; }
-  std::size_t resident_bytes() const { return memory_.size_bytes(); }
+  Format format() const { return format_; }                            // of keys and values: f32, bf16 or int8
+  std::size_t length() const { return length_; }                       // tokens so far: the position of the next one
+  std::size_t capacity() const { return capacity_; }                   // most tokens
+  std::size_t resident_bytes() const { return memory_.size_bytes(); }  // of memory, taken when it was made
   // Forgets all tokens from `length` on; what follows is as if they had never been there.  Throws InvalidArgument if there are fewer.
   void truncate(std::size_t length) {
     require(length <= length_,
@@ -55,6 +55,7 @@ class KvCache {
 
   // For Transformer: whether the cache is one of this shape; where a head of a layer stands; `tokens` more are there, of every layer.
   bool fits(const Config& config) const { return layers_ == config.layers && heads_ == config.heads && width_ == config.width; }
+  // Where a head of a layer stands.
   lowbit::detail::KvHead head(std::size_t layer, std::size_t head) {
     std::byte* const at = memory_.data() + (layer * heads_ + head) * head_bytes();
     lowbit::detail::KvHead h;
@@ -68,6 +69,7 @@ class KvCache {
     }
     return h;
   }
+  // Counts `tokens` that have been appended to every layer.
   void grow(std::size_t tokens) { length_ += tokens; }
 
  private:

@@ -18,7 +18,7 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 template <class Weights>
 struct ModelOptions {
   typename Weights::Options quantize = {};  // for weights that the folder holds in another format
-  LinearOptions linear = {};
+  LinearOptions linear = {};                // how the linear layers are packed and computed
   Format rest = Format::f32;  // embeddings, norms and biases: f32, or f16 (rounded to it; held as halves where that saves memory)
   // wte, wpe and a head of its own: int8 (a scale per row), nf4 or fp4 (blocks of 64, double-quantized), or f32, f16 or bf16.  Tied or
   // not, the head is then a product on packed weights.  By default they are as the rest, and the head is a product in f32.
@@ -114,10 +114,11 @@ inline void read_transformer(Transformer& model, const ParameterSource& source, 
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
+// A GPT-2 whose linear layers are held as Weights.  Const members are thread safe.
 template <class Weights>
 class Model : public Transformer {
  public:
-  using Options = ModelOptions<Weights>;
+  using Options = ModelOptions<Weights>;  // how it is made
 
   Model() = default;
 
@@ -129,6 +130,7 @@ class Model : public Transformer {
                     const std::optional<std::filesystem::path>& base = std::nullopt) {
     return Model(FolderParameters(folder, base), options);
   }
+  // From any source of parameters.  Throws as load().
   explicit Model(const ParameterSource& source, const Options& options = {}) {
     detail::read_transformer(*this, source, {options.rest, options.embeddings, options.head}, options.linear,
                              [&](const std::string& name, Tensor t) { return weights(name, std::move(t), options); });

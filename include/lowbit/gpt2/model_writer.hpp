@@ -31,17 +31,18 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // A parameter to write.  The values are the caller's.
 struct NamedParameter {
-  std::string name;  // in full ("transformer.h.0.ln_1.bias", "score.weight"), or below "transformer."
-  std::vector<std::size_t> shape;
-  std::span<const float> values;  // row-major
+  std::string name;                // in full ("transformer.h.0.ln_1.bias", "score.weight"), or below "transformer."
+  std::vector<std::size_t> shape;  // one or two sizes
+  std::span<const float> values;   // row-major
 };
 
 // What a parameter of a model is called, in full, and its shape in lowbit's orientation.
 struct ParameterShape {
+  // What it is to whoever quantizes or initializes it.
   enum class Kind : std::uint8_t { embedding, head, linear_weight, vector };
-  std::string name;
-  std::vector<std::size_t> shape;
-  Kind kind;
+  std::string name;                // in full
+  std::vector<std::size_t> shape;  // (out, in) of a linear layer
+  Kind kind;                       // by use
 };
 
 // All parameters of a model of this shape, in the order of the forward pass: token and position embeddings, the blocks, the last
@@ -74,6 +75,7 @@ inline std::vector<ParameterShape> parameter_shapes(const Config& config) {
   return all;
 }
 
+// What a folder holds beside the parameters.
 struct ModelFolderOptions {
   const TokenizerFiles* tokenizer = nullptr;  // written as vocab.json and merges.txt
   // bos_token_id, eos_token_id and pad_token_id of config.json; where it is missing, "<|endoftext|>" of the tokenizer, if any.

@@ -24,12 +24,12 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 
 // The shape of a GPT-2.
 struct Config {
-  std::size_t layers = 0, heads = 0, width = 0, inner = 0, positions = 0, vocab = 0;
-  std::size_t classes = 0;  // 0: no classification head
-  bool tied = true;         // the language-model head is the token embedding
-  float epsilon = 1e-5f;
-  std::vector<std::string> class_names;  // [classes]
-  Activation activation = Activation::gelu_tanh;
+  std::size_t layers = 0, heads = 0, width = 0, inner = 0, positions = 0, vocab = 0;  // sizes; inner: of the MLP
+  std::size_t classes = 0;                                                            // 0: no classification head
+  bool tied = true;                               // the language-model head is the token embedding
+  float epsilon = 1e-5f;                          // of layer normalization
+  std::vector<std::string> class_names;           // [classes]
+  Activation activation = Activation::gelu_tanh;  // of the MLP
 };
 
 // The activation that transformers knows by this name; none if lowbit does not have it.
@@ -43,14 +43,15 @@ inline std::optional<Activation> activation_of(std::string_view name) {
   return std::nullopt;
 }
 
+// Where a model reads its parameters: a folder, a GGUF file.  Throws FormatError that names file and tensor.
 class ParameterSource {
  public:
   virtual ~ParameterSource() = default;
-  virtual const Config& config() const = 0;
+  virtual const Config& config() const = 0;  // the model's shape
   // A matrix or vector of floats, by its name below "transformer." ("wte.weight", "h.0.ln_1.bias", ...) or its full name
   // ("score.weight").
   virtual AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const = 0;
-  virtual bool contains(const std::string& name) const = 0;
+  virtual bool contains(const std::string& name) const = 0;  // by its name as floats() takes it
   // The weights (out, in) of linear layer `module` ("h.0.attn.c_attn", ...), in whatever format they are held.
   virtual Tensor linear(const std::string& module, std::size_t out, std::size_t in) const = 0;
 
@@ -85,6 +86,7 @@ inline Tensor dense_tensor(const AlignedBuffer<float>& values, std::size_t rows,
 // Throws IoError or FormatError that name the file and tensor.  Reading from several threads is safe.
 class FolderParameters final : public ParameterSource {
  public:
+  // Opens the files and reads config.json.
   explicit FolderParameters(const std::filesystem::path& folder, const std::optional<std::filesystem::path>& base = std::nullopt)
       : files_(io::ModelFiles::open(folder)) {
     if (base) base_.emplace(io::ModelFiles::open(*base));

@@ -16,6 +16,7 @@
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
+// How the next token is drawn: penalty, temperature, top-k, top-p, min-p, in this order.
 struct SamplingOptions {
   double temperature = 0;             // logits are divided by it; 0: greedy, the largest logit, of equal ones the smallest id
   std::size_t top_k = 0;              // the k largest; 0: all
@@ -23,7 +24,7 @@ struct SamplingOptions {
   double min_p = 0;                   // those at least this likely, as a share of the likeliest; 0 <= p <= 1
   double repetition_penalty = 1;      // logits of tokens seen before are divided by it, negative ones multiplied; above 0
   std::size_t repetition_window = 0;  // only the last so many tokens count as seen; 0: all
-  std::uint64_t seed = 0;
+  std::uint64_t seed = 0;             // of the draws
 };
 
 // Throws InvalidArgument that names the option, what it may be and what it is.
@@ -41,9 +42,10 @@ inline void check(const SamplingOptions& o) {
 // One sequence's.  The same options, logits and order of calls give the same tokens.
 class Sampler {
  public:
+  // A token that may be drawn.
   struct Candidate {
-    std::int32_t id;
-    double probability;
+    std::int32_t id;     // the token
+    double probability;  // after all filters; those of all candidates sum to 1
   };
 
   // Throws InvalidArgument as check().

@@ -43,7 +43,7 @@ class TextStream {
   }
   // What is left when no more tokens come.
   std::string finish() { return take(held_.size(), true); }
-  bool stopped() const { return stopped_; }
+  bool stopped() const { return stopped_; }  // whether a stop string was met
 
  private:
   // How many bytes at the end of held_ are the beginning of `stop`.

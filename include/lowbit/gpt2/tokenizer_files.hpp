@@ -20,6 +20,7 @@ inline constexpr const char* end_of_text_token = "<|endoftext|>";
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
+// A tokenizer as files: what Tokenizer::from_text() takes.
 struct TokenizerFiles {
   std::string vocab_json, merges;  // the contents of vocab.json and merges.txt
 

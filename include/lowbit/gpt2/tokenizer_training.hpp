@@ -153,8 +153,8 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 class TokenizerTrainer {
  public:
   // Ids: 0 is "<|endoftext|>", 1 to 256 are the single bytes in the order of the characters that spell them, the merges follow.
-  static constexpr std::int32_t end_of_text = 0;
-  static constexpr std::size_t smallest_vocabulary = 257;
+  static constexpr std::int32_t end_of_text = 0;           // its id
+  static constexpr std::size_t smallest_vocabulary = 257;  // "<|endoftext|>" and the bytes
 
   // Counts the words of a text, any bytes.
   void add(std::string_view text) {

@@ -25,8 +25,9 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 struct LayerNorm {
   AlignedBuffer<float> gain, shift;  // [C]
 };
+// One layer of the model.
 struct Block {
-  LayerNorm ln_1, ln_2;
+  LayerNorm ln_1, ln_2;  // before attention; before the MLP
   Linear attention_in;   // (3C, C): q, k, v
   Linear attention_out;  // (C, C)
   Linear mlp_in;         // (4C, C)
@@ -41,14 +42,15 @@ struct MemoryReport {
   std::size_t resident_bytes = 0;  // what is held: scales and padding included, no mask buffers
 };
 
+// A GPT-2 with its parameters, whatever formats they are in.  Const members are thread safe.
 class Transformer {
  public:
   Transformer() = default;
-  Config config;
-  Embedding token_embedding;     // (vocab, C)
-  Embedding position_embedding;  // (positions, C)
-  std::vector<Block> blocks;
-  LayerNorm ln_f;
+  Config config;                     // shape
+  Embedding token_embedding;         // (vocab, C)
+  Embedding position_embedding;      // (positions, C)
+  std::vector<Block> blocks;         // [layers]
+  LayerNorm ln_f;                    // after the last block
   Tensor score;                      // (classes, C); empty: no classification head
   Embedding lm_head;                 // (vocab, C); empty: the token embedding, if the configuration ties them
   Format rest_format = Format::f32;  // how floats beside the linear weights count in the paper's account
@@ -133,6 +135,7 @@ class Transformer {
     return result;
   }
 
+  // Counts what the parameters take.
   MemoryReport memory() const {
     MemoryReport m;
     const std::size_t rest_bytes = rest_format == Format::f16 ? 2 : 4;

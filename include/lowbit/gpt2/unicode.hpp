@@ -13,11 +13,13 @@
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
+// What pre-tokenizing tells apart.
 enum class CharacterClass : std::uint8_t { letter, number, space, other };
 
+// A character of a text.
 struct Character {
   std::int32_t code_point;  // -1: a byte that is not part of well-formed UTF-8
-  std::size_t bytes;
+  std::size_t bytes;        // that spell it
 };
 
 // First character of `text`, which is not empty.  A byte that starts no well-formed UTF-8 sequence (stray or missing

@@ -25,9 +25,9 @@ namespace lowbit::io::inline LOWBIT_ABI {
 
 // A 4-bit weight and what its state says beside it.
 struct FourBitState {
-  Tensor tensor;      // nf4 or fp4
-  std::string dtype;  // the type its producer decodes to: "float16", "bfloat16" or "float32"
-  std::string nested_dtype = "float32";
+  Tensor tensor;                         // nf4 or fp4
+  std::string dtype;                     // the type its producer decodes to: "float16", "bfloat16" or "float32"
+  std::string nested_dtype = "float32";  // of the nested absmax, as the state says
 };
 
 }  // namespace lowbit::io::inline LOWBIT_ABI
@@ -269,12 +269,14 @@ inline WeightsView view_llm_int8(const TensorSource& source, const std::string& 
 
 // Tensors to write, and the bytes that they point at; those of the tensor itself are not copied, so it must live on.
 struct StateDict {
-  std::vector<TensorToWrite> tensors;
-  std::vector<std::vector<std::byte>> owned;
+  std::vector<TensorToWrite> tensors;         // in the order of the file
+  std::vector<std::vector<std::byte>> owned;  // the bytes of those that add_owned() added
 
+  // Adds a tensor whose bytes are the caller's.
   void add(std::string name, DType dtype, std::vector<std::size_t> shape, const void* data, std::size_t bytes) {
     tensors.push_back({std::move(name), dtype, std::move(shape), {static_cast<const std::byte*>(data), bytes}});
   }
+  // The same with a copy of the bytes.
   void add_owned(std::string name, DType dtype, std::vector<std::size_t> shape, const void* data, std::size_t bytes) {
     owned.emplace_back(static_cast<const std::byte*>(data), static_cast<const std::byte*>(data) + bytes);
     add(std::move(name), dtype, std::move(shape), owned.back().data(), bytes);

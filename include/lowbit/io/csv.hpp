@@ -96,8 +96,8 @@ class CsvReader {
 
 // One row of a news file.
 struct NewsRow {
-  int label = 0;  // from 0; the file counts from 1
-  std::string title, description;
+  int label = 0;                   // from 0; the file counts from 1
+  std::string title, description;  // may be empty
 };
 
 // Whether there is nothing in it but white space.

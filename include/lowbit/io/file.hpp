@@ -137,6 +137,7 @@ namespace lowbit::io::inline LOWBIT_ABI {
 class MappedFile {
  public:
   MappedFile() = default;
+  // Opens and maps the file.
   explicit MappedFile(const std::filesystem::path& path) { open(path); }
   ~MappedFile() { close(); }
   MappedFile(MappedFile&& other) noexcept { swap(other); }
@@ -148,7 +149,7 @@ class MappedFile {
 
   const std::byte* data() const noexcept { return data_; }
   std::size_t size() const noexcept { return size_; }
-  std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
+  std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }  // all of them
 
  private:
   void swap(MappedFile& other) noexcept {

@@ -38,17 +38,19 @@ namespace lowbit::io::inline LOWBIT_ABI {
 
 // A tensor of a GGUF file.  The bytes belong to the file object.
 struct GgufTensor {
-  std::string name;
-  std::uint32_t type = 0;          // ggml's number
-  std::vector<std::size_t> shape;  // the slowest first, as everywhere else: a weight is {out, in}
-  std::span<const std::byte> data;
-  std::string file;
+  std::string name;                 // as the file has it
+  std::uint32_t type = 0;           // ggml's number
+  std::vector<std::size_t> shape;   // the slowest first, as everywhere else: a weight is {out, in}
+  std::span<const std::byte> data;  // its bytes, in the mapped file
+  std::string file;                 // for messages
 
+  // The product of the shape.
   std::size_t elements() const {
     std::size_t n = 1;
     for (const std::size_t d : shape) n *= d;  // was checked when the file was opened
     return n;
   }
+  // `model.gguf: tensor "output.weight"`, how every message about it starts.
   std::string where() const { return file + ": tensor " + in_quotes(name); }
 };
 
@@ -98,10 +100,12 @@ class Gguf {
   // Reads an image in memory, which the caller keeps alive; `name` stands for the file in messages.  Throws FormatError.
   static Gguf parse(std::span<const std::byte> bytes, std::string name) { return Gguf(bytes, std::move(name)); }
 
-  const std::string& location() const { return name_; }
+  const std::string& location() const { return name_; }  // the file, for messages
   // By key; numbers, strings, true and false, arrays of them.  Strings are the file's bytes, UTF-8 or not.
   const std::map<std::string, Json, std::less<>>& keys() const { return keys_; }
+  // In the file's order.
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  // Whether there is a tensor of this name.
   bool contains(std::string_view name) const { return index_.find(name) != index_.end(); }
   // Throws FormatError that names the file and the tensor.
   const GgufTensor& at(std::string_view name) const {

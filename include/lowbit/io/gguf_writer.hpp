@@ -30,6 +30,7 @@ namespace lowbit::io::inline LOWBIT_ABI {
 // ggml's numbers.
 enum class GgufType : std::uint32_t { f32 = 0, f16 = 1, q8_0 = 8 };
 
+// Elements of a block of Q8_0, and its bytes.
 inline constexpr std::size_t q8_0_block = 32, q8_0_block_bytes = 34;
 
 // Bytes of `n` elements in whole rows.
@@ -107,6 +108,7 @@ inline std::size_t encode_gguf(GgufType type, std::span<const float> x, std::byt
 // The keys of a file, in its order.  Names are the caller's to keep apart.
 class GgufKeys {
  public:
+  // Adds a key: a string, an unsigned number, a float, a truth value, or a list of strings or of numbers.
   void add(std::string_view name, std::string_view text) { detail::append_text(begin(name, 8), text); }
   void add(std::string_view name, const char* text) { add(name, std::string_view(text)); }
   void add(std::string_view name, std::uint32_t value) { detail::append_raw(begin(name, 4), value); }
@@ -127,7 +129,7 @@ class GgufKeys {
     for (const std::int32_t value : values) detail::append_raw(bytes, value);
   }
 
-  std::size_t count() const { return count_; }
+  std::size_t count() const { return count_; }         // keys so far
   const std::string& bytes() const { return bytes_; }  // as the file has them
 
  private:
@@ -141,9 +143,10 @@ class GgufKeys {
   std::size_t count_ = 0;
 };
 
+// A tensor on its way to a GGUF file.
 struct GgufTensorToWrite {
-  std::string name;
-  GgufType type = GgufType::f32;
+  std::string name;                // as the file shall have it
+  GgufType type = GgufType::f32;   // of its elements
   std::vector<std::size_t> shape;  // the slowest first, at most 4; rows of whole blocks for Q8_0
 };
 // Takes the next rows of a tensor.

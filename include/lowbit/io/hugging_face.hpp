@@ -22,26 +22,27 @@ namespace lowbit::io::inline LOWBIT_ABI {
 // lowbit's own entry in config.json, for models that were trained with quantization in the loop, for example
 // {"method": "qat-int8", "weight": "per-row absmax/127", "activation": "per-token absmax/127"}.
 struct LowbitQuantization {
-  std::string method, weight, activation;
+  std::string method, weight, activation;  // names, for people
 };
 
 // What config.json says.  Names in comments are the keys.
 struct HuggingFaceConfig {
-  std::size_t layers = 0;             // n_layer, at least 1
-  std::size_t heads = 0;              // n_head, divides width
-  std::size_t width = 0;              // n_embd
-  std::size_t positions = 0;          // n_positions
-  std::size_t vocab = 0;              // vocab_size
-  std::size_t inner = 0;              // n_inner; 4 * width where it is null or missing
-  double layer_norm_epsilon = 1e-5;   // above 0, below 1; GPT-2's 1e-5 where it is missing
-  std::string activation;             // activation_function; "gelu_new" where it is missing
-  bool tied_embeddings = true;        // tie_word_embeddings: the output layer's weights are the token embeddings
-  std::vector<std::size_t> eos_ids;   // eos_token_id, a number or a list of them; those below vocab
-  std::optional<std::size_t> pad_id;  // pad_token_id where it is below vocab
-  std::vector<std::string> architectures;
-  std::vector<std::string> id2label;  // by class; empty where it is missing
-  std::string torch_dtype;            // torch_dtype, or dtype as newer files call it; empty where both are missing
-  std::optional<Json> quantization;   // quantization_config, an object, of quant_method bitsandbytes
+  std::size_t layers = 0;                  // n_layer, at least 1
+  std::size_t heads = 0;                   // n_head, divides width
+  std::size_t width = 0;                   // n_embd
+  std::size_t positions = 0;               // n_positions
+  std::size_t vocab = 0;                   // vocab_size
+  std::size_t inner = 0;                   // n_inner; 4 * width where it is null or missing
+  double layer_norm_epsilon = 1e-5;        // above 0, below 1; GPT-2's 1e-5 where it is missing
+  std::string activation;                  // activation_function; "gelu_new" where it is missing
+  bool tied_embeddings = true;             // tie_word_embeddings: the output layer's weights are the token embeddings
+  std::vector<std::size_t> eos_ids;        // eos_token_id, a number or a list of them; those below vocab
+  std::optional<std::size_t> pad_id;       // pad_token_id where it is below vocab
+  std::vector<std::string> architectures;  // architectures
+  std::vector<std::string> id2label;       // by class; empty where it is missing
+  std::string torch_dtype;                 // torch_dtype, or dtype as newer files call it; empty where both are missing
+  std::optional<Json> quantization;        // quantization_config, an object, of quant_method bitsandbytes
+  // Lowbit's own entry, where there is one.
   std::optional<LowbitQuantization> lowbit_quantization;
 };
 

@@ -61,6 +61,7 @@ class SafeTensors final : public TensorSource {
   static SafeTensors parse(std::span<const std::byte> bytes, std::string name) { return SafeTensors(bytes, std::move(name)); }
 
   const std::string& location() const override { return name_; }
+  // The pairs of __metadata__.
   const Metadata& metadata() const { return metadata_; }
   // The tensors in the order of their bytes in the file.
   const std::vector<TensorView>& tensors() const { return tensors_; }
@@ -196,10 +197,10 @@ class SafeTensors final : public TensorSource {
 
 // A tensor on its way to a file: row-major, little-endian bytes that the caller keeps alive.
 struct TensorToWrite {
-  std::string name;
-  DType dtype = DType::U8;
-  std::vector<std::size_t> shape;
-  std::span<const std::byte> bytes;
+  std::string name;                  // unique in a file
+  DType dtype = DType::U8;           // of the elements
+  std::vector<std::size_t> shape;    // {} is a scalar
+  std::span<const std::byte> bytes;  // as many as dtype and shape ask for
 };
 
 // The length and the header that go before the tensors' bytes: compact JSON, __metadata__ first (left out if empty), the tensors in

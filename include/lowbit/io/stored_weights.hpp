@@ -16,14 +16,15 @@
 
 namespace lowbit::io::inline LOWBIT_ABI {
 
+// A weight and the tensors that hold it.
 struct StoredWeight {
   // plain     a tensor as it is, of any element type
   // four_bit  NF4 or FP4 in bitsandbytes' layout
   // llm_int8  LLM.int8() in bitsandbytes' layout
   // int8      I8 [out, in] with one F32 scale a row, NAME_scale
   enum class Kind : std::uint8_t { plain, four_bit, llm_int8, int8 };
-  std::string name;  // of the tensor that holds the elements
-  Kind kind = Kind::plain;
+  std::string name;                // of the tensor that holds the elements
+  Kind kind = Kind::plain;         // how it is held
   std::vector<std::string> parts;  // every tensor that belongs to it, `name` first
 };
 

@@ -89,7 +89,9 @@ namespace lowbit::io::inline LOWBIT_ABI {
 
 // "F32"; the size of one element in bits; and back from the name.
 constexpr std::string_view dtype_name(DType dtype) { return detail::dtype_table[static_cast<std::size_t>(dtype)].name; }
+// Of one element.
 constexpr std::size_t dtype_bits(DType dtype) { return detail::dtype_table[static_cast<std::size_t>(dtype)].bits; }
+// None for a name that is not the format's.
 constexpr std::optional<DType> dtype_from_name(std::string_view name) {
   for (std::size_t i = 0; i < detail::dtype_table.size(); ++i)
     if (detail::dtype_table[i].name == name) return static_cast<DType>(i);
@@ -123,12 +125,13 @@ inline std::string shape_string(std::span<const std::size_t> shape) {
 // One tensor of a file, row-major, little-endian.  The bytes belong to the file object and live as long as it does; nothing
 // promises that they are aligned.  data.size() equals *byte_size(dtype, shape).  Reading from several threads is safe.
 struct TensorView {
-  std::string name;
-  DType dtype = DType::U8;
-  std::vector<std::size_t> shape;  // {} is a scalar: one element
-  std::span<const std::byte> data;
-  std::string file;  // where it comes from, for messages
+  std::string name;                 // as the file has it
+  DType dtype = DType::U8;          // of the elements
+  std::vector<std::size_t> shape;   // {} is a scalar: one element
+  std::span<const std::byte> data;  // the bytes
+  std::string file;                 // where it comes from, for messages
 
+  // The product of the shape.
   std::size_t elements() const { return data.size() * 8 / dtype_bits(dtype); }
   // `model.safetensors: tensor "wte.weight"`, how every message about this tensor starts.
   std::string where() const { return file + ": tensor " + in_quotes(name); }
@@ -144,6 +147,7 @@ struct TensorView {
     if (data.empty()) return {};
     return {reinterpret_cast<const T*>(data.data()), elements()};
   }
+  // Whether as_span<T>() may be called.
   template <class T>
   bool is_aligned() const {
     return data.empty() || reinterpret_cast<std::uintptr_t>(data.data()) % alignof(T) == 0;
@@ -163,6 +167,7 @@ struct TensorView {
       raise<FormatError>(where() + ": expected dtype " + std::string(dtype_name(expected)) + ", found " +
                          std::string(dtype_name(dtype)));
   }
+  // The same of the shape.
   void check_shape(std::initializer_list<std::size_t> expected) const {
     const std::span<const std::size_t> wanted(expected.begin(), expected.size());
     if (std::vector<std::size_t>(expected) != shape)
@@ -206,7 +211,7 @@ class TensorSource {
   virtual const std::string& location() const = 0;
   // Every name, in the file's order.
   virtual std::vector<std::string> names() const = 0;
-  virtual bool contains(std::string_view name) const = 0;
+  virtual bool contains(std::string_view name) const = 0;  // whether at() finds it
   // Throws FormatError that names the location, the tensor, and the names nearest to it.
   virtual const TensorView& at(std::string_view name) const = 0;
 

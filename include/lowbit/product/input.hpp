@@ -86,9 +86,9 @@ namespace lowbit::inline LOWBIT_ABI {
 // threads is safe.
 class PreparedInput {
  public:
-  std::size_t rows() const { return rows_.rows; }
-  std::size_t cols() const { return rows_.form.k; }
-  Compute compute() const { return rows_.form.compute; }
+  std::size_t rows() const { return rows_.rows; }         // filled last
+  std::size_t cols() const { return rows_.form.k; }       // depth
+  Compute compute() const { return rows_.form.compute; }  // of the products that read it
   // What the operations work on.
   detail::InputRows& rows_in_memory() { return rows_; }
   const detail::InputRows& rows_in_memory() const { return rows_; }

@@ -15,17 +15,17 @@ class Workspace;
 
 // What belongs to the weights: decided once for a layer.
 struct ComputeOptions {
-  Compute compute = Compute::automatic;
-  float outlier_threshold = 6.0f;  // LLM.int8(): |x| from which on an activation is an outlier; 0: none
-  Outliers outliers = Outliers::per_row;
+  Compute compute = Compute::automatic;    // arithmetic of the product
+  float outlier_threshold = 6.0f;          // LLM.int8(): |x| from which on an activation is an outlier; 0: none
+  Outliers outliers = Outliers::per_row;   // LLM.int8(): where they are looked for
   bool round_activations_to_fp16 = false;  // LLM.int8(): quantize fp16(x), as bitsandbytes does on fp16 models
 };
 
 // What follows the product, in this order: + bias, the activation, + residual.
 struct Epilogue {
-  Activation activation = Activation::none;
-  MatrixView<const float> residual = {};  // (m, out), or without data; may be y itself
-  PreparedInput* next = nullptr;          // receives the result as the input of a later product, see input_for()
+  Activation activation = Activation::none;  // applied after the bias
+  MatrixView<const float> residual = {};     // (m, out), or without data; may be y itself
+  PreparedInput* next = nullptr;             // receives the result as the input of a later product, see input_for()
 };
 
 // What belongs to the call.
@@ -40,6 +40,7 @@ class Bias {
   Bias() = default;
   Bias(std::nullptr_t) {}                         // NOLINT: as the argument it stands for
   Bias(const float* values) : values_(values) {}  // NOLINT
+  // Anything that a std::span of const float can be made of.
   template <class Range>
   requires(std::is_constructible_v<std::span<const float>, const Range&>) Bias(const Range& range) {  // NOLINT
     const std::span<const float> values(range);
@@ -56,9 +57,10 @@ class Bias {
 
 // Everything about one product: MatmulOptions o; o.compute = ...; or in place {{.compute = ...}, {.activation = ...}, {.executor = ...}}.
 struct MatmulOptions : ComputeOptions, Epilogue, CallOptions {
-  Bias bias = {};
+  Bias bias = {};  // [out], or none
 
   MatmulOptions() = default;
+  // By groups, each of which may be {}.
   MatmulOptions(const ComputeOptions& compute_options, const Epilogue& epilogue = {}, const CallOptions& call = {},  // NOLINT
                 const Bias& its_bias = {})
       : ComputeOptions(compute_options), Epilogue(epilogue), CallOptions(call), bias(its_bias) {}

@@ -13,11 +13,11 @@ namespace lowbit::inline LOWBIT_ABI {
 
 // What a product runs as.
 struct MatmulPlan {
-  Format format = Format::f32;
-  Compute compute = Compute::f32;
-  Level level = Level::base;
-  bool packed = false;       // layout of the weights
-  bool native_bf16 = false;  // bf16 compute by the instruction, not widened to float
+  Format format = Format::f32;     // of the weights
+  Compute compute = Compute::f32;  // never automatic
+  Level level = Level::base;       // whose kernels run
+  bool packed = false;             // layout of the weights
+  bool native_bf16 = false;        // bf16 compute by the instruction, not widened to float
 };
 
 // The weights (out, in) of a product, in either layout: a Tensor, a PackedTensor or a WeightsView, which must outlive it.
@@ -27,10 +27,10 @@ class Weights {
   Weights(const WeightsView& v) : format_(v.format()), rows_(v.rows()), cols_(v.cols()), canonical_(v.canonical()) {}  // NOLINT
   Weights(const PackedTensor& t)  // NOLINT: as the arguments they stand for
       : format_(t.format()), rows_(t.rows()), cols_(t.cols()), is_packed_(true), packed_(t.view()) {}
-  Format format() const { return format_; }
-  std::size_t rows() const { return rows_; }  // output features
-  std::size_t cols() const { return cols_; }  // input features
-  bool is_packed() const { return is_packed_; }
+  Format format() const { return format_; }                                 // of the elements
+  std::size_t rows() const { return rows_; }                                // output features
+  std::size_t cols() const { return cols_; }                                // input features
+  bool is_packed() const { return is_packed_; }                             // whether packed() may be called
   const detail::PackedWeights& packed() const { return packed_; }           // where it is
   const detail::CanonicalWeights& canonical() const { return canonical_; }  // where it is not
 

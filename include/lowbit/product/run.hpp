@@ -48,11 +48,12 @@ namespace lowbit::inline LOWBIT_ABI {
 // The x of a product: a MatrixView of float, Float16 or BFloat16, or input that was prepared.
 struct Input : detail::AnyRows<const void> {
   using AnyRows::AnyRows;
+  // Rows that were prepared, for products of the kind that they were prepared for.
   Input(const PreparedInput& x) : prepared(&x.rows_in_memory()) {  // NOLINT
     rows = x.rows();
     cols = stride = x.cols();
   }
-  const detail::InputRows* prepared = nullptr;
+  const detail::InputRows* prepared = nullptr;  // null: to be converted
 };
 // The y of a product: a MatrixView of float, Float16 or BFloat16.
 using Output = detail::AnyRows<void>;

@@ -27,11 +27,12 @@ inline double scheduled_rate(std::uint64_t step, std::uint64_t warmup, std::uint
   return peak * (last + (1 - last) * left);
 }
 
+// The optimizer: Adam with decoupled weight decay (Loshchilov and Hutter).
 struct AdamW {
-  float beta1 = 0.9f, beta2 = 0.98f, epsilon = 1e-8f;
-  float weight_decay = 0.01f;  // of matrices; biases and norms do not decay
-  float clip = 1;              // largest norm of the gradient over all parameters; 0: none
-  std::uint64_t steps = 0;     // taken
+  float beta1 = 0.9f, beta2 = 0.98f, epsilon = 1e-8f;  // of the moments; added to the root
+  float weight_decay = 0.01f;                          // of matrices; biases and norms do not decay
+  float clip = 1;                                      // largest norm of the gradient over all parameters; 0: none
+  std::uint64_t steps = 0;                             // taken
 
   // One step on all parameters of `model` that are not frozen, with their gradients as they are.  Returns the gradient's norm
   // before clipping; where it is not finite, nothing is changed.

@@ -15,6 +15,7 @@
 
 namespace lowbit::qat::inline LOWBIT_ABI {
 
+// What a checkpoint says that it is.
 inline constexpr const char* checkpoint_kind = "lowbit training checkpoint, version 1";
 
 // Writes "value.NAME", "first_moment.NAME" and "second_moment.NAME" for all parameters of `model`, the optimizer's step count and

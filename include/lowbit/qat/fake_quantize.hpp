@@ -24,13 +24,14 @@ namespace lowbit::qat::inline LOWBIT_ABI {
 
 // What a model's linear layers are trained for.
 enum class Quantization { none, int8, nf4 };
+// "none", "int8" or "nf4".
 constexpr const char* quantization_name(Quantization q) {
   return q == Quantization::int8 ? "int8" : q == Quantization::nf4 ? "nf4" : "none";
 }
 
 // Of one thread: the codes of a row.
 struct FakeQuantizeScratch {
-  AlignedBuffer<std::int8_t> codes;
+  AlignedBuffer<std::int8_t> codes;  // [n]
 };
 
 // out (rows, n) = fake-quantized x (rows, n); out may be x.  A row that holds NaN or infinity gives a row of NaN.

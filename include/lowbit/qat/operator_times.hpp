@@ -9,9 +9,11 @@
 
 namespace lowbit::qat::inline LOWBIT_ABI {
 
+// What an operator took, summed over its calls.
 struct OperatorTime {
-  double seconds = 0, flops = 0;
+  double seconds = 0, flops = 0;  // by the clock; multiplications and additions
 };
+// By the operator's name.
 using OperatorTimes = std::map<std::string, OperatorTime>;
 
 }  // namespace lowbit::qat::inline LOWBIT_ABI

@@ -27,10 +27,12 @@ inline constexpr std::size_t float_grain = std::size_t{1} << 15;
 
 namespace lowbit::qat::inline LOWBIT_ABI {
 
+// Layer normalization with its gradients.
 struct LayerNorm {
   Parameter gain, shift;  // [C]
 
   LayerNorm() = default;
+  // Gain 1, shift 0, named MODULE.weight and MODULE.bias.
   LayerNorm(const std::string& module, std::size_t width)
       : gain(module + ".weight", 1, width, false), shift(module + ".bias", 1, width, false) {
     for (float& g : gain.value) g = 1;
@@ -147,8 +149,8 @@ inline void embed_backward(Parameter& tokens, Parameter& positions, std::span<co
 // mask.  Used on residual branches and on the embedding, as GPT-2 does (resid_pdrop, embd_pdrop); attention weights are not
 // dropped.
 struct Dropout {
-  float probability = 0;  // in [0, 1)
-  std::uint64_t stream = 0;
+  float probability = 0;     // in [0, 1)
+  std::uint64_t stream = 0;  // decides what is dropped
 
   // y [n] = dropped x (+ residual where there is one); y may be x or residual.
   void apply(const float* x, const float* residual, std::size_t n, float* y, Executor& executor) const {

@@ -40,8 +40,9 @@ class Panels {
       std::fill_n(to, (layout_.k - k) * cols, 0.0f);
     });
   }
-  std::size_t n() const { return layout_.n; }
-  std::size_t k() const { return k_; }
+  std::size_t n() const { return layout_.n; }  // columns of the product
+  std::size_t k() const { return k_; }         // depth
+  // What the micro-kernel reads; valid until the panels are laid again.
   lowbit::detail::PackedWeights view() const {
     lowbit::detail::PackedWeights w = layout_;
     w.data = reinterpret_cast<const std::uint8_t*>(data_.data());
@@ -66,8 +67,8 @@ class Panels {
 
 // Of one thread.
 struct ProductScratch {
-  AlignedBuffer<float> padded;  // rows of x
-  AlignedBuffer<std::uint8_t> gemm;
+  AlignedBuffer<float> padded;       // rows of x
+  AlignedBuffer<std::uint8_t> gemm;  // of the kernel
 };
 
 // y (m, n) = x (m, k) times the panels' matrix, + bias [n] where there is one, + y itself where `add` says so.

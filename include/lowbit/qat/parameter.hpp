@@ -10,16 +10,18 @@
 
 namespace lowbit::qat::inline LOWBIT_ABI {
 
+// A matrix or vector that is trained.  Not thread safe to modify.
 struct Parameter {
-  std::string name;                // as in a Hugging Face folder, "transformer.h.0.attn.c_attn.weight"
-  std::size_t rows = 0, cols = 0;  // a vector has one row; linear weights stand as (out, in), not as Conv1D's (in, out)
-  bool decays = false;             // weight decay applies: matrices, not biases and norms
-  bool linear = false;             // the weight of a linear layer of a block
-  bool frozen = false;             // gets no gradient and keeps its values
-  AlignedBuffer<float> value, gradient;
+  std::string name;                      // as in a Hugging Face folder, "transformer.h.0.attn.c_attn.weight"
+  std::size_t rows = 0, cols = 0;        // a vector has one row; linear weights stand as (out, in), not as Conv1D's (in, out)
+  bool decays = false;                   // weight decay applies: matrices, not biases and norms
+  bool linear = false;                   // the weight of a linear layer of a block
+  bool frozen = false;                   // gets no gradient and keeps its values
+  AlignedBuffer<float> value, gradient;  // [rows cols]; gradient: empty where frozen
   AlignedBuffer<float> first_moment, second_moment;  // of AdamW, from its first step on
 
   Parameter() = default;
+  // Zeros, with a gradient of zeros.  matrix: weight decay applies.
   Parameter(std::string its_name, std::size_t its_rows, std::size_t its_cols, bool matrix)
       : name(std::move(its_name)),
         rows(its_rows),
@@ -45,6 +47,7 @@ inline std::uint64_t random_bits(std::uint64_t seed, std::uint64_t i) {
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
   return z ^ (z >> 31);
 }
+// The seed of a stream of its own for every a and b.
 inline std::uint64_t random_stream(std::uint64_t seed, std::uint64_t a, std::uint64_t b = 0) {
   return random_bits(random_bits(seed, a), b);
 }

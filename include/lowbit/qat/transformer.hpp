@@ -22,43 +22,45 @@ namespace lowbit::qat::inline LOWBIT_ABI {
 
 // Rows one behind the other: row r is ids[offsets[r] .. offsets[r+1]), offsets[0] = 0, its class labels[r].
 struct Batch {
-  std::vector<std::int32_t> ids;
-  std::vector<std::size_t> offsets;
-  std::vector<std::int32_t> labels;
-  std::size_t rows() const { return labels.size(); }
-  std::size_t tokens() const { return ids.size(); }
+  std::vector<std::int32_t> ids;                      // of all rows
+  std::vector<std::size_t> offsets;                   // [rows + 1]
+  std::vector<std::int32_t> labels;                   // [rows]
+  std::size_t rows() const { return labels.size(); }  // of the batch
+  std::size_t tokens() const { return ids.size(); }   // of all rows together
 };
 
 // loss = mean cross-entropy of the class at each row's last token + language_weight * mean cross-entropy of the next token.
 struct LossOptions {
-  float label_smoothing = 0;  // of the classes
-  float language_weight = 0;
-  double language_share = 1;  // of the tokens that have a successor, those whose prediction counts; drawn anew for every batch
-  float dropout = 0;
-  std::uint64_t stream = 0;  // decides what is dropped and drawn
-  float scale = 1;           // multiplies the gradients
-  OperatorTimes* times = nullptr;
+  float label_smoothing = 0;       // of the classes
+  float language_weight = 0;       // 0: no language loss
+  double language_share = 1;       // of the tokens that have a successor, those whose prediction counts; drawn anew for every batch
+  float dropout = 0;               // probability, of residual branches and embedding
+  std::uint64_t stream = 0;        // decides what is dropped and drawn
+  float scale = 1;                 // multiplies the gradients
+  OperatorTimes* times = nullptr;  // where the time of operators is added; null: nowhere
 };
 
+// The loss of a batch, and its parts.
 struct Loss {
-  double total = 0, classes = 0, language = 0;
-  std::size_t right = 0;  // rows whose largest logit is their class
+  double total = 0, classes = 0, language = 0;  // means; total as LossOptions weighs them
+  std::size_t right = 0;                        // rows whose largest logit is their class
 };
 
+// One layer of the model.
 struct TrainedBlock {
-  LayerNorm ln_1, ln_2;
-  Linear attention_in, attention_out, mlp_in, mlp_out;
+  LayerNorm ln_1, ln_2;                                 // before attention; before the MLP
+  Linear attention_in, attention_out, mlp_in, mlp_out;  // as in gpt2::Block
 };
 
 // T: tokens of a batch, C: width, V: vocabulary.  One call at a time; a call uses the executor's threads, and its result does not
 // depend on how many they are.
 class Transformer {
  public:
-  gpt2::Config config;
+  gpt2::Config config;                            // shape
   Parameter token_embedding, position_embedding;  // (V, C), (positions, C)
-  std::vector<TrainedBlock> blocks;
-  LayerNorm ln_f;
-  Parameter score;  // (classes, C)
+  std::vector<TrainedBlock> blocks;               // [layers]
+  LayerNorm ln_f;                                 // after the last block
+  Parameter score;                                // (classes, C)
 
   // Random weights as GPT-2's: normal with deviation 0.02, those that lead into the residual stream 0.02 / sqrt(2 layers).
   // Throws InvalidArgument if the shape is none of a classifier.
@@ -104,11 +106,13 @@ class Transformer {
     norm(ln_f);
     visit(score);
   }
+  // Numbers in all parameters.
   std::size_t parameter_count() {
     std::size_t n = 0;
     for_each_parameter([&](const Parameter& p) { n += p.size(); });
     return n;
   }
+  // Sets all gradients to 0.
   void clear_gradients() {
     for_each_parameter([](Parameter& p) { std::fill(p.gradient.begin(), p.gradient.end(), 0.0f); });
   }

@@ -8,18 +8,21 @@
 
 namespace lowbit::inline LOWBIT_ABI {
 
+// Nothing can be chosen.
 struct DenseOptions {};
 
 // A matrix (rows, cols) of T.
 template <class T = float>
 class DenseTensor : public Tensor {
  public:
-  using Options = DenseOptions;
+  using Options = DenseOptions;  // how it is quantized
+  // The format of the elements.
   static constexpr Format tensor_format = std::is_same_v<T, float>     ? Format::f32
                                           : std::is_same_v<T, Float16> ? Format::f16
                                                                        : Format::bf16;
 
   DenseTensor() = default;
+  // Takes parts of the right format.  Throws InvalidArgument if they are of another one.
   explicit DenseTensor(TensorParts parts) : Tensor(std::move(parts)) {
     require(format() == tensor_format, [&] {
       return std::string("dense tensor: expected ") + format_name(tensor_format) + ", found " + format_name(format());

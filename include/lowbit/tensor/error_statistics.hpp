@@ -10,6 +10,7 @@
 
 namespace lowbit::inline LOWBIT_ABI {
 
+// How far one array of floats is from another.
 struct ErrorStatistics {
   double max = 0;     // largest |a - b|, in the units of the data
   double rms = 0;     // root of the mean of (a - b)^2

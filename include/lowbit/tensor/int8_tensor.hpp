@@ -9,10 +9,12 @@ namespace lowbit::inline LOWBIT_ABI {
 
 // What shares a scale: an output row, the whole tensor, or a flat block of elements that ignores rows.
 struct PerRow {};
-struct PerTensor {};
+struct PerTensor {};  // one scale
+// One scale per BlockSize elements.
 template <std::size_t BlockSize>
 struct Blockwise {};
 
+// What is allowed when weights are quantized.
 struct Int8Options {
   bool allow_non_finite = false;  // a group with NaN or infinity then decodes to NaN
 };
@@ -21,8 +23,8 @@ struct Int8Options {
 template <class Scale = PerRow>
 class Int8Tensor : public Tensor {
  public:
-  using Options = Int8Options;
-  static constexpr Format tensor_format = Format::int8;
+  using Options = Int8Options;                           // how it is quantized
+  static constexpr Format tensor_format = Format::int8;  // of every tensor of this type
 
   Int8Tensor() = default;
   // Takes parts of the right format.  Throws InvalidArgument if format or block differ.
@@ -64,7 +66,7 @@ class Int8Tensor : public Tensor {
     return Int8Tensor(std::move(p));
   }
 
-  const std::int8_t* codes() const { return reinterpret_cast<const std::int8_t*>(parts().codes.data()); }
+  const std::int8_t* codes() const { return reinterpret_cast<const std::int8_t*>(parts().codes.data()); }  // [rows cols]
 
  private:
   template <class S>
@@ -84,6 +86,7 @@ class Int8Tensor : public Tensor {
   }
 };
 
+// What is allowed, and whose codes are made.
 struct LlmInt8Options {
   bool allow_non_finite = false;             // a row with NaN or infinity then decodes to NaN
   LlmInt8Rule producer = LlmInt8Rule::cuda;  // whose codes: of a checkpoint made on a GPU, or on a CPU
@@ -93,10 +96,11 @@ struct LlmInt8Options {
 // Rule: bitsandbytes' int8_vectorwise_quant.
 class LlmInt8Tensor : public Tensor {
  public:
-  using Options = LlmInt8Options;
-  static constexpr Format tensor_format = Format::llm_int8;
+  using Options = LlmInt8Options;                            // how it is quantized
+  static constexpr Format tensor_format = Format::llm_int8;  // of every tensor of this type
 
   LlmInt8Tensor() = default;
+  // Takes parts of the right format.  Throws InvalidArgument if format or block differ.
   explicit LlmInt8Tensor(TensorParts parts) : Tensor(std::move(parts)) {
     require(format() == Format::llm_int8,
             [&] { return std::string("LLM.int8() tensor: expected llm_int8 codes, found ") + format_name(format()); });
@@ -126,8 +130,8 @@ class LlmInt8Tensor : public Tensor {
     return LlmInt8Tensor(std::move(p));
   }
 
-  const std::int8_t* codes() const { return reinterpret_cast<const std::int8_t*>(parts().codes.data()); }
-  const float* scb() const { return parts().scales.data(); }
+  const std::int8_t* codes() const { return reinterpret_cast<const std::int8_t*>(parts().codes.data()); }  // [rows cols]
+  const float* scb() const { return parts().scales.data(); }  // [rows]: absmax after rounding to fp16
 
  private:
   static TensorParts empty_parts(std::size_t rows, std::size_t cols) {

@@ -11,8 +11,8 @@ namespace lowbit::inline LOWBIT_ABI {
 
 // How absmax is held: fp32, 8-bit codes of the dynamic map with nested blocks of 256, or either, known at run time.
 struct PlainAbsmax {};
-struct DoubleQuantizedAbsmax {};
-struct AnyAbsmax {};
+struct DoubleQuantizedAbsmax {};  // 8-bit codes and nested scales
+struct AnyAbsmax {};              // known at run time
 // A block size that is known at run time only.
 inline constexpr std::size_t any_block_size = 0;
 
@@ -20,15 +20,16 @@ inline constexpr std::size_t any_block_size = 0;
 // error (format/scale_search.hpp), which decodes as every other.
 enum class FourBitScales { absmax, search };
 
+// How weights are quantized to 4 bits.
 struct FourBitOptions {
-  std::size_t block_size = 64;         // used by tensors of any_block_size
-  bool double_quantized = true;        // used by tensors of AnyAbsmax
-  Producer producer = Producer::cuda;  // whose rule decides ties and special blocks
-  DynamicRule absmax_rule = DynamicRule::cuda;
-  std::optional<float> offset = {};  // of double quantization; default: the correctly rounded mean of absmax
-  FourBitScales scales = FourBitScales::absmax;
-  std::span<const float> column_weights = {};  // (cols) of search: what an error in a column counts; empty: all alike
-  bool allow_non_finite = false;               // quantize NaN and infinity as the producer does, instead of throwing
+  std::size_t block_size = 64;                   // used by tensors of any_block_size
+  bool double_quantized = true;                  // used by tensors of AnyAbsmax
+  Producer producer = Producer::cuda;            // whose rule decides ties and special blocks
+  DynamicRule absmax_rule = DynamicRule::cuda;   // whose rule decides ties of absmax codes
+  std::optional<float> offset = {};              // of double quantization; default: the correctly rounded mean of absmax
+  FourBitScales scales = FourBitScales::absmax;  // how scales are chosen
+  std::span<const float> column_weights = {};    // (cols) of search: what an error in a column counts; empty: all alike
+  bool allow_non_finite = false;                 // quantize NaN and infinity as the producer does, instead of throwing
 };
 
 // A weight matrix (rows, cols) in 4 bits.  BlockSize: 32, 64, ... 4096 or any_block_size.  Blocks run over the flattened matrix and
@@ -38,7 +39,8 @@ class FourBitTensor : public Tensor {
   static_assert(BlockSize == any_block_size || valid_block_size(BlockSize), "block sizes are the powers of two from 32 to 4096");
 
  public:
-  using Options = FourBitOptions;
+  using Options = FourBitOptions;  // how it is quantized
+  // Nf4 or fp4.
   static constexpr Format tensor_format = std::is_same_v<Codebook, Nf4> ? Format::nf4 : Format::fp4;
 
   FourBitTensor() = default;
@@ -107,8 +109,10 @@ class FourBitTensor : public Tensor {
   }
 };
 
+// 4-bit NormalFloat weights, by default as load_in_4bit with double quantization makes them.
 template <std::size_t BlockSize = 64, class Absmax = DoubleQuantizedAbsmax>
 using NF4Tensor = FourBitTensor<Nf4, BlockSize, Absmax>;
+// The same in 4-bit floats.
 template <std::size_t BlockSize = 64, class Absmax = DoubleQuantizedAbsmax>
 using FP4Tensor = FourBitTensor<Fp4, BlockSize, Absmax>;
 

@@ -96,14 +96,15 @@ class PackedTensor {
     detail::dequantize_packed_rows(state_, begin, end, out);
   }
 
-  Format format() const { return state_.format; }
+  Format format() const { return state_.format; }         // of the elements
   std::size_t rows() const { return state_.shape.rows; }  // output features
   std::size_t cols() const { return state_.shape.cols; }  // input features
   // Elements that share a scale; 0 where there are no scales.
   std::size_t block_size() const { return state_.shape.block; }
-  bool double_quantized() const { return !state_.nested.empty(); }
+  bool double_quantized() const { return !state_.nested.empty(); }  // whether its canonical tensor is
   // Bytes of the elements alone (the paper's account, without padding and scales), and of everything but the header.
   std::size_t element_bytes() const { return detail::element_bytes(format(), rows() * cols()); }
+  // The same with scales and padding.
   std::size_t resident_bytes() const {
     return state_.shape.bytes + state_.nested.size_bytes() + state_.kept_scale_codes.size_bytes();
   }

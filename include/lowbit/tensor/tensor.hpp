@@ -20,16 +20,16 @@ namespace lowbit::inline LOWBIT_ABI {
 // The parts of a tensor: what a checkpoint holds.  Scales: none (dense), fp32 over flat blocks of `block` elements, or
 // double-quantized (scale_codes, nested, nested_map, offset; scale i = map[code i] * nested[i / 256] + offset).
 struct TensorParts {
-  Format format = Format::f32;
-  std::size_t rows = 0, cols = 0;
-  AlignedBuffer<std::uint8_t> codes;
-  std::size_t block = 0;
-  AlignedBuffer<float> scales;
-  AlignedBuffer<std::uint8_t> scale_codes;
-  AlignedBuffer<float> nested;
-  std::array<float, 256> nested_map = dynamic_map();
-  float offset = 0;
-  std::array<float, 16> table{};  // nf4, fp4
+  Format format = Format::f32;                        // what the bytes mean
+  std::size_t rows = 0, cols = 0;                     // output and input features
+  AlignedBuffer<std::uint8_t> codes;                  // row-major; two to a byte in 4-bit formats, the first in the high half
+  std::size_t block = 0;                              // elements that share a scale; 0: dense
+  AlignedBuffer<float> scales;                        // [ceil(rows cols / block)], or empty where double-quantized
+  AlignedBuffer<std::uint8_t> scale_codes;            // as many, or empty
+  AlignedBuffer<float> nested;                        // one per 256 scale codes
+  std::array<float, 256> nested_map = dynamic_map();  // what scale codes decode to
+  float offset = 0;                                   // added to every decoded scale
+  std::array<float, 16> table{};                      // nf4, fp4
 };
 
 // Move-only; reading from several threads is safe.
@@ -43,14 +43,14 @@ class Tensor {
     codebook_ = detail::make_codebook_tables(parts_.table.data());
   }
 
-  Format format() const { return parts_.format; }
+  Format format() const { return parts_.format; }   // of the elements
   std::size_t rows() const { return parts_.rows; }  // output features
   std::size_t cols() const { return parts_.cols; }  // input features
   std::size_t size() const { return parts_.rows * parts_.cols; }
   // Elements that share a scale; 0 where there are no scales.
   std::size_t block_size() const { return parts_.block; }
-  bool double_quantized() const { return !parts_.scale_codes.empty(); }
-  const TensorParts& parts() const { return parts_; }
+  bool double_quantized() const { return !parts_.scale_codes.empty(); }  // whether absmax is held in 8 bits
+  const TensorParts& parts() const { return parts_; }                    // what a checkpoint holds
   // Gives the parts away, for a tensor of another type; this one is empty then.
   TensorParts take_parts() {
     codebook_ = {};
@@ -59,6 +59,7 @@ class Tensor {
 
   // Bytes of the elements alone (the paper's account), and of everything that is held.
   std::size_t element_bytes() const { return parts_.codes.size_bytes(); }
+  // The same with scales.
   std::size_t resident_bytes() const {
     return parts_.codes.size_bytes() + parts_.scales.size_bytes() + parts_.scale_codes.size_bytes() + parts_.nested.size_bytes();
   }
@@ -101,7 +102,7 @@ class Tensor {
     w.codebook = &codebook_;
     return w;
   }
-  const detail::CodebookTables& codebook() const { return codebook_; }
+  const detail::CodebookTables& codebook() const { return codebook_; }  // what kernels look codes up in
 
  private:
   template <class Out>

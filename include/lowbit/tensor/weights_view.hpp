@@ -10,16 +10,16 @@ namespace lowbit::inline LOWBIT_ABI {
 
 // What a WeightsView is made of, as TensorParts, but by pointer.  Everything must outlive the view.
 struct WeightsViewParts {
-  Format format = Format::f32;
-  std::size_t rows = 0, cols = 0;
+  Format format = Format::f32;                // what the codes mean
+  std::size_t rows = 0, cols = 0;             // output and input features
   const void* codes = nullptr;                // as many bytes as the format has for rows x cols elements; not one more is read
   std::size_t block = 0;                      // elements that share a scale; 0: dense
   const float* scales = nullptr;              // [ceil(rows cols / block)], or null where double-quantized:
   const std::uint8_t* scale_codes = nullptr;  // as many
   const float* nested = nullptr;              // one per 256 scale codes
   const float* nested_map = nullptr;          // [256]; null: bitsandbytes' dynamic map
-  float offset = 0;
-  const float* table = nullptr;  // [16], nf4 and fp4; null: the format's own
+  float offset = 0;                           // of double quantization, added to every scale
+  const float* table = nullptr;               // [16], nf4 and fp4; null: the format's own
 };
 
 }  // namespace lowbit::inline LOWBIT_ABI
@@ -46,10 +46,10 @@ class WeightsView {
     return *this;
   }
 
-  Format format() const { return format_; }
-  std::size_t rows() const { return weights_.n; }  // output features
-  std::size_t cols() const { return weights_.k; }  // input features
-  const detail::CanonicalWeights& canonical() const { return weights_; }
+  Format format() const { return format_; }                               // of the elements
+  std::size_t rows() const { return weights_.n; }                         // output features
+  std::size_t cols() const { return weights_.k; }                         // input features
+  const detail::CanonicalWeights& canonical() const { return weights_; }  // what kernels see
 
  private:
   void rebind() { weights_.codebook = &codebook_; }

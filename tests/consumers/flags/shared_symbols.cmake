@@ -2,7 +2,7 @@
 # Lists the weak symbols that two objects with different flags both define, and lets pass only
 #   std::, __gnu_cxx::, operator new   what the standard library emits: any C++20 program of such files shares it, lowbit in it or not
 #   ..._kernels_built_for_...          both objects were compiled for the same processor, as native and v3 may be
-#   lowbit::v0_1_0::                   errors and their type information, the mark of a running task: no body depends on flags
+#   lowbit::v0_2_0::                   errors and their type information, the mark of a running task: no body depends on flags
 #   DW.ref                             references of exception tables
 # cmake -D NM= -D FILT= -D OBJECTS=object;object... -P shared_symbols.cmake
 set(seen "")

@@ -13,9 +13,11 @@ namespace lowbit::inline LOWBIT_ABI {
 // `base` is what the compiler may use without flags: SSE2 on x86-64; on arm64 that is neon, and base is left out.
 enum class Level { base, avx2, avxvnni, avx512, avx512vnni, avx512bf16, amx, neon, neon_dot, neon_i8mm };
 
+// Every level, in that order; cpu_supports() says which there are here.
 inline constexpr std::array all_levels = {Level::base,       Level::avx2, Level::avxvnni, Level::avx512,   Level::avx512vnni,
                                           Level::avx512bf16, Level::amx,  Level::neon,    Level::neon_dot, Level::neon_i8mm};
 
+// "avx2"; what LOWBIT_ISA takes.
 constexpr const char* level_name(Level level) {
   switch (level) {
     case Level::base: return "base";

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The vocabulary of level base over xsimd: SSE2 on x86-64, what the compiler's default is elsewhere (NEON on arm64); over arrays where
-// xsimd knows no registers (riscv64).  The only file that names xsimd; it serves versions 8.1 to the newest.  Included by targets.hpp
-// only, outside every target region.
+// xsimd knows no registers (riscv64) or is not there (lowbit_all.hpp).  The only file that names xsimd; it serves versions 8.1 to the
+// newest.  Included by targets.hpp only, outside every target region.
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/dispatch/targets.hpp only"
 #endif
 #if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
 #include "lowbit/kernel/simd/scalar-inl.hpp"
+#elif LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#define LOWBIT_BASE_SSE2
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
@@ -16,7 +18,7 @@ template <class T>
 using base_batch = scalar::batch<T>;
 #else
 namespace vectors = xsimd;
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
 using base_arch = xsimd::sse2;  // by name: default_arch follows flags that make no level of ours (-mavx alone, say)
 #else
 using base_arch = xsimd::default_arch;
@@ -40,7 +42,7 @@ struct simd {
   static constexpr bool native_bf16 = false, dots_bytes = false;
   static constexpr bool pins_sums = true;  // see LOWBIT_PIN
   static constexpr std::size_t lookup_rows = 0, lookup_pairs_rows = 0, lookup_bytes_rows = 0;
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
   static constexpr bool minimal = true;  // few processors end here: the fewest kernels, not the fastest
 #else
   static constexpr bool minimal = false;
@@ -104,7 +106,7 @@ struct simd {
   static LOWBIT_INLINE vf minimum(const vf& a, const vf& b) { return (vectors::min)(a, b); }
   static LOWBIT_INLINE vf abs(const vf& a) { return vectors::abs(a); }
   static LOWBIT_INLINE vi to_int(const vf& a) {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
     return vi(_mm_cvtps_epi32(a));
 #elif defined(__aarch64__) && !defined(_MSC_VER)
     return vi(vcvtnq_s32_f32(a));
@@ -179,7 +181,7 @@ struct simd {
 
   // Exponents are rebased by integers; a subnormal gets the exponent of its scale, which is then taken off as a float.
   static LOWBIT_INLINE vf load_f16(const std::uint16_t* p) {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
     const vi h(_mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), _mm_setzero_si128()));
 #else
     std::int32_t t[lanes];
@@ -194,7 +196,7 @@ struct simd {
     return as_float(as_int(value) | shift_left<16>(h & vi(0x8000)));
   }
   static LOWBIT_INLINE vf load_bf16(const std::uint16_t* p) {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
     return vf(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)))));
 #else
     float t[lanes];
@@ -203,7 +205,7 @@ struct simd {
 #endif
   }
   static LOWBIT_INLINE vf load_i8(const std::int8_t* p) {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
     std::int32_t four;
     std::memcpy(&four, p, 4);
     const __m128i b = _mm_cvtsi32_si128(four), w = _mm_unpacklo_epi8(b, b);
@@ -220,7 +222,7 @@ struct simd {
     for (std::size_t i = 0; i < 4 * lanes; ++i) p[permute ? i / 8 * 8 + int8_place(i % 8) : i] = static_cast<std::int8_t>(t[i]);
   }
   static LOWBIT_INLINE void store_codes(std::int16_t* p, const vi* q, bool) {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(q[0], q[1]));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm_packs_epi32(q[2], q[3]));
 #else
@@ -246,7 +248,7 @@ struct simd {
   // Look-ups by the bytes p[4 l] of `lanes` dwords: the values of their low and of their high codes; words together, low code
   // below.
   static LOWBIT_INLINE void lookup_strided(const CodePair* pairs, const std::uint8_t* p, vf& low, vf& high) {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
     const auto two = [&](std::size_t l) LOWBIT_INLINE_LAMBDA {
       const __m128 first = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(pairs + p[4 * l])));
       return _mm_loadh_pi(first, reinterpret_cast<const __m64*>(pairs + p[4 * l + 4]));
@@ -285,7 +287,7 @@ struct simd {
     return iload(i);
   }
 
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
   static LOWBIT_INLINE vi dot_codes(const vi& acc, const vi& w, const vi& x) { return acc + vi(_mm_madd_epi16(w, x)); }
   static constexpr std::size_t bytes_step = 16;
   static LOWBIT_INLINE vi dot_s8(const vi& acc, const std::int8_t* a, const std::int8_t* b) {
@@ -351,7 +353,7 @@ struct simd {
   }
   // Look-ups of the two codes of a byte: pairs[byte] are two floats, or two 16-bit integers.
   static LOWBIT_INLINE vf lookup_pairs(const std::uint64_t* pairs, const std::uint8_t* p) {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
     const __m128 low = _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(pairs + p[0])));
     return vf(_mm_loadh_pi(low, reinterpret_cast<const __m64*>(pairs + p[1])));
 #else
@@ -363,7 +365,7 @@ struct simd {
 #endif
   }
   static LOWBIT_INLINE vi lookup_pairs(const std::uint32_t* pairs, const std::uint8_t* p) {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
     const auto one = [&](std::size_t i) LOWBIT_INLINE_LAMBDA { return _mm_cvtsi32_si128(static_cast<int>(pairs[p[i]])); };
     return vi(_mm_unpacklo_epi64(_mm_unpacklo_epi32(one(0), one(1)), _mm_unpacklo_epi32(one(2), one(3))));
 #else
@@ -374,7 +376,7 @@ struct simd {
   }
   // acc + low * low + high * high of the two 16-bit integers of every dword, exact.
   static LOWBIT_INLINE vi dot_s16(const vi& acc, const vi& w, const vi& x) {
-#if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
+#if defined(LOWBIT_BASE_SSE2)
     return vi(_mm_add_epi32(acc, _mm_madd_epi16(w, x)));
 #else
     return acc + ((w << 16) >> 16) * ((x << 16) >> 16) + (w >> 16) * (x >> 16);
@@ -389,3 +391,4 @@ struct simd {
 };
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA
+#undef LOWBIT_BASE_SSE2

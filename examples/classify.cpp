@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// A model folder in, a label out: any GPT-2 for sequence classification in Hugging Face's layout, its linear layers in NF4.
+//   classify FOLDER TEXT...
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdio>
+#include <string_view>
+#include <vector>
+
+#include <lowbit/gpt2/model.hpp>
+#include <lowbit/gpt2/tokenizer.hpp>
+#include <lowbit/lowbit.hpp>
+
+namespace {
+
+// The probability of class `best` among the logits of all classes.
+double probability(const std::vector<float>& logits, std::size_t best) {
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - logits[best]));
+  return 1 / sum;
+}
+
+void classify(const char* folder, const std::vector<std::string_view>& texts) {
+  // Float weights are quantized as they are read; a folder that is NF4 already is taken as it is.
+  const auto model = lowbit::gpt2::Model<lowbit::NF4Tensor<>>::load(folder);
+  const auto tokenizer = lowbit::gpt2::Tokenizer::load(folder);
+  std::fprintf(stderr, "%zu parameters in %.1f MiB\n", model.memory().parameters,
+               static_cast<double>(model.memory().resident_bytes) / (1 << 20));
+
+  for (const std::string_view text : texts) {
+    std::vector<std::int32_t> ids = tokenizer.encode(text);
+    ids.resize((std::min)(ids.size(), model.config.positions));
+    const std::vector<float> logits = model.classify(ids, lowbit::default_executor());
+    const auto best = static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    std::printf("%-10s %5.1f %%  %.*s\n", model.config.class_names[best].c_str(), 100 * probability(logits, best),
+                static_cast<int>(text.size()), text.data());
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 3) {
+    std::fprintf(stderr, "usage: %s FOLDER TEXT...\n  FOLDER  config.json, model.safetensors, vocab.json and merges.txt\n",
+                 argv[0]);
+    return 2;
+  }
+  try {
+    classify(argv[1], {argv + 2, argv + argc});
+  } catch (const lowbit::Error& error) {  // names the file, what was expected and what was found
+    std::fprintf(stderr, "%s: %s\n", argv[0], error.what());
+    return 1;
+  }
+}
