@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // A model folder in, a label out: any GPT-2 for sequence classification in Hugging Face's layout, its linear layers in NF4.
-//   classify FOLDER TEXT...
+//   classify FOLDER TEXT...      or, without a text, every line of standard input; memory does not grow with them
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdio>
+#include <iostream>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -28,21 +30,24 @@ void classify(const char* folder, const std::vector<std::string_view>& texts) {
   std::fprintf(stderr, "%zu parameters in %.1f MiB\n", model.memory().parameters,
                static_cast<double>(model.memory().resident_bytes) / (1 << 20));
 
-  for (const std::string_view text : texts) {
+  const auto say_class_of = [&](std::string_view text) {
     std::vector<std::int32_t> ids = tokenizer.encode(text);
     ids.resize((std::min)(ids.size(), model.config.positions));
     const std::vector<float> logits = model.classify(ids, lowbit::default_executor());
     const auto best = static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
     std::printf("%-10s %5.1f %%  %.*s\n", model.config.class_names[best].c_str(), 100 * probability(logits, best),
                 static_cast<int>(text.size()), text.data());
-  }
+  };
+  for (const std::string_view text : texts) say_class_of(text);
+  for (std::string line; texts.empty() && std::getline(std::cin, line);)
+    if (!line.empty()) say_class_of(line);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 3) {
-    std::fprintf(stderr, "usage: %s FOLDER TEXT...\n  FOLDER  config.json, model.safetensors, vocab.json and merges.txt\n",
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: %s FOLDER [TEXT...]\n  FOLDER  config.json, model.safetensors, vocab.json and merges.txt\n",
                  argv[0]);
     return 2;
   }
