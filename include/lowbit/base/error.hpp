@@ -68,12 +68,11 @@ template <class E>
 #endif
 }
 
-// Throws InvalidArgument(message()).
+// What require() does where it is not ok.
 template <class Message>
 [[noreturn]] LOWBIT_COLD inline void refuse(const Message& message) {
   raise<InvalidArgument>(message());
 }
-
 // Throws InvalidArgument(message()) unless ok.  The message is a callable so that it costs nothing when all is well.
 template <class Message>
 inline void require(bool ok, const Message& message) {

@@ -40,7 +40,11 @@ struct simd {
   static constexpr std::size_t vector_registers = 16, rows = 4, sums = 6;
   static_assert(48 % (3 * lanes) == 0, "lowbit needs vectors of 16, 32 or 64 bytes; set LOWBIT_PORTABLE or another -march");
   static constexpr bool native_bf16 = false, dots_bytes = false;
+#if defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
+  static constexpr bool pins_sums = false;  // arrays stand in no register
+#else
   static constexpr bool pins_sums = true;  // see LOWBIT_PIN
+#endif
   static constexpr std::size_t lookup_rows = 0, lookup_pairs_rows = 0, lookup_bytes_rows = 0;
 #if defined(LOWBIT_BASE_SSE2)
   static constexpr bool minimal = true;  // few processors end here: the fewest kernels, not the fastest
