@@ -132,7 +132,7 @@ TEST_CASE("classify: memory does not grow with the rows that it reads") {
     CHECK(static_cast<std::size_t>(std::count(outcome.out.begin(), outcome.out.end(), '\n')) == count);
     return peak_of_children();
   };
-  const long few = rows("few", 400), many = rows("many", 2000);  // the 400 have all lengths
+  const long few = rows("few", 400), many = rows("many", 1000);  // the 400 have all lengths
   CAPTURE(few, many);
   CHECK(many - few <= few / 100);
 }
