@@ -35,6 +35,10 @@ Source open_source(const Options& o) {
   if (!config.tied && !parameters->contains("lm_head.weight"))
     lowbit::raise<lowbit::FormatError>(o.model.string() +
                                        ": expected a language model, found neither lm_head.weight nor a head that is tied");
+  for (const std::int32_t id : o.generation.stop_tokens)
+    lowbit::require(id >= 0 && static_cast<std::size_t>(id) < config.vocab, [&] {
+      return fmt::format("--stop-token: expected an id of the model, 0 to {}, found {}", config.vocab - 1, id);
+    });
   tokenizer->require_fits(config.vocab, (o.tokenizer.empty() ? o.model : o.tokenizer).string());
   const std::vector<std::int32_t> end = tokenizer->encode_with_added("<|endoftext|>");
   return {o.model.string(), std::move(parameters), std::move(*tokenizer), end.size() == 1 ? std::optional(end[0]) : std::nullopt};
