@@ -6,6 +6,8 @@
 #include <tuple>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "examples/common/inputs.hpp"
 #include "examples/common/progress.hpp"
 #include "lowbit/gpt2/gguf.hpp"
