@@ -74,11 +74,11 @@ void refuse_null(const void* pointer, const char* function, const char* argument
 }
 void require_flag(std::int32_t flag, const char* function, const char* argument) {
   require(flag == 0 || flag == 1,
-          [&] { return std::string(function) + ": " + argument + ": expected 0 or 1, found " + std::to_string(flag); });
+          [&] { return std::string(function) + ": " + argument + ": expected 0 or 1, found " + lowbit::decimal(flag); });
 }
 [[noreturn]] void refuse_value(const char* function, const char* argument, const char* expected, std::int32_t found) {
   lowbit::raise<lowbit::InvalidArgument>(std::string(function) + ": " + argument + ": expected " + expected + ", found " +
-                                         std::to_string(found));
+                                         lowbit::decimal(found));
 }
 
 // The enumerators of C by those of C++, which may be in another order one day.
@@ -148,7 +148,7 @@ lowbit::Tensor quantize(lowbit_format format, const float* w, std::size_t rows, 
   require(!double_quantized, [] { return "lowbit_quantize: double_quantized: only NF4 and FP4 have it"; });
   if (format == LOWBIT_INT8) return int8(w, rows, cols, block_size);
   require(block_size == 0, [&] {
-    return "lowbit_quantize: block_size: expected 0 for a format whose blocks are given, found " + std::to_string(block_size);
+    return "lowbit_quantize: block_size: expected 0 for a format whose blocks are given, found " + lowbit::decimal(block_size);
   });
   switch (format) {
     case LOWBIT_F32: return lowbit::DenseTensor<float>::quantize(w, rows, cols);
@@ -262,8 +262,8 @@ lowbit_status lowbit_dequantize(const lowbit_tensor* tensor, lowbit_format type,
     refuse_null(tensor, "lowbit_dequantize", "tensor");
     const lowbit::Tensor& t = tensor->tensor;
     require(elements == t.size(), [&] {
-      return "lowbit_dequantize: elements: expected " + std::to_string(t.size()) + " for shape " +
-             lowbit::shape_string(t.rows(), t.cols()) + ", found " + std::to_string(elements);
+      return "lowbit_dequantize: elements: expected " + lowbit::decimal(t.size()) + " for shape " +
+             lowbit::shape_string(t.rows(), t.cols()) + ", found " + lowbit::decimal(elements);
     });
     if (elements != 0) refuse_null(out, "lowbit_dequantize", "out");
     switch (type) {
@@ -293,7 +293,7 @@ lowbit_status lowbit_file_describe(const lowbit_file* file, std::size_t i, lowbi
     refuse_null(file, "lowbit_file_describe", "file");
     refuse_null(out, "lowbit_file_describe", "out");
     require(i < file->names.size(), [&] {
-      return "lowbit_file_describe: i: expected less than " + std::to_string(file->names.size()) + ", found " + std::to_string(i);
+      return "lowbit_file_describe: i: expected less than " + lowbit::decimal(file->names.size()) + ", found " + lowbit::decimal(i);
     });
     const lowbit::io::TensorView& view = *file->views[i];
     // The names of types are literals.

@@ -11,7 +11,7 @@ namespace lowbit::detail::inline LOWBIT_ABI {
 LOWBIT_FUNCTION void set_up(LinearState& layer, const Bias& bias, bool pack) {
   const Weights given = layer.weights();
   require(bias.size() == 0 || bias.size() == given.rows(), [&] {
-    return "linear layer: bias has " + std::to_string(bias.size()) + " elements, the weights are " +
+    return "linear layer: bias has " + decimal(bias.size()) + " elements, the weights are " +
            shape_string(given.rows(), given.cols());
   });
   if (bias.data() != nullptr) {

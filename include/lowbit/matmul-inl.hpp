@@ -18,8 +18,8 @@ LOWBIT_FUNCTION MatmulPlan matmul(const float* x, std::size_t m, const Weights& 
 LOWBIT_FUNCTION MatmulPlan matmul(std::span<const float> x, const Weights& w, std::span<float> y, const MatmulOptions& options) {
   const std::size_t m = w.cols() == 0 ? 0 : x.size() / w.cols();
   require(x.size() == m * w.cols() && y.size() == m * w.rows(), [&] {
-    return "matmul: spans of " + std::to_string(x.size()) + " and " + std::to_string(y.size()) + " floats do not hold rows of " +
-           std::to_string(w.cols()) + " and " + std::to_string(w.rows());
+    return "matmul: spans of " + decimal(x.size()) + " and " + decimal(y.size()) + " floats do not hold rows of " +
+           decimal(w.cols()) + " and " + decimal(w.rows());
   });
   return matmul(x.data(), m, w, y.data(), options);
 }
@@ -38,8 +38,7 @@ LOWBIT_FUNCTION PreparedInput input_for(const Weights& w, const ComputeOptions& 
 }
 LOWBIT_FUNCTION void prepare_input(const Input& x, PreparedInput& input, Executor& executor) {
   require(x.cols == input.cols() && x.stride >= x.cols && !x.prepared, [&] {
-    return "prepare_input: x is " + shape_string(x.rows, x.cols) + ", the input was made for a depth of " +
-           std::to_string(input.cols());
+    return "prepare_input: x is " + shape_string(x.rows, x.cols) + ", the input was made for a depth of " + decimal(input.cols());
   });
   require(x.rows == 0 || x.cols == 0 || x.data != nullptr,
           [&] { return "prepare_input: x " + shape_string(x.rows, x.cols) + " is null"; });

@@ -12,13 +12,13 @@ namespace lowbit::inline LOWBIT_ABI {
 // a * b; throws InvalidArgument that names `what` if it does not fit.
 inline std::size_t checked_mul(std::size_t a, std::size_t b, const char* what) {
   if (a != 0 && b > (std::numeric_limits<std::size_t>::max)() / a)
-    raise<InvalidArgument>(std::string(what) + ": " + std::to_string(a) + " x " + std::to_string(b) + " does not fit in a size");
+    raise<InvalidArgument>(std::string(what) + ": " + decimal(a) + " x " + decimal(b) + " does not fit in a size");
   return a * b;
 }
 // a + b; throws InvalidArgument that names `what` if it does not fit.
 inline std::size_t checked_add(std::size_t a, std::size_t b, const char* what) {
   if (b > (std::numeric_limits<std::size_t>::max)() - a)
-    raise<InvalidArgument>(std::string(what) + ": " + std::to_string(a) + " + " + std::to_string(b) + " does not fit in a size");
+    raise<InvalidArgument>(std::string(what) + ": " + decimal(a) + " + " + decimal(b) + " does not fit in a size");
   return a + b;
 }
 // ceil(a / b), b > 0; never overflows.

@@ -31,7 +31,7 @@ struct MatrixView {
 
 // "(rows, cols)" for messages.
 LOWBIT_COLD inline std::string shape_string(std::size_t rows, std::size_t cols) {
-  return "(" + std::to_string(rows) + ", " + std::to_string(cols) + ")";
+  return "(" + decimal(rows) + ", " + decimal(cols) + ")";
 }
 
 }  // namespace lowbit::inline LOWBIT_ABI

@@ -63,7 +63,7 @@ template <class Codebook>
 inline void quantize_four_bit(const float* x, std::size_t n, std::size_t block, Producer producer, std::uint8_t* packed,
                               float* absmax) {
   require(valid_block_size(block),
-          [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + std::to_string(block); });
+          [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + decimal(block); });
   const detail::DefaultFloatEnvironment environment;
   const detail::FourBitRule& codes = Codebook::rule(producer);
   const detail::BlockRule rule{producer == Producer::torch, codes.nan_code, codes.zero_block_code};

@@ -161,7 +161,7 @@ template <class Codebook>
 LOWBIT_INLINE void search_scales(const float* x, std::size_t n, std::size_t block, float* scales,
                                  std::span<const float> column_weights = {}) {
   require(valid_block_size(block),
-          [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + std::to_string(block); });
+          [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + decimal(block); });
   const detail::DefaultFloatEnvironment environment;
   for (std::size_t begin = 0; begin < n; begin += block) {
     const std::size_t count = n - begin < block ? n - begin : block;
@@ -186,7 +186,7 @@ template <class Codebook>
 LOWBIT_INLINE void quantize_four_bit_with(const float* scales, const float* x, std::size_t n, std::size_t block,
                                           std::uint8_t* packed) {
   require(valid_block_size(block),
-          [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + std::to_string(block); });
+          [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + decimal(block); });
   const detail::DefaultFloatEnvironment environment;
   const detail::FourBitRule& rule = Codebook::rule(Producer::cuda);
   for (std::size_t begin = 0; begin < n; begin += block, packed += block / 2, ++scales) {

@@ -49,8 +49,8 @@ class GgufParameters final : public ParameterSource {
     config_.inner = size("gpt2.feed_forward_length", 100'000'000);
     config_.positions = size("gpt2.context_length", std::size_t{1} << 30);
     if (config_.width % config_.heads != 0)
-      raise<FormatError>(file_.location() + ": gpt2.attention.head_count: expected a divisor of " + std::to_string(config_.width) +
-                         ", found " + std::to_string(config_.heads));
+      raise<FormatError>(file_.location() + ": gpt2.attention.head_count: expected a divisor of " + decimal(config_.width) +
+                         ", found " + decimal(config_.heads));
     if (const io::Json* epsilon = find("gpt2.attention.layer_norm_epsilon")) {
       if (!epsilon->is_number() || !(epsilon->get<double>() > 0 && epsilon->get<double>() < 1))
         raise<FormatError>(file_.location() + ": gpt2.attention.layer_norm_epsilon: expected a number above 0 and below 1");
@@ -94,7 +94,7 @@ class GgufParameters final : public ParameterSource {
     for (std::size_t i = 0; i < tokens->size(); ++i) {
       // Not as an object of Json: that would look for every key among all the others.
       std::string token = (*tokens)[i].dump(-1, ' ', false, io::Json::error_handler_t::replace);
-      vocabulary += (i == 0 ? "" : ",") + std::move(token) + ":" + std::to_string(i);
+      vocabulary += (i == 0 ? "" : ",") + std::move(token) + ":" + decimal(i);
     }
     for (const io::Json& merge : *merges) list += merge.get_ref<const std::string&>() + '\n';
     return Tokenizer::from_text(vocabulary + "}", list, file_.location() + ": tokenizer.ggml.tokens",
@@ -109,7 +109,7 @@ class GgufParameters final : public ParameterSource {
   std::size_t size(const std::string& key, std::size_t most) const {
     const io::Json* value = find(key);
     if (value == nullptr || !value->is_number_unsigned() || value->get<std::uint64_t>() < 1 || value->get<std::uint64_t>() > most)
-      raise<FormatError>(file_.location() + ": " + key + ": expected an integer from 1 to " + std::to_string(most) + ", found " +
+      raise<FormatError>(file_.location() + ": " + key + ": expected an integer from 1 to " + decimal(most) + ", found " +
                          (value == nullptr ? std::string("nothing") : io::found_text(*value)));
     return value->get<std::size_t>();
   }

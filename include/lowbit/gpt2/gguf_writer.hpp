@@ -23,7 +23,7 @@ inline void add_tokenizer(io::GgufKeys& keys, const TokenizerFiles& files, std::
   enum Type : std::int32_t { normal = 1, control = 3, unused = 5 };
   Tokenizer::from_text(files.vocab_json, files.merges, name + ": vocab.json", name + ": merges.txt").require_fits(vocab, name);
   std::vector<std::string> tokens;
-  for (std::size_t i = 0; i < vocab; ++i) tokens.push_back("[PAD" + std::to_string(i) + "]");
+  for (std::size_t i = 0; i < vocab; ++i) tokens.push_back("[PAD" + decimal(i) + "]");
   std::vector<std::int32_t> types(vocab, unused);
   for (const auto& [token, id] : read_vocabulary(files.vocab_json, name + ": vocab.json")) {
     tokens[static_cast<std::size_t>(id)] = token;
@@ -70,7 +70,7 @@ inline void write_gguf(const std::filesystem::path& path, const ParameterSource&
   keys.add("general.architecture", "gpt2");
   keys.add("general.name", name);
   const auto number = [&](std::size_t n) {
-    if (n > UINT32_MAX) raise<InvalidArgument>(name + ": expected sizes below 2^32, as GGUF has them, found " + std::to_string(n));
+    if (n > UINT32_MAX) raise<InvalidArgument>(name + ": expected sizes below 2^32, as GGUF has them, found " + decimal(n));
     return static_cast<std::uint32_t>(n);
   };
   keys.add("gpt2.block_count", number(c.layers));

@@ -25,8 +25,7 @@ class KvCache {
     require(format == Format::f32 || format == Format::bf16 || format == Format::int8,
             [&] { return std::string("KvCache: expected f32, bf16 or int8, found ") + format_name(format); });
     require(capacity >= 1 && capacity <= config.positions, [&] {
-      return "KvCache: capacity: expected 1 to the model's " + std::to_string(config.positions) + " positions, found " +
-             std::to_string(capacity);
+      return "KvCache: capacity: expected 1 to the model's " + decimal(config.positions) + " positions, found " + decimal(capacity);
     });
     memory_.reset(checked_mul(layers_ * heads_, head_bytes(), "KvCache"));
   }
@@ -49,7 +48,7 @@ class KvCache {
   // Forgets all tokens from `length` on; what follows is as if they had never been there.  Throws InvalidArgument if there are fewer.
   void truncate(std::size_t length) {
     require(length <= length_,
-            [&] { return "KvCache: truncate to " + std::to_string(length) + " tokens: there are " + std::to_string(length_); });
+            [&] { return "KvCache: truncate to " + decimal(length) + " tokens: there are " + decimal(length_); });
     length_ = length;
   }
 

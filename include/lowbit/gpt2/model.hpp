@@ -95,7 +95,7 @@ inline void read_transformer(Transformer& model, const ParameterSource& source, 
   model.token_embedding = embedding("wte.weight", config.vocab, config.tied);
   model.position_embedding = embedding("wpe.weight", config.positions, false);
   for (std::size_t i = 0; i < config.layers; ++i) {
-    const std::string h = "h." + std::to_string(i) + ".";
+    const std::string h = "h." + decimal(i) + ".";
     Block b;
     b.ln_1 = norm(h + "ln_1");
     b.attention_in = linear(h + "attn.c_attn", 3 * c, c);

@@ -61,7 +61,7 @@ inline std::vector<ParameterShape> parameter_shapes(const Config& config) {
     all.push_back({name + ".bias", {out}, Kind::vector});
   };
   for (std::size_t i = 0; i < config.layers; ++i) {
-    const std::string h = "transformer.h." + std::to_string(i) + ".";
+    const std::string h = "transformer.h." + decimal(i) + ".";
     norm(h + "ln_1");
     linear(h + "attn.c_attn", 3 * c, c);
     linear(h + "attn.c_proj", c, c);
@@ -124,9 +124,8 @@ class ModelFolder {
 
   std::string config_json(const Config& config, std::optional<std::int32_t> end_of_text, bool int8) const {
     const std::string name = (folder_ / "config.json").string();
-    require(config.epsilon > 0 && config.epsilon < 1, [&] {
-      return name + ": layer_norm_epsilon: expected a number above 0 and below 1, found " + std::to_string(config.epsilon);
-    });
+    require(config.epsilon > 0 && config.epsilon < 1,
+            [&] { return name + ": layer_norm_epsilon: expected a number above 0 and below 1, found " + decimal(config.epsilon); });
     // The shortest decimal that reads as this float: 1e-05, not 9.999999747378752e-06.
     std::array<char, 32> digits{};
     const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), config.epsilon).ptr;
@@ -149,8 +148,7 @@ class ModelFolder {
     json["layer_norm_epsilon"] = io::parse_json({digits.data(), end}, name);
     json["tie_word_embeddings"] = config.tied;
     require(!end_of_text || (*end_of_text >= 0 && static_cast<std::size_t>(*end_of_text) < config.vocab), [&] {
-      return name + ": end of text: expected an id from 0 to " + std::to_string(config.vocab - 1) + ", found " +
-             std::to_string(*end_of_text);
+      return name + ": end of text: expected an id from 0 to " + decimal(config.vocab - 1) + ", found " + decimal(*end_of_text);
     });
     if (end_of_text)
       for (const char* key : {"pad_token_id", "eos_token_id", "bos_token_id"}) json[key] = *end_of_text;
@@ -167,17 +165,16 @@ class ModelFolder {
   static void add_classes(io::Json& json, const Config& config, const std::string& name) {
     std::vector<std::string> classes = config.class_names;
     require(classes.empty() || classes.size() == config.classes, [&] {
-      return name + ": class_names: expected " + std::to_string(config.classes) + ", or none, found " +
-             std::to_string(classes.size());
+      return name + ": class_names: expected " + decimal(config.classes) + ", or none, found " + decimal(classes.size());
     });
-    for (std::size_t i = classes.size(); i < config.classes; ++i) classes.push_back("LABEL_" + std::to_string(i));
+    for (std::size_t i = classes.size(); i < config.classes; ++i) classes.push_back("LABEL_" + decimal(i));
     json["num_labels"] = config.classes;
     io::Json id2label = io::Json::object(), label2id = io::Json::object();
     std::set<std::string_view> seen;
     for (std::size_t i = 0; i < classes.size(); ++i) {
       static_cast<void>(io::json_string(classes[i], "class name"));
       require(seen.insert(classes[i]).second, [&] { return name + ": two classes are called " + io::in_quotes(classes[i]); });
-      id2label[std::to_string(i)] = classes[i];
+      id2label[decimal(i)] = classes[i];
       label2id[classes[i]] = i;
     }
     json["id2label"] = std::move(id2label);
@@ -207,7 +204,7 @@ class ModelFolder {
       });
       require(io::byte_size(io::DType::F32, p.shape) == p.values.size_bytes(), [&] {
         return where(expected.name) + ": expected values for shape " + io::shape_string(p.shape) + ", found " +
-               std::to_string(p.values.size());
+               decimal(p.values.size());
       });
       if (is_left_out) continue;
       if (expected.kind != Kind::linear_weight)
@@ -237,7 +234,7 @@ class ModelFolder {
     const std::size_t out = weight.shape[0], in = weight.shape[1];
     const std::size_t i = first_non_finite(weight.values.data(), weight.values.size());
     require(i == weight.values.size(), [&] {
-      return where(name) + ": element (" + std::to_string(i / in) + ", " + std::to_string(i % in) +
+      return where(name) + ": element (" + decimal(i / in) + ", " + decimal(i % in) +
              ") is NaN or infinite, which int8 cannot hold";
     });
     const Int8Tensor<>& tensor = int8_.emplace_back(Int8Tensor<>::quantize(weight.values.data(), out, in));

@@ -111,10 +111,10 @@ class FolderParameters final : public ParameterSource {
       config_.classes = score_rows();
       config_.class_names = c.id2label;
       if (!c.id2label.empty() && c.id2label.size() != config_.classes)
-        raise<FormatError>((folder / "config.json").string() + ": id2label: expected " + std::to_string(config_.classes) +
-                           " classes as score.weight has, found " + std::to_string(c.id2label.size()));
+        raise<FormatError>((folder / "config.json").string() + ": id2label: expected " + decimal(config_.classes) +
+                           " classes as score.weight has, found " + decimal(c.id2label.size()));
       for (std::size_t i = config_.class_names.size(); i < config_.classes; ++i)
-        config_.class_names.push_back("LABEL_" + std::to_string(i));
+        config_.class_names.push_back("LABEL_" + decimal(i));
     }
   }
 
@@ -137,7 +137,7 @@ class FolderParameters final : public ParameterSource {
     if (rows == 1 ? !(v.shape == std::vector<std::size_t>{cols} || v.shape == std::vector<std::size_t>{1, cols})
                   : v.shape != std::vector<std::size_t>{rows, cols})
       raise<FormatError>(v.where() + ": expected shape " +
-                         (rows == 1 ? "[" + std::to_string(cols) + "]" : io::shape_string(std::vector<std::size_t>{rows, cols})) +
+                         (rows == 1 ? "[" + decimal(cols) + "]" : io::shape_string(std::vector<std::size_t>{rows, cols})) +
                          ", found " + io::shape_string(v.shape));
     AlignedBuffer<float> out(v.elements());
     io::read_floats(v, out.span());

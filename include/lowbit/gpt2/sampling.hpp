@@ -30,7 +30,7 @@ struct SamplingOptions {
 // Throws InvalidArgument that names the option, what it may be and what it is.
 inline void check(const SamplingOptions& o) {
   const auto expect = [](bool holds, const char* name, const char* range, double found) {
-    require(holds, [&] { return std::string("sampling: ") + name + ": expected " + range + ", found " + std::to_string(found); });
+    require(holds, [&] { return std::string("sampling: ") + name + ": expected " + range + ", found " + decimal(found); });
   };
   expect(o.temperature >= 0 && std::isfinite(o.temperature), "temperature", "a number from 0 on", o.temperature);
   expect(o.top_p > 0 && o.top_p <= 1, "top_p", "more than 0 and at most 1", o.top_p);

@@ -151,8 +151,8 @@ inline Vocabulary read_vocabulary(std::string_view json, const std::string& name
   vocabulary.reserve(document.size());
   for (const auto& [token, id] : document.items()) {
     if (!id.is_number_unsigned() || id.get<std::uint64_t>() > std::uint64_t{largest})
-      raise<FormatError>(name + ": the id of token " + io::in_quotes(token) + ": expected a number from 0 to " +
-                         std::to_string(largest) + ", found " + io::in_quotes(id.dump()));
+      raise<FormatError>(name + ": the id of token " + io::in_quotes(token) + ": expected a number from 0 to " + decimal(largest) +
+                         ", found " + io::in_quotes(id.dump()));
     vocabulary.emplace(token, id.get<std::int32_t>());
   }
   return vocabulary;
@@ -266,8 +266,8 @@ class Tokenizer {
     for (const std::int32_t id : ids) {
       const auto token = bytes_of_.find(id);
       if (token == bytes_of_.end())
-        raise<InvalidArgument>("Tokenizer::decode: no token has id " + std::to_string(id) + " (ids are below " +
-                               std::to_string(vocab_size_) + ")");
+        raise<InvalidArgument>("Tokenizer::decode: no token has id " + decimal(id) + " (ids are below " + decimal(vocab_size_) +
+                               ")");
       text += token->second;
     }
     return text;
@@ -285,12 +285,11 @@ class Tokenizer {
       raise<FormatError>(name + ": the tokenizer does not fit the model: " + what);
     };
     if (vocab_size_ > vocab)
-      fail("expected token ids below " + std::to_string(vocab) + ", the model's vocabulary, found " +
-           std::to_string(vocab_size_ - 1));
+      fail("expected token ids below " + decimal(vocab) + ", the model's vocabulary, found " + decimal(vocab_size_ - 1));
     const std::size_t unused = vocab - bytes_of_.size(), most = (std::max)(vocab / 16, std::size_t{127});
     if (unused > most)
-      fail("expected at least " + std::to_string(vocab - most) + " tokens for the model's vocabulary of " + std::to_string(vocab) +
-           ", found " + std::to_string(bytes_of_.size()));
+      fail("expected at least " + decimal(vocab - most) + " tokens for the model's vocabulary of " + decimal(vocab) + ", found " +
+           decimal(bytes_of_.size()));
   }
 
  private:
@@ -318,10 +317,10 @@ class Tokenizer {
   Tokenizer() = default;
 
   void add_token(const std::string& content, std::int32_t id, const std::string& name) {
-    if (content.empty()) raise<FormatError>(name + ": the empty string cannot be a token (id " + std::to_string(id) + ")");
+    if (content.empty()) raise<FormatError>(name + ": the empty string cannot be a token (id " + decimal(id) + ")");
     const auto [known, is_new] = bytes_of_.emplace(id, content);
     if (!is_new && known->second != content)
-      raise<FormatError>(name + ": id " + std::to_string(id) + " is given to two tokens, one of them " + io::in_quotes(content));
+      raise<FormatError>(name + ": id " + decimal(id) + " is given to two tokens, one of them " + io::in_quotes(content));
     vocab_size_ = (std::max)(vocab_size_, static_cast<std::size_t>(id) + 1);
     const std::pair<std::string, std::int32_t> token(content, id);
     if (is_new || std::find(added_.begin(), added_.end(), token) == added_.end()) added_.push_back(token);
@@ -331,16 +330,16 @@ class Tokenizer {
     bytes_of_.reserve(vocabulary.size());
     for (const auto& [token, id] : vocabulary) {
       std::string bytes = detail::token_bytes(token);
-      if (bytes.empty()) raise<FormatError>(name + ": the empty string cannot be a token (id " + std::to_string(id) + ")");
+      if (bytes.empty()) raise<FormatError>(name + ": the empty string cannot be a token (id " + decimal(id) + ")");
       if (!bytes_of_.emplace(id, std::move(bytes)).second)
-        raise<FormatError>(name + ": id " + std::to_string(id) + " is given to two tokens, one of them " + io::in_quotes(token));
+        raise<FormatError>(name + ": id " + decimal(id) + " is given to two tokens, one of them " + io::in_quotes(token));
       vocab_size_ = (std::max)(vocab_size_, static_cast<std::size_t>(id) + 1);
     }
     for (std::size_t b = 0; b < 256; ++b) {
       const std::string symbol = detail::byte_symbol(b);
       const auto found = vocabulary.find(symbol);
       if (found == vocabulary.end())
-        raise<FormatError>(name + ": no token for the single byte " + std::to_string(b) + ", expected " + io::in_quotes(symbol));
+        raise<FormatError>(name + ": no token for the single byte " + decimal(b) + ", expected " + io::in_quotes(symbol));
       byte_ids_[b] = found->second;
     }
   }
@@ -354,7 +353,7 @@ class Tokenizer {
       if (line.empty() || (line_number == 1 && line.starts_with("#version"))) continue;
 
       const auto fail = [&](const std::string& what) {
-        raise<FormatError>(name + ": line " + std::to_string(line_number) + ": " + what + ": " + io::in_quotes(line));
+        raise<FormatError>(name + ": line " + decimal(line_number) + ": " + what + ": " + io::in_quotes(line));
       };
       const std::size_t space = line.find(' ');
       if (space == std::string_view::npos || space == 0 || space + 1 == line.size() || line.find(' ', space + 1) != line.npos)
@@ -367,7 +366,7 @@ class Tokenizer {
       };
       const Merge merge{id_of(left), id_of(right), id_of(left + right)};
       const auto [known, is_new] = rank_of_.emplace(detail::pair_key(merge.left, merge.right), merges_.size());
-      if (!is_new) fail("this merge is in line " + std::to_string(line_of_merge[known->second]) + " too");
+      if (!is_new) fail("this merge is in line " + decimal(line_of_merge[known->second]) + " too");
       merges_.push_back(merge);
       line_of_merge.push_back(line_number);
     }

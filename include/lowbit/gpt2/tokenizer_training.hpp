@@ -174,8 +174,8 @@ class TokenizerTrainer {
   TokenizerFiles train(std::size_t vocab_size, std::uint64_t min_frequency = 2) const {
     constexpr std::size_t largest = (std::numeric_limits<std::int32_t>::max)();
     require(vocab_size >= smallest_vocabulary && vocab_size <= largest, [&] {
-      return "TokenizerTrainer: vocab_size: expected " + std::to_string(smallest_vocabulary) + " (all bytes and " +
-             detail::end_of_text_token + ") to " + std::to_string(largest) + ", found " + std::to_string(vocab_size);
+      return "TokenizerTrainer: vocab_size: expected " + decimal(smallest_vocabulary) + " (all bytes and " +
+             detail::end_of_text_token + ") to " + decimal(largest) + ", found " + decimal(vocab_size);
     });
     require(min_frequency >= 1, [] { return std::string("TokenizerTrainer: min_frequency: expected at least 1, found 0"); });
 
@@ -207,7 +207,7 @@ class TokenizerTrainer {
       tokens.push_back(std::move(joined));
     }
     for (std::size_t id = 0; id < tokens.size(); ++id)
-      files.vocab_json += (id == 0 ? "" : ",") + io::json_string(tokens[id], "token") + ":" + std::to_string(id);
+      files.vocab_json += (id == 0 ? "" : ",") + io::json_string(tokens[id], "token") + ":" + decimal(id);
     files.vocab_json += "}";
     return files;
   }

@@ -64,8 +64,8 @@ class Transformer {
     require(config.classes != 0, [] { return std::string("classify: the model has no classification head"); });
     const std::size_t rows = check_batch(ids, offsets), c = config.width;
     require(logits.size() == rows * config.classes, [&] {
-      return "classify: room for " + std::to_string(logits.size()) + " logits, " + std::to_string(rows) + " rows of " +
-             std::to_string(config.classes) + " classes";
+      return "classify: room for " + decimal(logits.size()) + " logits, " + decimal(rows) + " rows of " + decimal(config.classes) +
+             " classes";
     });
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
@@ -177,18 +177,17 @@ class Transformer {
     require(offsets.size() >= 2, [] { return std::string("a batch needs at least one row: offsets must hold rows + 1 values"); });
     for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
       require(offsets[r] < offsets[r + 1] && offsets[r + 1] <= ids.size(), [&] {
-        return "row " + std::to_string(r) + " of the batch: [" + std::to_string(offsets[r]) + ", " +
-               std::to_string(offsets[r + 1]) + ") of " + std::to_string(ids.size()) + " ids is empty or out of range";
+        return "row " + decimal(r) + " of the batch: [" + decimal(offsets[r]) + ", " + decimal(offsets[r + 1]) + ") of " +
+               decimal(ids.size()) + " ids is empty or out of range";
       });
       require(offsets[r + 1] - offsets[r] <= config.positions, [&] {
-        return "row " + std::to_string(r) + " of the batch has " + std::to_string(offsets[r + 1] - offsets[r]) +
-               " tokens; the model has " + std::to_string(config.positions) + " positions";
+        return "row " + decimal(r) + " of the batch has " + decimal(offsets[r + 1] - offsets[r]) + " tokens; the model has " +
+               decimal(config.positions) + " positions";
       });
     }
     for (std::size_t i = offsets.front(); i < offsets.back(); ++i)
-      require(ids[i] >= 0 && static_cast<std::size_t>(ids[i]) < config.vocab, [&] {
-        return "token id " + std::to_string(ids[i]) + " is outside the vocabulary of " + std::to_string(config.vocab);
-      });
+      require(ids[i] >= 0 && static_cast<std::size_t>(ids[i]) < config.vocab,
+              [&] { return "token id " + decimal(ids[i]) + " is outside the vocabulary of " + decimal(config.vocab); });
     return offsets.size() - 1;
   }
 
@@ -197,12 +196,11 @@ class Transformer {
     require(config.tied || lm_head.rows() != 0, [&] { return std::string(what) + ": the model has no language-model head"; });
     const std::size_t rows = check_batch(ids, offsets);
     if (caches.empty()) return;
-    require(caches.size() == rows, [&] {
-      return std::string(what) + ": " + std::to_string(caches.size()) + " caches for " + std::to_string(rows) + " rows";
-    });
+    require(caches.size() == rows,
+            [&] { return std::string(what) + ": " + decimal(caches.size()) + " caches for " + decimal(rows) + " rows"; });
     for (std::size_t r = 0; r < rows; ++r) {
       const auto in_row = [&](const std::string& text) {
-        return std::string(what) + ": the cache of row " + std::to_string(r) + " of the batch " + text;
+        return std::string(what) + ": the cache of row " + decimal(r) + " of the batch " + text;
       };
       require(caches[r] != nullptr, [&] { return in_row("is null"); });
       require(caches[r]->fits(config), [&] { return in_row("was made for a model of another shape"); });
@@ -211,15 +209,15 @@ class Transformer {
               [&] { return in_row("is that of another row too"); });
       const std::size_t tokens = offsets[r + 1] - offsets[r];
       require(tokens <= caches[r]->capacity() - caches[r]->length(), [&] {
-        return in_row("holds " + std::to_string(caches[r]->length()) + " of " + std::to_string(caches[r]->capacity()) +
-                      " tokens, without room for " + std::to_string(tokens) + " more");
+        return in_row("holds " + decimal(caches[r]->length()) + " of " + decimal(caches[r]->capacity()) +
+                      " tokens, without room for " + decimal(tokens) + " more");
       });
     }
   }
   void check_room(const char* what, std::size_t room, std::size_t count, const char* of) const {
     require(room == checked_mul(count, config.vocab, "logits"), [&] {
-      return std::string(what) + ": room for " + std::to_string(room) + " logits, " + std::to_string(count) + " " + of +
-             " of vocabulary " + std::to_string(config.vocab);
+      return std::string(what) + ": room for " + decimal(room) + " logits, " + decimal(count) + " " + of + " of vocabulary " +
+             decimal(config.vocab);
     });
   }
 

@@ -43,7 +43,7 @@ inline std::string four_bit_state_key(const TensorSource& source, const std::str
 }
 inline void check_elements(const TensorView& view, std::size_t n) {
   if (view.elements() != n)
-    raise<FormatError>(view.where() + ": expected " + std::to_string(n) + " elements, found " + std::to_string(view.elements()));
+    raise<FormatError>(view.where() + ": expected " + decimal(n) + " elements, found " + decimal(view.elements()));
 }
 inline void fill(AlignedBuffer<float>& out, const TensorView& view, std::size_t n) {
   check_elements(view, n);
@@ -71,8 +71,7 @@ inline void read_double_quantization(FourBitFile& p, const TensorSource& source,
   };
   const TensorView& absmax = *p.absmax;
   if (absmax.data.size() != p.blocks)
-    raise<FormatError>(absmax.where() + ": expected " + std::to_string(p.blocks) + " blocks, found " +
-                       std::to_string(absmax.data.size()));
+    raise<FormatError>(absmax.where() + ": expected " + decimal(p.blocks) + " blocks, found " + decimal(absmax.data.size()));
   const auto size = json.find("nested_blocksize"), offset = json.find("nested_offset"), dtype = json.find("nested_dtype");
   expect(size != json.end(), "nested_blocksize", "a value, found nothing");
   expect(size->is_number_unsigned() && size->get<std::size_t>() == nested_block_size, "nested_blocksize", "256");
@@ -126,8 +125,8 @@ inline FourBitFile read_four_bit_state(const TensorSource& source, const std::st
   p.elements = checked_mul(p.rows, p.cols, "4-bit weight");
   p.blocks = block_count(p.elements, p.block);
   if (p.codes->data.size() != packed_size(p.elements))
-    raise<FormatError>(p.codes->where() + ": expected " + std::to_string(packed_size(p.elements)) + " bytes for shape " +
-                       lowbit::shape_string(p.rows, p.cols) + ", found " + std::to_string(p.codes->data.size()));
+    raise<FormatError>(p.codes->where() + ": expected " + decimal(packed_size(p.elements)) + " bytes for shape " +
+                       lowbit::shape_string(p.rows, p.cols) + ", found " + decimal(p.codes->data.size()));
   p.table = &source.at(weight + ".quant_map");
   p.absmax = &source.at(weight + ".absmax");
   const TensorView& absmax = *p.absmax;
@@ -293,7 +292,7 @@ inline void add_four_bit(StateDict& out, const std::string& weight, const Tensor
   const std::size_t blocks = block_count(tensor.size(), p.block);
   const std::size_t stored = dtype_bits(storage) / 8;
   require(stored != 0 && p.codes.size() % stored == 0, [&] {
-    return in_quotes(weight) + ": " + std::to_string(p.codes.size()) + " bytes of codes cannot be stored as " +
+    return in_quotes(weight) + ": " + decimal(p.codes.size()) + " bytes of codes cannot be stored as " +
            std::string(dtype_name(storage));
   });
   out.add(weight, storage, {p.codes.size() / stored, 1}, p.codes.data(), p.codes.size_bytes());

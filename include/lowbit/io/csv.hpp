@@ -54,7 +54,7 @@ class CsvReader {
 
   // Throws FormatError "file: line n: what".
   [[noreturn]] void fail(std::size_t line, const std::string& what) const {
-    raise<FormatError>(name_ + ": line " + std::to_string(line) + ": " + what);
+    raise<FormatError>(name_ + ": line " + decimal(line) + ": " + what);
   }
 
  private:
@@ -109,7 +109,7 @@ inline bool is_blank(std::string_view text) { return text.find_first_not_of(" \t
 // Throws FormatError that names the file, the line and what is wrong; InvalidArgument if classes < 1.
 inline std::vector<NewsRow> parse_news(std::string_view text, const std::string& name, int classes = 4,
                                        std::size_t* blank_lines = nullptr) {
-  require(classes >= 1, [&] { return "parse_news: expected at least 1 class, found " + std::to_string(classes); });
+  require(classes >= 1, [&] { return "parse_news: expected at least 1 class, found " + decimal(classes); });
   CsvReader reader(text, name);
   std::vector<NewsRow> rows;
   std::vector<std::string> fields;
@@ -119,7 +119,7 @@ inline std::vector<NewsRow> parse_news(std::string_view text, const std::string&
       continue;
     }
     if (fields.size() != 3)
-      reader.fail(reader.line(), "expected 3 fields (class, title, description), found " + std::to_string(fields.size()));
+      reader.fail(reader.line(), "expected 3 fields (class, title, description), found " + decimal(fields.size()));
     const std::string& label = fields[0];
     if (std::exchange(first, false)) {
       std::string lower = label;
@@ -129,7 +129,7 @@ inline std::vector<NewsRow> parse_news(std::string_view text, const std::string&
     int value = 0;
     const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), value);
     if (error != std::errc() || end != label.data() + label.size() || value < 1 || value > classes)
-      reader.fail(reader.line(), "expected a class from 1 to " + std::to_string(classes) + ", found " + in_quotes(label));
+      reader.fail(reader.line(), "expected a class from 1 to " + decimal(classes) + ", found " + in_quotes(label));
     rows.push_back({value - 1, std::move(fields[1]), std::move(fields[2])});
   }
   return rows;

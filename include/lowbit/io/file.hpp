@@ -234,7 +234,7 @@ class FileWriter {
     // The name is ours only if the exclusive open says so; a file left behind by a crash just makes us take the next number.
     for (int i = 0; file_ == nullptr; ++i) {
       temporary_ = path;
-      temporary_ += ".part" + std::to_string(i);
+      temporary_ += ".part" + decimal(i);
       file_ = detail::create_stream(temporary_);
       if (file_ == nullptr && (errno != EEXIST || i == 999)) detail::raise_io(path, "create " + temporary_.string(), errno);
     }
@@ -362,7 +362,7 @@ inline void exchange_folders(const std::filesystem::path& fresh, const std::file
   std::filesystem::path aside;
   for (int i = 0; i == 0 || (std::filesystem::exists(aside, ignored) && i < 1000); ++i) {
     aside = target;
-    aside += ".old" + std::to_string(i);
+    aside += ".old" + decimal(i);
   }
   std::filesystem::rename(target, aside, failure);
   if (failure) fail(failure.default_error_condition().value());
@@ -383,7 +383,7 @@ class NewFolder {
     if (failure) raise_io(path, "make the folder", failure.default_error_condition().value());
     for (int i = 0; folder_.empty(); ++i) {
       std::filesystem::path name = target_;
-      name += ".part" + std::to_string(i);
+      name += ".part" + decimal(i);
       if (std::filesystem::create_directory(name, failure))
         folder_ = name;
       else if (i == 999 || (failure && failure != std::errc::file_exists))

@@ -124,7 +124,7 @@ class Gguf {
     std::size_t left() const { return bytes.size() - at; }
     template <class T>
     T number(const std::string& what) {
-      if (left() < sizeof(T)) file.fail(what + ": expected " + std::to_string(sizeof(T)) + " bytes, found the end of the file");
+      if (left() < sizeof(T)) file.fail(what + ": expected " + decimal(sizeof(T)) + " bytes, found the end of the file");
       T value;
       std::memcpy(&value, bytes.data() + at, sizeof(T));
       at += sizeof(T);
@@ -134,8 +134,7 @@ class Gguf {
     std::size_t count(const std::string& what, std::size_t least) {
       const auto n = number<std::uint64_t>(what);
       if (n > left() / least)
-        file.fail(what + ": expected at most " + std::to_string(left() / least) + ", which the file has room for, found " +
-                  std::to_string(n));
+        file.fail(what + ": expected at most " + decimal(left() / least) + ", which the file has room for, found " + decimal(n));
       return static_cast<std::size_t>(n);
     }
     std::string text(const std::string& what) {
@@ -156,13 +155,13 @@ class Gguf {
     Cursor c{*this, bytes, 4};
     const auto version = c.number<std::uint32_t>("version");
     if (version != 2 && version != 3)
-      fail("version: expected 2 or 3, found " + std::to_string(version) +
+      fail("version: expected 2 or 3, found " + decimal(version) +
            (version == 0x02000000 || version == 0x03000000 ? ", a big-endian file" : ""));
     const std::size_t tensors = c.count("number of tensors", 24), keys = c.count("number of keys", 13);
     for (std::size_t i = 0; i < keys; ++i) {
-      std::string key = c.text("key " + std::to_string(i));
+      std::string key = c.text("key " + decimal(i));
       const std::string what = "key " + in_quotes(key);
-      if (key.empty()) fail("key " + std::to_string(i) + ": expected a name, found none");
+      if (key.empty()) fail("key " + decimal(i) + ": expected a name, found none");
       const auto type = c.number<std::uint32_t>(what + ": type");
       Json value = read_value(c, what, type, 0);
       if (!keys_.emplace(std::move(key), std::move(value)).second) fail(what + ": occurs twice");
@@ -183,14 +182,14 @@ class Gguf {
       case 6: return static_cast<double>(c.number<float>(what));
       case 7: {
         const auto value = c.number<std::uint8_t>(what);
-        if (value > 1) fail(what + ": expected true (1) or false (0), found " + std::to_string(value));
+        if (value > 1) fail(what + ": expected true (1) or false (0), found " + decimal(value));
         return value == 1;
       }
       case 8: return c.text(what);
       case 9: {
         const auto inner = c.number<std::uint32_t>(what + ": type of elements");
         constexpr std::array<std::size_t, 13> least{1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};
-        if (inner >= least.size()) fail(what + ": type of elements: expected 0 to 12, found " + std::to_string(inner));
+        if (inner >= least.size()) fail(what + ": type of elements: expected 0 to 12, found " + decimal(inner));
         if (depth == 3) fail(what + ": arrays in arrays more than 4 deep");
         const std::size_t n = c.count(what + ": number of elements", least[inner]);
         Json array = Json::array();
@@ -201,7 +200,7 @@ class Gguf {
       case 10: return c.number<std::uint64_t>(what);
       case 11: return c.number<std::int64_t>(what);
       case 12: return c.number<double>(what);
-      default: fail(what + ": type: expected 0 to 12, found " + std::to_string(type));
+      default: fail(what + ": type: expected 0 to 12, found " + decimal(type));
     }
   }
 
@@ -217,11 +216,11 @@ class Gguf {
     std::vector<std::uint64_t> offsets;
     for (std::size_t i = 0; i < count; ++i) {
       GgufTensor t;
-      t.name = c.text("tensor " + std::to_string(i));
+      t.name = c.text("tensor " + decimal(i));
       t.file = name_;
       const auto refuse = [&](const std::string& what) { raise<FormatError>(t.where() + ": " + what); };
       const auto dimensions = c.number<std::uint32_t>(t.where() + ": dimensions");
-      if (dimensions > 4) refuse("expected at most 4 dimensions, found " + std::to_string(dimensions));
+      if (dimensions > 4) refuse("expected at most 4 dimensions, found " + decimal(dimensions));
       std::size_t elements = 1;
       for (std::uint32_t d = 0; d < dimensions; ++d) {
         const auto n = c.number<std::uint64_t>(t.where() + ": shape");
@@ -240,19 +239,19 @@ class Gguf {
       GgufTensor& t = tensors_[i];
       const auto refuse = [&](const std::string& what) { raise<FormatError>(t.where() + ": " + what); };
       const detail::GgmlType* type = detail::ggml_type(t.type);
-      if (type == nullptr) refuse("type: expected one that ggml has, found number " + std::to_string(t.type));
+      if (type == nullptr) refuse("type: expected one that ggml has, found number " + decimal(t.type));
       const std::size_t row = t.shape.empty() ? 1 : t.shape.back();
       if (row % type->block != 0)
-        refuse("expected rows of whole blocks of " + std::to_string(type->block) + " for " + type->name + ", found " +
+        refuse("expected rows of whole blocks of " + decimal(type->block) + " for " + type->name + ", found " +
                shape_string(t.shape));
       // Less than 8 bytes an element, so this does not overflow.
       const std::size_t bytes = t.elements() / type->block * type->bytes;
       if (offsets[i] % alignment != 0)
-        refuse("offset: expected a multiple of " + std::to_string(alignment) + ", found " + std::to_string(offsets[i]));
+        refuse("offset: expected a multiple of " + decimal(alignment) + ", found " + decimal(offsets[i]));
       const std::size_t offset = offsets[i];
       if (offset > data.size() || bytes > data.size() - offset)
-        refuse("expected " + std::to_string(bytes) + " bytes from offset " + std::to_string(offsets[i]) + ", found " +
-               std::to_string(data.size()) + " bytes of data; was the file cut short?");
+        refuse("expected " + decimal(bytes) + " bytes from offset " + decimal(offsets[i]) + ", found " + decimal(data.size()) +
+               " bytes of data; was the file cut short?");
       t.data = data.subspan(offset, bytes);
     }
     refuse_overlaps();
@@ -312,7 +311,7 @@ inline Tensor read_gguf(const GgufTensor& t) {
     if (eight) {
       std::memcpy(p.codes.data() + b * 32, in, 32);
       if (std::find(in, in + 32, std::byte{0x80}) != in + 32)
-        raise<FormatError>(t.where() + ": expected codes from -127 to 127, found -128 in block " + std::to_string(b));
+        raise<FormatError>(t.where() + ": expected codes from -127 to 127, found -128 in block " + decimal(b));
       continue;
     }
     for (std::size_t j = 0; j < 16; j += 2) {  // ours: neighbours share a byte, the first one in its high half

@@ -47,7 +47,7 @@ void append_raw(std::string& bytes, const T& value) {
   bytes.append(reinterpret_cast<const char*>(&value), sizeof(value));
 }
 inline void append_text(std::string& bytes, std::string_view text) {
-  append_raw(bytes, static_cast<std::uint64_t>(text.size()));
+  append_raw<std::uint64_t>(bytes, text.size());
   bytes += text;
 }
 
@@ -119,13 +119,13 @@ class GgufKeys {
   void add(std::string_view name, std::span<const std::string> texts) {
     std::string& bytes = begin(name, 9);
     detail::append_raw(bytes, std::uint32_t{8});
-    detail::append_raw(bytes, static_cast<std::uint64_t>(texts.size()));
+    detail::append_raw<std::uint64_t>(bytes, texts.size());
     for (const std::string& text : texts) detail::append_text(bytes, text);
   }
   void add(std::string_view name, std::span<const std::int32_t> values) {
     std::string& bytes = begin(name, 9);
     detail::append_raw(bytes, std::uint32_t{5});
-    detail::append_raw(bytes, static_cast<std::uint64_t>(values.size()));
+    detail::append_raw<std::uint64_t>(bytes, values.size());
     for (const std::int32_t value : values) detail::append_raw(bytes, value);
   }
 
@@ -162,8 +162,8 @@ inline void write_gguf(const std::filesystem::path& path, const GgufKeys& keys, 
   const auto where = [&](const GgufTensorToWrite& t) { return path.string() + ": tensor " + in_quotes(t.name) + ": "; };
   std::string head = "GGUF";
   detail::append_raw(head, std::uint32_t{3});
-  detail::append_raw(head, static_cast<std::uint64_t>(tensors.size()));
-  detail::append_raw(head, static_cast<std::uint64_t>(keys.count()));
+  detail::append_raw<std::uint64_t>(head, tensors.size());
+  detail::append_raw<std::uint64_t>(head, keys.count());
   head += keys.bytes();
   std::vector<std::size_t> elements;
   std::size_t offset = 0;
@@ -177,9 +177,9 @@ inline void write_gguf(const std::filesystem::path& path, const GgufKeys& keys, 
                              shape_string(t.shape));
     detail::append_text(head, t.name);
     detail::append_raw(head, static_cast<std::uint32_t>(t.shape.size()));
-    for (std::size_t d = t.shape.size(); d-- > 0;) detail::append_raw(head, static_cast<std::uint64_t>(t.shape[d]));
+    for (std::size_t d = t.shape.size(); d-- > 0;) detail::append_raw<std::uint64_t>(head, t.shape[d]);
     detail::append_raw(head, static_cast<std::uint32_t>(t.type));
-    detail::append_raw(head, static_cast<std::uint64_t>(offset));
+    detail::append_raw<std::uint64_t>(head, offset);
     offset =
         checked_add(offset, checked_add(gguf_bytes(t.type, n), alignment - 1, "GGUF file") / alignment * alignment, "GGUF file");
     elements.push_back(n);
@@ -194,16 +194,16 @@ inline void write_gguf(const std::filesystem::path& path, const GgufKeys& keys, 
       values(i, [&](std::span<const float> rows) {
         if (rows.size() > elements[i] - done || rows.size() % t.shape.back() != 0)
           raise<InvalidArgument>(where(t) + "expected whole rows of shape " + shape_string(t.shape) + ", found " +
-                                 std::to_string(rows.size()) + " values after " + std::to_string(done));
+                                 decimal(rows.size()) + " values after " + decimal(done));
         encoded.resize(gguf_bytes(t.type, rows.size()));
         if (const std::size_t bad = encode_gguf(t.type, rows, encoded.data()); bad != rows.size())
-          raise<InvalidArgument>(where(t) + "expected finite values, found " + std::to_string(rows[bad]) + " at element " +
-                                 std::to_string(done + bad) + (t.type == GgufType::f32 ? "" : ", which is not finite as float16"));
+          raise<InvalidArgument>(where(t) + "expected finite values, found " + decimal(rows[bad]) + " at element " +
+                                 decimal(done + bad) + (t.type == GgufType::f32 ? "" : ", which is not finite as float16"));
         writer.write(encoded);
         done += rows.size();
       });
       if (done != elements[i])
-        raise<InvalidArgument>(where(t) + "expected " + std::to_string(elements[i]) + " values, found " + std::to_string(done));
+        raise<InvalidArgument>(where(t) + "expected " + decimal(elements[i]) + " values, found " + decimal(done));
       writer.write(padding(gguf_bytes(t.type, elements[i])));
     }
   });

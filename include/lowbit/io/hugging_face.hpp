@@ -70,7 +70,7 @@ class ConfigReader {
   std::size_t size(const char* key, std::size_t low, std::size_t high) const {
     const Json* value = find(key);
     if (value == nullptr || !value->is_number_unsigned() || value->get<std::uint64_t>() < low || value->get<std::uint64_t>() > high)
-      fail(key, "an integer from " + std::to_string(low) + " to " + std::to_string(high), value);
+      fail(key, "an integer from " + decimal(low) + " to " + decimal(high), value);
     return value->get<std::size_t>();
   }
   // The ids below `vocab` of a number or a list.  Real files hold -1, ids behind the vocabulary, even text there; a model runs
@@ -114,10 +114,9 @@ inline std::vector<std::string> labels_of(const Json& labels, const ConfigReader
   for (const auto& [key, value] : labels.items()) label_of.emplace(key, &value);
   std::vector<std::string> names;
   for (std::size_t i = 0; i < labels.size(); ++i) {
-    const auto label = label_of.find(std::to_string(i));
+    const auto label = label_of.find(decimal(i));
     if (label == label_of.end())
-      reader.fail("id2label", "the keys \"0\" to \"" + std::to_string(labels.size() - 1) + "\"",
-                  "no \"" + std::to_string(i) + "\"");
+      reader.fail("id2label", "the keys \"0\" to \"" + decimal(labels.size() - 1) + "\"", "no \"" + decimal(i) + "\"");
     if (!label->second->is_string()) reader.fail("id2label", "strings", label->second);
     names.push_back(label->second->get_ref<const std::string&>());
   }
@@ -147,7 +146,7 @@ inline HuggingFaceConfig parse_config(std::string_view text, const std::string& 
   config.positions = reader.size("n_positions", 1, most);
   config.vocab = reader.size("vocab_size", 1, most);
   if (config.width % config.heads != 0)
-    reader.fail("n_head", "a divisor of n_embd = " + std::to_string(config.width), std::to_string(config.heads));
+    reader.fail("n_head", "a divisor of n_embd = " + decimal(config.width), decimal(config.heads));
   config.inner = reader.find("n_inner") == nullptr ? 4 * config.width : reader.size("n_inner", 1, 100'000'000);
   if (const Json* epsilon = reader.find("layer_norm_epsilon")) {
     if (!epsilon->is_number() || !(epsilon->get<double>() > 0 && epsilon->get<double>() < 1))

@@ -59,10 +59,10 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
   }
   bool parse_error(std::size_t position, const std::string& token, const nlohmann::detail::exception&) override {
     if (position > bytes_)
-      raise<FormatError>(what_ + ": not JSON: " +
-                         (bytes_ == 0 ? std::string("it is empty")
-                                      : "it ends unfinished after " + std::to_string(bytes_) + " bytes; was it cut short?"));
-    raise<FormatError>(what_ + ": not JSON: unexpected " + in_quotes(token) + " at byte " + std::to_string(position));
+      raise<FormatError>(
+          what_ + ": not JSON: " +
+          (bytes_ == 0 ? std::string("it is empty") : "it ends unfinished after " + decimal(bytes_) + " bytes; was it cut short?"));
+    raise<FormatError>(what_ + ": not JSON: unexpected " + in_quotes(token) + " at byte " + decimal(position));
   }
 
  private:
@@ -83,7 +83,7 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
     return true;
   }
   bool start(Json container) {
-    if (open_.size() == max_depth) raise<FormatError>(what_ + ": nested more than " + std::to_string(max_depth) + " deep");
+    if (open_.size() == max_depth) raise<FormatError>(what_ + ": nested more than " + decimal(max_depth) + " deep");
     open_.push_back({place(std::move(container)), {}});
     return true;
   }
@@ -143,8 +143,7 @@ inline Json parse_json(std::string_view text, const std::string& what) {
   if (const std::string found = mistaken_for(text); !found.empty()) raise<FormatError>(what + ": expected JSON, found " + found);
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   // nlohmann's reader takes a NUL byte for the end of its input and would not look at what follows.
-  if (const auto nul = text.find('\0'); nul != text.npos)
-    raise<FormatError>(what + ": not JSON: NUL at byte " + std::to_string(nul));
+  if (const auto nul = text.find('\0'); nul != text.npos) raise<FormatError>(what + ": not JSON: NUL at byte " + decimal(nul));
   const std::string plain = detail::without_python_numbers(text);
   if (!plain.empty()) text = plain;
   detail::JsonBuilder builder(what, text.size());

@@ -89,11 +89,9 @@ class SafeTensors final : public TensorSource {
         fail("expected a safetensors file, found " + found);
     if (bytes.size() < 8) fail("expected the 8 bytes of the header's length, found a file of " + std::to_string(bytes.size()));
     if (length > detail::max_header_bytes)
-      fail("expected a header of at most " + std::to_string(detail::max_header_bytes) + " bytes, found a length of " +
-           std::to_string(length));
+      fail("expected a header of at most " + decimal(detail::max_header_bytes) + " bytes, found a length of " + decimal(length));
     if (length > bytes.size() - 8)
-      fail("expected a header of " + std::to_string(length) + " bytes, found " + std::to_string(bytes.size() - 8) +
-           " bytes in the file");
+      fail("expected a header of " + decimal(length) + " bytes, found " + decimal(bytes.size() - 8) + " bytes in the file");
     const auto text = bytes.subspan(8, length);
     read_header({reinterpret_cast<const char*>(text.data()), text.size()}, bytes.subspan(8 + text.size()));
   }
@@ -121,15 +119,14 @@ class SafeTensors final : public TensorSource {
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
       const TensorView& tensor = tensors_[i];
       if (tensor.data.data() != end)
-        raise<FormatError>(tensor.where() + ": expected data from offset " + std::to_string(end - buffer.data()) +
-                           ", where the one before it ends, found " + std::to_string(tensor.data.data() - buffer.data()) +
+        raise<FormatError>(tensor.where() + ": expected data from offset " + decimal(end - buffer.data()) +
+                           ", where the one before it ends, found " + decimal(tensor.data.data() - buffer.data()) +
                            (tensor.data.data() < end ? " (overlap)" : " (hole)"));
       end += tensor.data.size();
       index_.emplace(tensor.name, i);
     }
     if (end != buffer.data() + buffer.size())
-      fail("expected " + std::to_string(end - buffer.data()) + " bytes of tensors after the header, found " +
-           std::to_string(buffer.size()));
+      fail("expected " + decimal(end - buffer.data()) + " bytes of tensors after the header, found " + decimal(buffer.size()));
   }
 
   void read_metadata(const Json& object) {
@@ -161,7 +158,7 @@ class SafeTensors final : public TensorSource {
       if (!array.is_array()) refuse(std::string(key) + ": expected an array, found " + array.type_name());
       for (const Json& value : array) {
         if (!value.is_number_unsigned() || value.get<std::uint64_t>() > SIZE_MAX)
-          refuse(std::string(key) + ": expected integers from 0 to " + std::to_string(SIZE_MAX) + ", found " + found_text(value));
+          refuse(std::string(key) + ": expected integers from 0 to " + decimal(SIZE_MAX) + ", found " + found_text(value));
         result.push_back(value.get<std::size_t>());
       }
       return result;
@@ -177,13 +174,13 @@ class SafeTensors final : public TensorSource {
       refuse("expected a shape whose size in whole bytes fits in a size, found " + shape_string(tensor.shape) + " of " +
              std::string(dtype_name(tensor.dtype)));
     const std::vector<std::size_t> offsets = sizes("data_offsets");
-    if (offsets.size() != 2) refuse("data_offsets: expected 2 integers, found " + std::to_string(offsets.size()));
+    if (offsets.size() != 2) refuse("data_offsets: expected 2 integers, found " + decimal(offsets.size()));
     const std::size_t begin = offsets[0], end = offsets[1];
     if (begin > end || end > buffer.size())
-      refuse("data_offsets: expected begin <= end <= " + std::to_string(buffer.size()) + ", found " + shape_string(offsets));
+      refuse("data_offsets: expected begin <= end <= " + decimal(buffer.size()) + ", found " + shape_string(offsets));
     if (end - begin != *size)
-      refuse("expected " + std::to_string(*size) + " bytes for " + shape_string(tensor.shape) + " of " +
-             std::string(dtype_name(tensor.dtype)) + ", found " + std::to_string(end - begin));
+      refuse("expected " + decimal(*size) + " bytes for " + shape_string(tensor.shape) + " of " +
+             std::string(dtype_name(tensor.dtype)) + ", found " + decimal(end - begin));
     tensor.data = buffer.subspan(begin, end - begin);
     return tensor;
   }
@@ -224,22 +221,22 @@ inline std::string safetensors_header(std::span<const TensorToWrite> tensors, co
     const auto size = byte_size(tensor.dtype, tensor.shape);
     require(size == tensor.bytes.size(), [&] {
       return where() + ": " + shape_string(tensor.shape) + " of " + std::string(dtype_name(tensor.dtype)) + " does not take " +
-             std::to_string(tensor.bytes.size()) + " bytes";
+             decimal(tensor.bytes.size()) + " bytes";
     });
     const std::size_t end = checked_add(offset, tensor.bytes.size(), "safetensors file");
     json += json.size() == 1 ? "" : ",";
     json += json_string(tensor.name, "tensor name") + ":{\"dtype\":\"" + std::string(dtype_name(tensor.dtype)) + "\",\"shape\":[";
     for (std::size_t i = 0; i < tensor.shape.size(); ++i) {
       if (i != 0) json += ',';
-      json += std::to_string(tensor.shape[i]);
+      json += decimal(tensor.shape[i]);
     }
-    json += "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(end) + "]}";
+    json += "],\"data_offsets\":[" + decimal(offset) + "," + decimal(end) + "]}";
     offset = end;
   }
   json += "}";
   json.append((8 - json.size() % 8) % 8, ' ');
   require(json.size() <= detail::max_header_bytes,
-          [&] { return "safetensors header of " + std::to_string(json.size()) + " bytes: too long"; });
+          [&] { return "safetensors header of " + decimal(json.size()) + " bytes: too long"; });
 
   const std::uint64_t length = json.size();
   std::string result(8, '\0');

@@ -117,7 +117,7 @@ inline std::string shape_string(std::span<const std::size_t> shape) {
   for (std::size_t i = 0; i < shape.size(); ++i) {
     if (i == 8) return result + ", ...]";
     if (i != 0) result += ", ";
-    result += std::to_string(shape[i]);
+    result += decimal(shape[i]);
   }
   return result + "]";
 }
@@ -143,7 +143,7 @@ struct TensorView {
     check_dtype(dtype_of<T>);
     if (!is_aligned<T>())
       raise<FormatError>(where() + ": " + std::string(dtype_name(dtype)) + " data does not start at a multiple of " +
-                         std::to_string(alignof(T)) + " bytes; copy it");
+                         decimal(alignof(T)) + " bytes; copy it");
     if (data.empty()) return {};
     return {reinterpret_cast<const T*>(data.data()), elements()};
   }
@@ -180,7 +180,7 @@ struct TensorView {
 // `out` has view.elements() elements (InvalidArgument otherwise).  Throws FormatError for any other element type.
 inline void read_floats(const TensorView& view, std::span<float> out) {
   require(out.size() == view.elements(), [&] {
-    return view.where() + ": room for " + std::to_string(out.size()) + " floats, the tensor has " + std::to_string(view.elements());
+    return view.where() + ": room for " + decimal(out.size()) + " floats, the tensor has " + decimal(view.elements());
   });
   const auto convert = [&]<class T>(T) {
     for (std::size_t i = 0; i < out.size(); ++i) {

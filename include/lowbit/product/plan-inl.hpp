@@ -59,8 +59,7 @@ LOWBIT_FUNCTION ProductPlan make_plan(const Weights& w, const ComputeOptions& op
             [&] { return std::string("matmul: int8 compute needs int8 or 4-bit weights, found ") + format_name(p.format); });
     const std::size_t depth = int8_depth(w);
     require(depth <= largest_int8_depth, [&] {
-      return "matmul: int8 sums over a depth of " + std::to_string(depth) + " could overflow; at most " +
-             std::to_string(largest_int8_depth);
+      return "matmul: int8 sums over a depth of " + decimal(depth) + " could overflow; at most " + decimal(largest_int8_depth);
     });
   }
   plan.form = form_of(w, p.compute, options, *plan.kernel);

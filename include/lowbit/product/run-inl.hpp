@@ -17,19 +17,18 @@ inline void check_call(const ProductPlan& plan, const Weights& w, const Input& x
     return " (x " + shape_string(x.rows, x.cols) + ", weights " + shape_string(w.rows(), w.cols()) + ", y " +
            shape_string(y.rows, y.cols) + ")";
   };
-  require(x.cols == w.cols(), [&] {
-    return "matmul: x has " + std::to_string(x.cols) + " columns, the weights have " + std::to_string(w.cols()) + shapes();
-  });
+  require(x.cols == w.cols(),
+          [&] { return "matmul: x has " + decimal(x.cols) + " columns, the weights have " + decimal(w.cols()) + shapes(); });
   require(y.rows == x.rows && y.cols == w.rows(), [&] { return "matmul: y must be (rows of x, rows of the weights)" + shapes(); });
   require(x.stride >= x.cols && y.stride >= y.cols, [&] { return "matmul: a stride is smaller than its row" + shapes(); });
   require(bias.size() == 0 || bias.size() == w.rows(),
-          [&] { return "matmul: bias has " + std::to_string(bias.size()) + " elements" + shapes(); });
+          [&] { return "matmul: bias has " + decimal(bias.size()) + " elements" + shapes(); });
   require(residual.data == nullptr || (residual.rows == y.rows && residual.cols == y.cols && residual.stride >= residual.cols),
           [&] { return "matmul: residual is " + shape_string(residual.rows, residual.cols) + shapes(); });
   require(x.prepared || x.rows == 0 || x.cols == 0 || x.data != nullptr, [&] { return "matmul: x is null" + shapes(); });
   require(epilogue.next || y.rows == 0 || y.cols == 0 || y.data != nullptr, [&] { return "matmul: y is null" + shapes(); });
   require(!epilogue.next || epilogue.next->cols() == w.rows(),
-          [&] { return "matmul: next was made for weights of " + std::to_string(epilogue.next->cols()) + " columns" + shapes(); });
+          [&] { return "matmul: next was made for weights of " + decimal(epilogue.next->cols()) + " columns" + shapes(); });
   require(!epilogue.next || x.prepared != &epilogue.next->rows_in_memory(),
           [&] { return "matmul: next is the input itself" + shapes(); });
   require(!x.prepared || x.prepared->form == plan.form, [&] {

@@ -31,7 +31,7 @@ void save_checkpoint(const std::filesystem::path& path, Model& model, const Adam
     add("first_moment.", p, p.first_moment);
     add("second_moment.", p, p.second_moment);
   });
-  io::Metadata metadata{{"kind", checkpoint_kind}, {"optimizer_steps", std::to_string(optimizer.steps)}};
+  io::Metadata metadata{{"kind", checkpoint_kind}, {"optimizer_steps", decimal(optimizer.steps)}};
   metadata.insert(metadata.end(), notes.begin(), notes.end());
   io::write_safetensors(path, tensors, metadata);
 }

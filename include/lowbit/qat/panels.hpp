@@ -81,7 +81,7 @@ inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float
               (!zero_tail || x.stride >= b.view().k),
           [&] {
             return "product: x " + shape_string(x.rows, x.cols) + ", right operand " + shape_string(b.k(), b.n()) + ", y " +
-                   shape_string(y.rows, y.cols) + ", bias " + std::to_string(bias.size());
+                   shape_string(y.rows, y.cols) + ", bias " + decimal(bias.size());
           });
   const d::PackedWeights w = b.view();
   const d::Kernels& kernel = d::kernels();

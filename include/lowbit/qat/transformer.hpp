@@ -135,7 +135,7 @@ class Transformer {
     const lowbit::detail::DefaultFloatEnvironment environment;
     check(batch);
     require(logits.size() == batch.rows() * config.classes,
-            [&] { return "classify: room for " + std::to_string(logits.size()) + " logits"; });
+            [&] { return "classify: room for " + decimal(logits.size()) + " logits"; });
     forward(batch, {}, false, executor);
     select(batch, {}, executor);
     product(MatrixView<const float>(normed_.data(), batch.rows(), config.width), score_rows_,
@@ -192,17 +192,16 @@ class Transformer {
                 config.positions != 0 && config.vocab != 0 && config.classes != 0 && config.tied,
             [&] {
               return "training: expected a classifier with tied embeddings, its width a multiple of its heads; found " +
-                     std::to_string(config.layers) + " layers, " + std::to_string(config.heads) + " heads, width " +
-                     std::to_string(config.width) + ", " + std::to_string(config.positions) + " positions, vocabulary " +
-                     std::to_string(config.vocab) + ", " + std::to_string(config.classes) + " classes" +
-                     (config.tied ? "" : ", a head of its own");
+                     decimal(config.layers) + " layers, " + decimal(config.heads) + " heads, width " + decimal(config.width) +
+                     ", " + decimal(config.positions) + " positions, vocabulary " + decimal(config.vocab) + ", " +
+                     decimal(config.classes) + " classes" + (config.tied ? "" : ", a head of its own");
             });
     require(config.activation == Activation::gelu_tanh, [] { return std::string("training: expected the activation gelu_new"); });
     const std::size_t c = config.width;
     token_embedding = Parameter("transformer.wte.weight", config.vocab, c, true);
     position_embedding = Parameter("transformer.wpe.weight", config.positions, c, true);
     for (std::size_t i = 0; i < config.layers; ++i) {
-      const std::string h = "transformer.h." + std::to_string(i) + ".";
+      const std::string h = "transformer.h." + decimal(i) + ".";
       TrainedBlock b;
       b.ln_1 = LayerNorm(h + "ln_1", c);
       b.attention_in = Linear(h + "attn.c_attn", 3 * c, c);
@@ -233,23 +232,21 @@ class Transformer {
     require(batch.rows() != 0 && batch.offsets.size() == batch.rows() + 1 && batch.offsets.front() == 0 &&
                 batch.offsets.back() == batch.ids.size(),
             [&] {
-              return "training batch: expected offsets from 0 to " + std::to_string(batch.ids.size()) + " for " +
-                     std::to_string(batch.rows()) + " rows, found " + std::to_string(batch.offsets.size()) + " offsets";
+              return "training batch: expected offsets from 0 to " + decimal(batch.ids.size()) + " for " + decimal(batch.rows()) +
+                     " rows, found " + decimal(batch.offsets.size()) + " offsets";
             });
     for (std::size_t r = 0; r < batch.rows(); ++r) {
       require(batch.offsets[r] < batch.offsets[r + 1] && batch.offsets[r + 1] - batch.offsets[r] <= config.positions, [&] {
-        return "training batch: row " + std::to_string(r) + " is empty or longer than " + std::to_string(config.positions) +
-               " tokens";
+        return "training batch: row " + decimal(r) + " is empty or longer than " + decimal(config.positions) + " tokens";
       });
       require(batch.labels[r] >= 0 && static_cast<std::size_t>(batch.labels[r]) < config.classes, [&] {
-        return "training batch: row " + std::to_string(r) + ": expected a class below " + std::to_string(config.classes) +
-               ", found " + std::to_string(batch.labels[r]);
+        return "training batch: row " + decimal(r) + ": expected a class below " + decimal(config.classes) + ", found " +
+               decimal(batch.labels[r]);
       });
     }
     for (const std::int32_t id : batch.ids)
-      require(id >= 0 && static_cast<std::size_t>(id) < config.vocab, [&] {
-        return "training batch: expected token ids below " + std::to_string(config.vocab) + ", found " + std::to_string(id);
-      });
+      require(id >= 0 && static_cast<std::size_t>(id) < config.vocab,
+              [&] { return "training batch: expected token ids below " + decimal(config.vocab) + ", found " + decimal(id); });
   }
 
   static Dropout dropout(const LossOptions& o, std::uint64_t place) { return {o.dropout, random_stream(o.stream, place)}; }

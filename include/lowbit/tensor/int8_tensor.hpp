@@ -32,8 +32,8 @@ class Int8Tensor : public Tensor {
     require(format() == Format::int8,
             [&] { return std::string("int8 tensor: expected int8 codes, found ") + format_name(format()); });
     require(block_size() == block_for(rows(), cols()), [&] {
-      return "int8 tensor: expected scales over " + std::to_string(block_for(rows(), cols())) + " elements, found " +
-             std::to_string(block_size());
+      return "int8 tensor: expected scales over " + decimal(block_for(rows(), cols())) + " elements, found " +
+             decimal(block_size());
     });
   }
 
@@ -105,7 +105,7 @@ class LlmInt8Tensor : public Tensor {
     require(format() == Format::llm_int8,
             [&] { return std::string("LLM.int8() tensor: expected llm_int8 codes, found ") + format_name(format()); });
     require(block_size() == (std::max<std::size_t>)(cols(), 1),
-            [&] { return "LLM.int8() tensor: expected one SCB per row of " + std::to_string(cols()); });
+            [&] { return "LLM.int8() tensor: expected one SCB per row of " + decimal(cols()); });
   }
 
   // Quantizes w (rows, cols), rounded to fp16 first.  Throws InvalidArgument on NaN, infinity, or |w| > 65504 unless allowed.
@@ -115,7 +115,7 @@ class LlmInt8Tensor : public Tensor {
       require_finite(w, rows, cols);
       for (std::size_t i = 0; i < rows * cols; ++i)
         require(is_finite_bits(to_float(to_float16(w[i]))),
-                [&] { return "LLM.int8() weights are rounded to fp16: " + std::to_string(w[i]) + " overflows"; });
+                [&] { return "LLM.int8() weights are rounded to fp16: " + decimal(w[i]) + " overflows"; });
     }
     for (std::size_t r = 0; r < p.scales.size(); ++r)
       llm_int8_quantize_row(w + r * cols, cols, true, 0.0f, reinterpret_cast<std::int8_t*>(p.codes.data()) + r * cols, p.scales[r],

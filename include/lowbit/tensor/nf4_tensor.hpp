@@ -50,8 +50,8 @@ class FourBitTensor : public Tensor {
       return std::string(Codebook::name) + " tensor: expected " + Codebook::name + " codes, found " + format_name(format());
     });
     require(BlockSize == any_block_size || block_size() == BlockSize, [&] {
-      return std::string(Codebook::name) + " tensor: expected block size " + std::to_string(BlockSize) + ", found " +
-             std::to_string(block_size());
+      return std::string(Codebook::name) + " tensor: expected block size " + decimal(BlockSize) + ", found " +
+             decimal(block_size());
     });
     require(std::is_same_v<Absmax, AnyAbsmax> || double_quantized() == std::is_same_v<Absmax, DoubleQuantizedAbsmax> || size() == 0,
             [&] {
@@ -68,17 +68,16 @@ class FourBitTensor : public Tensor {
     p.cols = cols;
     p.block = BlockSize == any_block_size ? options.block_size : BlockSize;
     require(valid_block_size(p.block),
-            [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + std::to_string(p.block); });
+            [&] { return "4-bit block size: expected a power of two from 32 to 4096, found " + decimal(p.block); });
     require(options.column_weights.empty() || options.column_weights.size() == cols, [&] {
-      return "column weights: expected " + std::to_string(cols) + ", one a column, found " +
-             std::to_string(options.column_weights.size());
+      return "column weights: expected " + decimal(cols) + ", one a column, found " + decimal(options.column_weights.size());
     });
     require(options.column_weights.empty() || options.scales == FourBitScales::search,
             [] { return std::string("column weights: expected FourBitScales::search with them, found the plain absmax"); });
     for (std::size_t c = 0; c < options.column_weights.size(); ++c)
       require(detail::magnitude_bits(options.column_weights[c]) < detail::infinity_bits && !(options.column_weights[c] < 0), [&] {
-        return "column weights: expected finite numbers from 0 on, found " + std::to_string(options.column_weights[c]) +
-               " for column " + std::to_string(c);
+        return "column weights: expected finite numbers from 0 on, found " + decimal(options.column_weights[c]) + " for column " +
+               decimal(c);
       });
     const std::size_t n = checked_mul(rows, cols, "tensor shape");
     if (!options.allow_non_finite) require_finite(w, rows, cols);

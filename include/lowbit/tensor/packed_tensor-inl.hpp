@@ -67,7 +67,7 @@ inline std::size_t kept_scale_codes(const TensorParts& t) { return scale_codes_c
 inline void require_packable(const Tensor& t) {
   require(PackedTensor::packable(t), [&] {
     return std::string(format_name(t.format())) + " tensor of shape " + shape_string(t.rows(), t.cols()) + " with block size " +
-           std::to_string(t.block_size()) +
+           decimal(t.block_size()) +
            ": blocks cross rows at places that are no multiple of 32, and too few rows share theirs, so it cannot be packed";
   });
 }
@@ -114,8 +114,8 @@ LOWBIT_FUNCTION void pack(PackedState& p, const Tensor& t, std::span<std::byte> 
   const std::size_t n = t.size(), kept = kept_scale_codes(parts);
   const PackedPlaces places(p.shape.bytes, parts.nested.size(), kept);
   require(memory.size() >= places.bytes && reinterpret_cast<std::uintptr_t>(memory.data()) % PackedTensor::alignment == 0, [&] {
-    return "memory for a packed tensor: expected " + std::to_string(places.bytes) + " bytes aligned to " +
-           std::to_string(PackedTensor::alignment) + ", found " + std::to_string(memory.size()) + " bytes" +
+    return "memory for a packed tensor: expected " + decimal(places.bytes) + " bytes aligned to " +
+           decimal(PackedTensor::alignment) + ", found " + decimal(memory.size()) + " bytes" +
            (memory.size() >= places.bytes ? ", not so aligned" : "");
   });
   std::memset(memory.data(), 0, PackedPlaces::panels);
@@ -170,30 +170,27 @@ inline Format format_of_name(const char (&characters)[12]) {
 LOWBIT_FUNCTION void map_packed(PackedState& p, std::span<const std::byte> bytes) {
   const DefaultFloatEnvironment environment;
   const auto expect = [](std::uint64_t found, std::uint64_t expected, const char* what) {
-    require_packed(found == expected,
-                   [&] { return "expected " + std::to_string(expected) + " " + what + ", found " + std::to_string(found); });
+    require_packed(found == expected, [&] { return "expected " + decimal(expected) + " " + what + ", found " + decimal(found); });
   };
   PackedHeader h;
   require_packed(bytes.size() >= sizeof h,
-                 [&] { return "expected at least " + std::to_string(sizeof h) + " bytes, found " + std::to_string(bytes.size()); });
+                 [&] { return "expected at least " + decimal(sizeof h) + " bytes, found " + decimal(bytes.size()); });
   std::memcpy(&h, bytes.data(), sizeof h);
   require_packed(std::equal(std::begin(h.magic), std::end(h.magic), std::begin(h.own_magic)),
                  [] { return std::string("expected bytes that begin with \"lowbitPK\", found others"); });
   expect(h.version, h.own_version, "as version of the layout");
   p.format = format_of_name(h.format);
   const std::size_t bits = element_bits(p.format);
-  require_packed(
-      bits >= 16  ? h.block == 0
-      : bits == 8 ? h.block != 0
-                  : valid_block_size(h.block),
-      [&] { return std::string(format_name(p.format)) + " with block size " + std::to_string(h.block) + " does not exist"; });
+  require_packed(bits >= 16  ? h.block == 0
+                 : bits == 8 ? h.block != 0
+                             : valid_block_size(h.block),
+                 [&] { return std::string(format_name(p.format)) + " with block size " + decimal(h.block) + " does not exist"; });
   // Every element takes half a byte at least; beyond that no size below can overflow.
   constexpr std::uint64_t most = std::uint64_t{1} << 40;
   require_packed(h.rows <= most && h.cols <= most && (h.rows == 0 || h.cols <= 2 * bytes.size() / h.rows),
-                 [&] { return "found shape " + shape_string(h.rows, h.cols) + " in " + std::to_string(bytes.size()) + " bytes"; });
-  require_packed(PackedShape::exists(h.rows, h.cols, h.block), [&] {
-    return "no layout for shape " + shape_string(h.rows, h.cols) + " with block size " + std::to_string(h.block);
-  });
+                 [&] { return "found shape " + shape_string(h.rows, h.cols) + " in " + decimal(bytes.size()) + " bytes"; });
+  require_packed(PackedShape::exists(h.rows, h.cols, h.block),
+                 [&] { return "no layout for shape " + shape_string(h.rows, h.cols) + " with block size " + decimal(h.block); });
   p.shape = PackedShape(p.format, h.rows, h.cols, h.block);
   expect(h.panel_bytes, p.shape.bytes, "bytes of panels");
   const std::size_t blocks = h.block == 0 ? 0 : block_count(h.rows * h.cols, h.block);
@@ -201,7 +198,7 @@ LOWBIT_FUNCTION void map_packed(PackedState& p, std::span<const std::byte> bytes
   if (h.kept_scale_codes != 0) expect(h.kept_scale_codes, h.nested != 0 ? blocks : 0, "scale codes");
   expect(bytes.size(), PackedPlaces(h.panel_bytes, h.nested, h.kept_scale_codes).bytes, "bytes in all");
   require_packed(reinterpret_cast<std::uintptr_t>(bytes.data()) % PackedTensor::alignment == 0,
-                 [] { return "expected memory aligned to " + std::to_string(PackedTensor::alignment) + " bytes"; });
+                 [] { return "expected memory aligned to " + decimal(PackedTensor::alignment) + " bytes"; });
   require_packed(bits != 4 || std::all_of(h.table, h.table + 16, [](float v) { return std::isfinite(v); }),
                  [] { return std::string("its table of 16 values holds NaN or infinity"); });
   p.offset = h.offset;
@@ -222,7 +219,7 @@ inline void recover_scale_codes(const PackedState& p, AlignedBuffer<std::uint8_t
     std::memcpy(&s, p.panels + p.shape.scale_place(b), sizeof s);
     const auto at = std::lower_bound(scales.begin(), scales.end(), s);
     require_packed(at != scales.end() && std::bit_cast<std::uint32_t>(*at) == std::bit_cast<std::uint32_t>(s),
-                   [&] { return "scale " + std::to_string(b) + " is none of its nested block's"; });
+                   [&] { return "scale " + decimal(b) + " is none of its nested block's"; });
     codes[b] = static_cast<std::uint8_t>(at - scales.begin());
   }
 }
@@ -270,7 +267,7 @@ LOWBIT_FUNCTION Tensor unpack(const PackedState& p) {
 
 LOWBIT_FUNCTION void dequantize_packed_rows(const PackedState& p, std::size_t begin, std::size_t end, float* out) {
   require(begin <= end && end <= p.shape.rows, [&] {
-    return "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of a packed tensor of shape " +
+    return "rows [" + decimal(begin) + ", " + decimal(end) + ") of a packed tensor of shape " +
            shape_string(p.shape.rows, p.shape.cols);
   });
   const DefaultFloatEnvironment environment;

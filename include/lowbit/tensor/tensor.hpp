@@ -108,8 +108,7 @@ class Tensor {
   template <class Out>
   void dequantize_rows_as(std::size_t begin, std::size_t end, Out* out) const {
     require(begin <= end && end <= rows(), [&] {
-      return "rows [" + std::to_string(begin) + ", " + std::to_string(end) + ") of a tensor of shape " +
-             shape_string(rows(), cols());
+      return "rows [" + decimal(begin) + ", " + decimal(end) + ") of a tensor of shape " + shape_string(rows(), cols());
     });
     const detail::DefaultFloatEnvironment environment;
     const std::size_t first = begin * cols(), last = end * cols();
@@ -158,7 +157,7 @@ class Tensor {
     const auto expect = [&](std::size_t found, std::size_t expected, const char* what) {
       require(found == expected, [&] {
         return std::string(format_name(format())) + " tensor of shape " + shape_string(rows(), cols()) + ": expected " +
-               std::to_string(expected) + " " + what + ", found " + std::to_string(found);
+               decimal(expected) + " " + what + ", found " + decimal(found);
       });
     };
     expect(parts_.codes.size(), detail::element_bytes(format(), n), "bytes of elements");
@@ -167,7 +166,7 @@ class Tensor {
       return;
     }
     require(parts_.block > 0 && (detail::element_bits(format()) != 4 || valid_block_size(parts_.block)), [&] {
-      return std::string(format_name(format())) + " tensor: block size " + std::to_string(parts_.block) + " is not supported";
+      return std::string(format_name(format())) + " tensor: block size " + decimal(parts_.block) + " is not supported";
     });
     const std::size_t blocks = block_count(n, parts_.block);
     if (double_quantized()) {
@@ -187,8 +186,7 @@ class Tensor {
 inline void require_finite(const float* w, std::size_t rows, std::size_t cols) {
   const std::size_t n = rows * cols, i = first_non_finite(w, n);
   require(i == n, [&] {
-    return "weights of shape " + shape_string(rows, cols) + ": element (" + std::to_string(i / cols) + ", " +
-           std::to_string(i % cols) +
+    return "weights of shape " + shape_string(rows, cols) + ": element (" + decimal(i / cols) + ", " + decimal(i % cols) +
            ") is NaN or infinite; quantizing would spread it over its block (allow_non_finite = true permits it)";
   });
 }
