@@ -87,7 +87,7 @@ class SafeTensors final : public TensorSource {
     if (!starts_well)
       if (const std::string found = mistaken_for({reinterpret_cast<const char*>(bytes.data()), bytes.size()}); !found.empty())
         fail("expected a safetensors file, found " + found);
-    if (bytes.size() < 8) fail("expected the 8 bytes of the header's length, found a file of " + std::to_string(bytes.size()));
+    if (bytes.size() < 8) fail("expected the 8 bytes of the header's length, found a file of " + decimal(bytes.size()));
     if (length > detail::max_header_bytes)
       fail("expected a header of at most " + decimal(detail::max_header_bytes) + " bytes, found a length of " + decimal(length));
     if (length > bytes.size() - 8)
