@@ -81,7 +81,7 @@ class SafeTensors final : public TensorSource {
  private:
   SafeTensors(std::span<const std::byte> bytes, std::string name) : name_(std::move(name)) {
     std::uint64_t length = 0;
-    std::memcpy(&length, bytes.data(), (std::min)(bytes.size(), sizeof length));
+    if (bytes.size() >= sizeof length) std::memcpy(&length, bytes.data(), sizeof length);
     // A header may well be as long as the first bytes of a pickle say (640), or those of a gzip archive (35,615).
     const bool starts_well = bytes.size() > 8 && length <= bytes.size() - 8 && bytes[8] == std::byte{'{'};
     if (!starts_well)
