@@ -28,6 +28,7 @@
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
 #include "support/gpt2_models.hpp"
+#include "support/sanitizers.hpp"
 
 namespace model_full_test {
 
@@ -299,16 +300,7 @@ TEST_CASE("Model: GPT-2 small as a language model", "[model][.full]") {
   CHECK(decided > steps * 9 / 10);
 }
 
-// An address sanitizer's own memory would count.
-#if defined(__SANITIZE_ADDRESS__)
-#define LOWBIT_TEST_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define LOWBIT_TEST_ASAN 1
-#endif
-#endif
-
-#if defined(__GLIBC__) && !defined(LOWBIT_TEST_ASAN)
+#if defined(__GLIBC__) && !LOWBIT_TEST_SANITIZED
 namespace {
 std::size_t resident_set() {
   std::size_t pages = 0, resident = 0;

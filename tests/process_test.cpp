@@ -27,23 +27,12 @@
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 #include "support/io_files.hpp"
+#include "support/sanitizers.hpp"
 
 using lowbit::ThreadPool;
 
 #if defined(__unix__) || defined(__APPLE__)
 namespace {
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr bool sanitized = true;
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-constexpr bool sanitized = true;
-#else
-constexpr bool sanitized = false;
-#endif
-#else
-constexpr bool sanitized = false;
-#endif
 
 // How a child ended that ran `body` and then called exit() with what it returned: "exit 0", or else.  A child that hangs is killed.
 std::string child(const std::function<int()>& body) {
@@ -200,7 +189,7 @@ TEST_CASE("where the system gives no more threads, a pool has as many as it gave
     return setrlimit(what, &limit) == 0;
   };
 #if defined(RLIMIT_AS)
-  if (!sanitized)
+  if (!LOWBIT_TEST_SANITIZED)
     CHECK(child([&] {
             if (!limited(RLIMIT_AS, rlim_t{200} << 20)) return 1;
             ThreadPool pool(64);
