@@ -16,7 +16,6 @@
 #include <vector>
 
 #if defined(__GLIBC__)
-#include <malloc.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #endif
@@ -28,6 +27,7 @@
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
 #include "support/gpt2_models.hpp"
+#include "support/resident.hpp"
 #include "support/sanitizers.hpp"
 
 namespace model_full_test {
@@ -301,17 +301,6 @@ TEST_CASE("Model: GPT-2 small as a language model", "[model][.full]") {
 }
 
 #if defined(__GLIBC__) && !LOWBIT_TEST_SANITIZED
-namespace {
-std::size_t resident_set() {
-  std::size_t pages = 0, resident = 0;
-  if (std::FILE* f = std::fopen("/proc/self/statm", "r")) {
-    if (std::fscanf(f, "%zu %zu", &pages, &resident) != 2) resident = 0;
-    std::fclose(f);
-  }
-  return resident * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-}
-}  // namespace
-
 TEST_CASE("Model: GPT-2 small takes the memory that it reports", "[model][.full]") {
   if (skipped()) return;
   const std::map<std::string, int> paper = {{"fp32", 48671}, {"int8_scratch", 24371}, {"int8_bnb", 16836}, {"nf4_bnb", 12786}};
@@ -324,31 +313,25 @@ TEST_CASE("Model: GPT-2 small takes the memory that it reports", "[model][.full]
     const pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
-      std::array<std::size_t, 5> report{};
+      std::array<std::size_t, 4> report{};
       try {
-        malloc_trim(0);  // memory that the parent has freed would be used again, and not be seen
-        const std::size_t before = resident_set();
+        const std::int64_t before = resident_bytes();
         const Transformer m = recipe.load(folder, folder.string() + "-int8-qat");
         const auto memory = m.memory();
-        const std::size_t kept = resident_set() - before;
-        malloc_trim(0);  // what the allocator keeps of freed layers is not the model's
-        report = {memory.parameters, memory.paper_bytes, memory.resident_bytes, kept, resident_set() - before};
+        report = {memory.parameters, memory.paper_bytes, memory.resident_bytes, static_cast<std::size_t>(resident_bytes() - before)};
       } catch (...) {
       }
       _exit(write(ends[1], report.data(), sizeof report) == sizeof report ? 0 : 1);
     }
     close(ends[1]);
-    std::array<std::size_t, 5> report{};
+    std::array<std::size_t, 4> report{};
     CHECK(read(ends[0], report.data(), sizeof report) == sizeof report);
     close(ends[0]);
     int status = 0;
     REQUIRE(waitpid(child, &status, 0) == child);
-    const auto [parameters, paper_bytes, resident, kept, grown] = report;
-    std::printf(
-        "gpt2-small %-12s  paper's account %.2f MiB, resident %.2f MiB, process grew by %.2f MiB (%.2f before the allocator gave "
-        "back)\n",
-        recipe.name.c_str(), static_cast<double>(paper_bytes) / mib, static_cast<double>(resident) / mib,
-        static_cast<double>(grown) / mib, static_cast<double>(kept) / mib);
+    const auto [parameters, paper_bytes, resident, grown] = report;
+    std::printf("gpt2-small %-12s  paper's account %.2f MiB, resident %.2f MiB, process grew by %.2f MiB\n", recipe.name.c_str(),
+                static_cast<double>(paper_bytes) / mib, static_cast<double>(resident) / mib, static_cast<double>(grown) / mib);
     CAPTURE(recipe.name);
     CHECK(status == 0);
     CHECK(parameters == 124'442'880);

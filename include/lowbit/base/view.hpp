@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "lowbit/base/config.hpp"
+#include "lowbit/base/error.hpp"
 
 namespace lowbit::inline LOWBIT_ABI {
 
