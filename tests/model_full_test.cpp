@@ -318,7 +318,8 @@ TEST_CASE("Model: GPT-2 small takes the memory that it reports", "[model][.full]
         const std::int64_t before = resident_bytes();
         const Transformer m = recipe.load(folder, folder.string() + "-int8-qat");
         const auto memory = m.memory();
-        report = {memory.parameters, memory.paper_bytes, memory.resident_bytes, static_cast<std::size_t>(resident_bytes() - before)};
+        report = {memory.parameters, memory.paper_bytes, memory.resident_bytes,
+                  static_cast<std::size_t>(resident_bytes() - before)};
       } catch (...) {
       }
       _exit(write(ends[1], report.data(), sizeof report) == sizeof report ? 0 : 1);
