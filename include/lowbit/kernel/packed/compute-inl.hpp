@@ -15,6 +15,11 @@ template <class S>
 inline constexpr bool signs_codes = requires {
   requires S::signs_codes;
 };
+// Whether an instruction multiplies two rows with two columns.
+template <class S>
+inline constexpr bool multiplies_pairs = requires {
+  requires S::multiplies_pairs;
+};
 
 // steps: dot instructions per group.  x_bytes: activations of a group.
 struct ComputeF32 {

@@ -26,7 +26,7 @@ struct ByteTable {
   std::array<std::conditional_t<words, std::uint32_t, CodePair>, used ? 256 : 1> entry;
 };
 
-// `k` weights of a panel, from the packed layout to what Direct<C> reads.
+// `k` weights of a panel, from the packed layout to what Decoded<C> reads.
 template <class C>
 LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codebook, [[maybe_unused]] const ByteTable<C>& table,
                                   const std::uint8_t* w, std::size_t k, std::uint8_t* out, [[maybe_unused]] bool round_to_bf16) {
@@ -83,6 +83,9 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
         }
         if constexpr (C::words) {
           for (std::size_t step = 0; step < C::steps; ++step) put(step, byte_to_word(codes[step % 2], step));
+        } else if constexpr (multiplies_pairs<S>) {
+          put(0, S::zip_low(codes[0], codes[1]));
+          put(1, S::zip_high(codes[0], codes[1]));
         } else {
           put(0, codes[0]);
           put(1, codes[1]);

@@ -80,13 +80,51 @@ struct MicroArgs {
 inline constexpr std::int32_t magic_bias_bits = 0x4B400000;
 static_assert(magic_bias_k * 128 * 127 < (1u << 22));
 
+// A group where an instruction multiplies pairs of rows and columns: of rows r and r + 1, acc[r] has the sums of the first half of a
+// register's columns and acc[r + 1] those of the second.
+template <class Source, class S, std::size_t R, std::size_t V>
+LOWBIT_INLINE void multiply_pairs(typename S::ri (&acc)[R][V], const std::uint8_t* w, const typename Source::Table& table,
+                                  const std::uint8_t* x, std::size_t x_stride) {
+  typename S::vi xv[R / 2];
+  LOWBIT_UNROLL for (std::size_t r = 0; r < R; r += 2) xv[r / 2] = S::load_pair(x + r * x_stride, x + (r + 1) * x_stride);
+  LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+    typename S::vi wv[2];
+    if constexpr (is_paired<Source>) {
+      LOWBIT_UNROLL for (std::size_t half = 0; half < 2; ++half) wv[half] = Source::pair(w, half, v * S::lanes);
+    } else {
+      const typename S::vi first = Source::get(w, 0, v * S::lanes, table), second = Source::get(w, 1, v * S::lanes, table);
+      wv[0] = S::zip_low(first, second);
+      wv[1] = S::zip_high(first, second);
+    }
+    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][v] = S::dot_pairs(acc[r][v], wv[r % 2], xv[r / 2]);
+  }
+}
+// From sums of rows, each with the same number in all of its columns, and back.
+template <class S, std::size_t R, std::size_t V>
+LOWBIT_INLINE void join_pairs(typename S::ri (&acc)[R][V]) {
+  LOWBIT_UNROLL for (std::size_t r = 0; r < R; r += 2) {
+    LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = acc[r + 1][v] = S::zip_low(acc[r][v], acc[r + 1][v]);
+  }
+}
+template <class S, std::size_t R, std::size_t V>
+LOWBIT_INLINE void separate_pairs(typename S::ri (&acc)[R][V]) {
+  LOWBIT_UNROLL for (std::size_t r = 0; r < R; r += 2) {
+    LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+      const typename S::vi first = acc[r][v], second = acc[r + 1][v];
+      acc[r][v] = S::even(first, second);
+      acc[r + 1][v] = S::odd(first, second);
+    }
+  }
+}
+
 template <class C, class Source, std::size_t R, std::size_t V>
 LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
-  using S = simd;
+  using S = typename C::S;
   constexpr std::size_t panels = (V + panel_registers - 1) / panel_registers;
   // Totals stay in registers where there is room beside the sums: a store of a whole register costs as much as two dots.
   constexpr bool keep = 2 * R * V + (R < V ? R + 1 : V + 1) + 2 <= S::vector_registers;
   constexpr bool int8 = C::compute == Compute::int8;
+  constexpr bool pairs = int8 && multiplies_pairs<S> && R >= 4;
   // Where few registers are left beside the totals, g++ 12 spills unless it is told (12 % with looked-up floats at four rows, and
   // with bfloat16 at two; twice the time with bytes at two where look-ups take no masks).
   constexpr bool pins = S::pins_sums || (keep && (R > 2 ? Source::decodes && C::compute == Compute::f32
@@ -143,6 +181,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
         if constexpr (int8) start = (C::offsets ? offset[r * a.offset_stride] : 0) + (Source::magic_bias ? magic_bias_bits : 0);
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = C::start(start);
       }
+      if constexpr (pairs) join_pairs<S>(acc);
       LOWBIT_NO_UNROLL for (std::size_t g = 0; g < groups; ++g) {
         if (a.prefetch != 0) {
           LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
@@ -153,7 +192,8 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
           LOWBIT_NO_UNROLL for (std::size_t line = 0; line < a.next_step; line += 64) S::prefetch_far(next + line);
           next += a.next_step;
         }
-        LOWBIT_UNROLL for (std::size_t step = 0; step < C::steps; ++step) {
+        if constexpr (pairs) multiply_pairs<Source, S>(acc, w[0], table, x, a.x_stride);
+        LOWBIT_UNROLL for (std::size_t step = 0; step < (pairs ? 0 : C::steps); ++step) {
           const auto weights = [&](std::size_t v) LOWBIT_INLINE_LAMBDA {
             return Source::get(w[v / panel_registers], step, v % panel_registers * S::lanes, table);
           };
@@ -182,6 +222,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
         LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] += Source::bytes;
         x += C::x_bytes;
       }
+      if constexpr (pairs) separate_pairs<S>(acc);
       // visit(r, v, sum, scale) for every sum of the chunk.
       const auto for_sums = [&](const auto& visit) LOWBIT_INLINE_LAMBDA {
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {

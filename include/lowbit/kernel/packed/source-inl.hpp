@@ -32,8 +32,26 @@ struct DecodedCodes : Direct<ComputeInt8> {
     return simd::iload(w + (step * panel_cols + column) * 4);
   }
 };
+// The same where an instruction multiplies pairs: both dwords of a column side by side.
+template <class S>
+struct DecodedPairs : Direct<ComputeInt8> {
+  static constexpr bool paired = true;
+  static LOWBIT_INLINE typename S::vi pair(const std::uint8_t* w, std::size_t half, std::size_t column) {
+    return S::iload(w + (half * panel_cols + column) * 4);
+  }
+  static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
+    const typename S::vi a = pair(w, 0, column), b = pair(w, 1, column);
+    return step == 0 ? S::even(a, b) : S::odd(a, b);
+  }
+};
+template <class Source>
+inline constexpr bool is_paired = requires {
+  requires Source::paired;
+};
 template <class C>
-using Decoded = std::conditional_t<C::compute == Compute::int8 && signs_codes<simd>, DecodedCodes, Direct<C>>;
+using Decoded = std::conditional_t<
+    C::compute != Compute::int8, Direct<C>,
+    std::conditional_t<multiplies_pairs<simd>, DecodedPairs<simd>, std::conditional_t<signs_codes<simd>, DecodedCodes, Direct<C>>>>;
 
 // 4-bit codes, looked up in registers.  The word is read again for every step: the shift takes it from memory, no register is held.
 template <class C>

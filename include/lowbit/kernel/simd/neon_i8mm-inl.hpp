@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The vocabulary of level neon_i8mm: neon_dot with FEAT_I8MM, whose byte dot takes unsigned codes as they are packed, and with
-// FEAT_BF16.  bfdot rounds sums of pairs to odd and takes subnormal numbers for zeros.  Included by targets.hpp only.
+// The vocabulary of level neon_i8mm: neon_dot with FEAT_I8MM, whose byte products take unsigned codes as they are packed, and with
+// FEAT_BF16.  bfdot rounds sums of pairs to odd and takes subnormal numbers for zeros.  bfmmla, which adds in another order, would make
+// results depend on the number of rows beside them; integers are exact.  Included by targets.hpp only.
 #ifndef LOWBIT_ISA
 #error "included by lowbit/kernel/dispatch/targets.hpp only"
 #endif
@@ -13,6 +14,19 @@ struct simd : neon_dot::simd {
     __asm__ volatile("usdot %0.4s, %1.16b, %2.4b[0]" : "+w"(acc) : "w"(w), "w"(x));
     return acc;
   }
+  // Two rows times two columns over 8 k, as [c0r0, c0r1, c1r0, c1r1]: twice the products of a dot.
+  static constexpr bool multiplies_pairs = true;
+  static LOWBIT_INLINE vi dot_pairs(vi acc, vi w, vi x) {
+    __asm__ volatile("usmmla %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(x));
+    return acc;
+  }
+  static LOWBIT_INLINE vi load_pair(const std::uint8_t* a, const std::uint8_t* b) {
+    return vreinterpretq_s32_u8(vcombine_u8(vld1_u8(a), vld1_u8(b)));
+  }
+  static LOWBIT_INLINE vi zip_low(vi a, vi b) { return vzip1q_s32(a, b); }
+  static LOWBIT_INLINE vi zip_high(vi a, vi b) { return vzip2q_s32(a, b); }
+  static LOWBIT_INLINE vi even(vi a, vi b) { return vuzp1q_s32(a, b); }
+  static LOWBIT_INLINE vi odd(vi a, vi b) { return vuzp2q_s32(a, b); }
   static LOWBIT_INLINE vi dot_u8s8(vi acc, vi w, vi x) {
     __asm__("usdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(x));
     return acc;
