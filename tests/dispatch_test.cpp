@@ -70,10 +70,13 @@ TEST_CASE("every level of this build has all its kernels", "[dispatch]") {
     const lowbit::detail::Kernels* k = lowbit::detail::kernels_of(level);
     REQUIRE(k != nullptr);
     CHECK(k->level == level);
-    for (int c = 0; c < 3; ++c) {
-      for (const int four_bit : {0, 1}) {
-        CHECK(k->gemm_packed[four_bit][c] != nullptr);
-        CHECK(k->gemm_canonical[four_bit][c] != nullptr);
+    for (const lowbit::detail::GemmKernelsOf kernels :
+         {&lowbit::detail::gemm_kernels_of<false>, &lowbit::detail::gemm_kernels_of<true>}) {
+      const lowbit::detail::GemmKernels* const g = kernels(level);
+      REQUIRE(g != nullptr);
+      for (int c = 0; c < 3; ++c) {
+        CHECK(g->gemm_packed[c] != nullptr);
+        CHECK(g->gemm_canonical[c] != nullptr);
       }
     }
     CHECK(k->quantize_rows != nullptr);

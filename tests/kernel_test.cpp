@@ -648,7 +648,8 @@ TEST_CASE("panels of columns, and rows of canonical weights, are computed indepe
   const Floats x = random.normals(m * k);
   for (const lowbit_test::Weights& w : lowbit_test::one_of_every_kind(n, k, random)) {
     INFO(w.name);
-    for_each_level([&](Level) {
+    for_each_level([&](Level level) {
+      const lowbit::detail::GemmKernels& gemm = *lowbit::detail::gemm_kernels_for(w.tensor.format())(level);
       const Floats whole = lowbit_test::run_product(x, m, w, false, {{.compute = lowbit::Compute::f32}});
       lowbit::detail::CanonicalGemmArgs c;
       c.w = w.tensor.canonical();
@@ -663,7 +664,7 @@ TEST_CASE("panels of columns, and rows of canonical weights, are computed indepe
       for (const auto& [begin, end] : {std::pair<std::size_t, std::size_t>{0, 1}, {1, 50}, {100, 150}}) {
         c.row_begin = begin;
         c.row_end = end;
-        kernels().canonical(lowbit::Compute::f32, c);
+        gemm.canonical(lowbit::Compute::f32, c);
       }
       std::size_t wrong = 0;
       for (std::size_t i = 0; i < y.size(); ++i) {
@@ -686,7 +687,7 @@ TEST_CASE("panels of columns, and rows of canonical weights, are computed indepe
       for (const auto& [begin, end] : {std::pair<std::size_t, std::size_t>{0, 1}, {2, 4}}) {
         p.panel_begin = begin;
         p.panel_end = end;
-        kernels().packed(lowbit::Compute::f32, p);
+        gemm.packed(lowbit::Compute::f32, p);
       }
       for (std::size_t i = 0; i < y.size(); ++i) {
         const bool computed = i % n < 48 || i % n >= 96;

@@ -26,10 +26,13 @@ struct LinearState {
   PackedTensor packed;
   std::optional<WeightsView> view;  // weights of somebody else's
   AlignedBuffer<float> bias;
-  ProductPlan plan;  // for the level at which it was made
+  GemmKernelsOf kernels = nullptr;  // of the weights' format
+  ProductPlan plan;                 // for the level at which it was made
 
   bool is_packed() const { return packed.rows() != 0; }
-  Weights weights() const { return is_packed() ? Weights(packed) : view ? Weights(*view) : Weights(canonical); }
+  Weights weights() const {
+    return is_packed() ? Weights(packed, kernels) : view ? Weights(*view, kernels) : Weights(canonical, kernels);
+  }
 };
 
 // Copies the bias, packs the weights where that is asked for and possible, and plans.
@@ -50,18 +53,27 @@ class Linear {
   // weights (out, in); bias [out] or none, copied.  The canonical weights are freed once they are packed.
   // Throws InvalidArgument if the bias does not fit, or the format has no such compute type.
   explicit Linear(Tensor weights, const Bias& bias = {}, const LinearOptions& options = {})
-      : s_{options, std::move(weights), {}, {}, {}, {}} {
+      : s_{options, std::move(weights), {}, {}, {}, nullptr, {}} {
+    s_.kernels = detail::gemm_kernels_for(s_.canonical.format());
+    detail::set_up(s_, bias, options.pack);
+  }
+  // The same of a tensor whose type says its format: a header-only program compiles the kernels of that alone.
+  template <class T>
+  requires detail::TensorOfFormat<T>
+  explicit Linear(T weights, const Bias& bias = {}, const LinearOptions& options = {})
+      : s_{options, Tensor(std::move(weights)), {}, {}, {}, detail::gemm_kernels_of_type<T>, {}} {
     detail::set_up(s_, bias, options.pack);
   }
   // The same of weights that are packed already.
   explicit Linear(PackedTensor weights, const Bias& bias = {}, const ComputeOptions& options = {})
-      : s_{options, {}, std::move(weights), {}, {}, {}} {
+      : s_{options, {}, std::move(weights), {}, {}, nullptr, {}} {
+    s_.kernels = detail::gemm_kernels_for(s_.packed.format());
     detail::set_up(s_, bias, true);
   }
   // The same of canonical bytes that somebody else owns, which must outlive the layer: a mapped checkpoint.  Nothing but the bias is
   // copied.
   explicit Linear(const WeightsView& weights, const Bias& bias = {}, const ComputeOptions& options = {})
-      : s_{options, {}, {}, weights, {}, {}} {
+      : s_{options, {}, {}, weights, {}, detail::gemm_kernels_for(weights.format()), {}} {
     detail::set_up(s_, bias, false);
   }
 

@@ -51,6 +51,7 @@ LOWBIT_FUNCTION ProductPlan make_plan(const Weights& w, const ComputeOptions& op
   MatmulPlan& p = plan.runs_as;
   p.format = w.format();
   p.level = plan.kernel->level;
+  if (w.kernels()) plan.gemm = w.kernels()(p.level);
   p.compute = options.compute == Compute::automatic ? automatic_compute(p.format, p.level) : options.compute;
   p.packed = w.is_packed();
   p.native_bf16 = (p.packed || element_bits(p.format) == 4) && plan.kernel->native_bf16;

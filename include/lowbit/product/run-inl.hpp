@@ -129,6 +129,7 @@ struct Call {
   const InputRows* input = nullptr;  // null: every slot converts x for itself
 
   const Kernels& kernel() const { return *plan.kernel; }
+  const GemmKernels& gemm() const { return *plan.gemm; }
   std::size_t m() const { return x.rows; }
   // What a part reads, in whose slot it may stand.
   Activations activations(WorkspaceSlot& slot) const {
@@ -189,7 +190,7 @@ inline void run_packed(const Call& call, const PackedWeights& w) {
               auto g = args_of<PackedGemmArgs>(call, w, *slot, call.kernel().packed_scratch_bytes(w, compute));
               g.panel_begin = begin * nr_unroll;
               g.panel_end = (std::min)(panels, end * nr_unroll);
-              call.kernel().packed(compute, g);
+              call.gemm().packed(compute, g);
             });
 }
 
@@ -201,7 +202,7 @@ inline void run_canonical(const Call& call, const CanonicalWeights& w, std::size
     auto g = args_of<CanonicalGemmArgs>(call, w, *slot, canonical_scratch_bytes(w, m));
     g.row_begin = begin;
     g.row_end = end;
-    call.kernel().canonical(call.plan.form.compute, g);
+    call.gemm().canonical(call.plan.form.compute, g);
   });
 }
 
@@ -244,7 +245,7 @@ struct BlockOffsetRows {
           static_cast<const std::uint8_t*>(x.data) + first * x.stride_bytes + w.classes[offset_class].copy * form.copy_bytes();
       g.x.offset = x.offset ? x.offset + first * x.offset_stride + offset_class % w.block_offsets.classes * slots : nullptr;
       g.sums = sums() + offset_class * stride;
-      call.kernel().packed(compute(), g);
+      call.gemm().packed(compute(), g);
     }
   }
 

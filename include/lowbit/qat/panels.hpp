@@ -84,7 +84,7 @@ inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float
                    shape_string(y.rows, y.cols) + ", bias " + decimal(bias.size());
           });
   const d::PackedWeights w = b.view();
-  const d::Kernels& kernel = d::kernels();
+  const d::GemmKernels& gemm = *d::gemm_kernels_of<false>(d::kernels().level);
   // By rows where there are enough of them: then nothing is left over when the panels are few.
   constexpr std::size_t tile = 8;
   const std::size_t tiles = ceil_div(x.rows, tile), threads = executor.concurrency();
@@ -117,7 +117,7 @@ inline void product(MatrixView<const float> x, const Panels& b, MatrixView<float
     g.panel_end = by_rows ? w.panels() : end;
     scratch->gemm.grow(d::packed_scratch_bytes(w, Compute::f32));
     g.scratch = scratch->gemm.data();
-    kernel.packed(Compute::f32, g);
+    gemm.packed(Compute::f32, g);
   });
 }
 

@@ -6,52 +6,59 @@
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
+// What depends on a compute type, of each table.
+template <Compute C, bool four_bit>
+constexpr void add_kernels(GemmKernelsFor<four_bit>& k) {
+  constexpr int c = static_cast<int>(C);
+  if constexpr (four_bit) {
+    k.gemm_packed[c] = &gemm_packed_four_bit<C>;
+    k.gemm_canonical[c] = &gemm_canonical_four_bit<C>;
+  } else {
+    if constexpr (C == Compute::f32)
+      k.gemm_packed[c] = &gemm_packed_f32;
+    else if constexpr (C == Compute::bf16)
+      k.gemm_packed[c] = &gemm_packed_bf16<simd>;
+    else
+      k.gemm_packed[c] = &gemm_packed_int8;
+    k.gemm_canonical[c] = &gemm_canonical<C>;
+  }
+}
 template <Compute C>
-constexpr void add_four_bit_kernels(Kernels& k) {
-  k.gemm_packed[1][static_cast<int>(C)] = &gemm_packed_four_bit<C>;
-  k.gemm_canonical[1][static_cast<int>(C)] = &gemm_canonical_four_bit<C>;
+constexpr void add_kernels(Kernels& k) {
+  if constexpr (C == Compute::f32) {
+    k.quantize_rows = &quantize_rows;
+    k.find_outliers = &find_outliers;
+    k.finish_row = &finish_row;
+    k.transpose = &transpose;
+  } else if constexpr (C == Compute::bf16) {
+    k.bf16_rows = &bf16_rows;
+    k.native_bf16 = simd::native_bf16;
+  } else {
+    k.int8_words = ComputeInt8::words;
+  }
 }
-constexpr void add_f32_kernels(Kernels& k) {
-  add_four_bit_kernels<Compute::f32>(k);
-  k.gemm_packed[0][static_cast<int>(Compute::f32)] = &gemm_packed_f32;
-  k.gemm_canonical[0][static_cast<int>(Compute::f32)] = &gemm_canonical<Compute::f32>;
-  k.quantize_rows = &quantize_rows;
-  k.find_outliers = &find_outliers;
-  k.finish_row = &finish_row;
-  k.transpose = &transpose;
-}
-constexpr void add_int8_kernels(Kernels& k) {
-  add_four_bit_kernels<Compute::int8>(k);
-  k.gemm_packed[0][static_cast<int>(Compute::int8)] = &gemm_packed_int8;
-  k.gemm_canonical[0][static_cast<int>(Compute::int8)] = &gemm_canonical<Compute::int8>;
-  k.int8_words = ComputeInt8::words;
-}
-constexpr void add_bf16_kernels(Kernels& k) {
-  add_four_bit_kernels<Compute::bf16>(k);
-  k.gemm_packed[0][static_cast<int>(Compute::bf16)] = &gemm_packed_bf16<simd>;
-  k.gemm_canonical[0][static_cast<int>(Compute::bf16)] = &gemm_canonical<Compute::bf16>;
-  k.bf16_rows = &bf16_rows;
-  k.native_bf16 = simd::native_bf16;
-}
-constexpr Kernels all_kernels(Level level) {
-  Kernels k;
-  k.level = level;
-  add_f32_kernels(k);
-  add_int8_kernels(k);
-  add_bf16_kernels(k);
+template <class Table>
+constexpr Table all_kernels() {
+  Table k;
+  add_kernels<Compute::f32>(k);
+  add_kernels<Compute::int8>(k);
+  add_kernels<Compute::bf16>(k);
   return k;
 }
 // Without a byte dot instruction packed int8 products gain little by wider registers: those of a narrower level are taken.
-constexpr Kernels kernels_with_int8_of(const Kernels& narrower, Level level) {
-  Kernels k;
-  k.level = level;
-  add_f32_kernels(k);
-  add_bf16_kernels(k);
+template <class Table>
+constexpr Table kernels_with_int8_of(const Table& narrower) {
   constexpr int c = static_cast<int>(Compute::int8);
-  k.gemm_canonical[0][c] = &gemm_canonical<Compute::int8>;
-  k.gemm_canonical[1][c] = &gemm_canonical_four_bit<Compute::int8>;
-  for (int four_bit = 0; four_bit < 2; ++four_bit) k.gemm_packed[four_bit][c] = narrower.gemm_packed[four_bit][c];
-  k.int8_words = narrower.int8_words;
+  Table k;
+  add_kernels<Compute::f32>(k);
+  add_kernels<Compute::bf16>(k);
+  if constexpr (std::is_same_v<Table, Kernels>) {
+    k.int8_words = narrower.int8_words;
+  } else {
+    k.gemm_canonical[c] =
+        std::is_same_v<Table, GemmKernelsFor<true>> ? &gemm_canonical_four_bit<Compute::int8> : &gemm_canonical<Compute::int8>;
+    k.gemm_packed[c] = narrower.gemm_packed[c];
+  }
   return k;
 }
 

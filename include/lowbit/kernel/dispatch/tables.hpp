@@ -15,17 +15,20 @@
 
 namespace lowbit::detail::inline LOWBIT_ABI {
 
-// The entry points of one level for products.
+// The products of one level with weights of one kind, by Compute.
+struct GemmKernels {
+  void (*gemm_packed[3])(const PackedGemmArgs&) = {};
+  void (*gemm_canonical[3])(const CanonicalGemmArgs&) = {};
+  void packed(Compute c, const PackedGemmArgs& a) const { gemm_packed[static_cast<int>(c)](a); }
+  void canonical(Compute c, const CanonicalGemmArgs& a) const { gemm_canonical[static_cast<int>(c)](a); }
+};
+// A table for 4-bit elements and one for the others: who multiplies by NF4 alone does not compile what dense weights and int8 need.
+template <bool four_bit>
+struct GemmKernelsFor : GemmKernels {};
+
+// What products need besides, at one level.
 struct Kernels {
   Level level = Level::base;
-  // By whether the elements are of 4 bits, and by Compute.
-  void (*gemm_packed[2][3])(const PackedGemmArgs&) = {};
-  void (*gemm_canonical[2][3])(const CanonicalGemmArgs&) = {};
-  // The one for the weights of `a`.
-  void packed(Compute c, const PackedGemmArgs& a) const { gemm_packed[a.w.element == Element::four_bit][static_cast<int>(c)](a); }
-  void canonical(Compute c, const CanonicalGemmArgs& a) const {
-    gemm_canonical[a.w.element == Element::four_bit][static_cast<int>(c)](a);
-  }
   void (*quantize_rows)(const QuantizeRowsArgs&) = nullptr;
   // Lists the columns with |x| >= threshold (> 0), ascending: column must hold k; returns how many there are.
   std::size_t (*find_outliers)(const float* x, std::size_t k, float threshold, std::uint32_t* column) = nullptr;
@@ -35,7 +38,7 @@ struct Kernels {
   // to (cols, rows) = from (rows, cols) * factor, transposed.
   void (*transpose)(const float* from, std::size_t rows, std::size_t cols, std::size_t stride, float* to, std::size_t to_stride,
                     float factor) = nullptr;
-  // Bytes of scratch, one per thread, that packed() takes.
+  // Bytes of scratch, one per thread, that a packed product takes.
   std::size_t packed_scratch_bytes(const PackedWeights& w, Compute c) const {
     const std::size_t vectors = detail::packed_scratch_bytes(w, c);
     return tiles && c != Compute::f32 ? (std::max)(vectors, tile_scratch_bytes(w, c)) : vectors;

@@ -19,8 +19,15 @@
 
 namespace lowbit::detail::inline LOWBIT_ABI {
 
-// The entry points of a level, or null where this build leaves it out (it says nothing about the processor).  Thread safe.
-LOWBIT_FUNCTION const Kernels* kernels_of(Level level);
+// A level's table: Kernels, or the products with weights of 4-bit elements or of others (GemmKernelsFor).  Null where this build leaves
+// the level out; it says nothing about the processor.  Thread safe.
+template <class Table>
+const Table* table_of(Level level);
+inline const Kernels* kernels_of(Level level) { return table_of<Kernels>(level); }
+template <bool four_bit>
+const GemmKernels* gemm_kernels_of(Level level) {
+  return table_of<GemmKernelsFor<four_bit>>(level);
+}
 // The float kernels (TransformerKernels, TrainingKernels) of a level that kernels_of() has; they use no instruction beyond AVX2's and
 // AVX-512's first ones.
 template <class Table>
@@ -217,126 +224,137 @@ namespace lowbit::detail::inline LOWBIT_ABI {
 // A level that adds instructions takes the other kernels of the one that it extends, where that is emitted.
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 #if LOWBIT_BASELINE <= 2
-constexpr Kernels avxvnni_kernels() {
+template <class Table>
+constexpr Table avxvnni_kernels() {
 #if LOWBIT_BASELINE <= 1
-  Kernels t = avx2::all_kernels(Level::avxvnni);
-  avxvnni::add_int8_kernels(t);
+  Table t = avx2::all_kernels<Table>();
+  avxvnni::add_kernels<Compute::int8>(t);
   return t;
 #else
-  return avxvnni::all_kernels(Level::avxvnni);
+  return avxvnni::all_kernels<Table>();
 #endif
 }
 #endif
 #if LOWBIT_BASELINE <= 3
-constexpr Kernels avx512_kernels() {
+template <class Table>
+constexpr Table avx512_kernels() {
 #if LOWBIT_BASELINE <= 1
-  return avx512::kernels_with_int8_of(avx2::all_kernels(Level::avx2), Level::avx512);
+  return avx512::kernels_with_int8_of(avx2::all_kernels<Table>());
 #else
-  return avx512::all_kernels(Level::avx512);
+  return avx512::all_kernels<Table>();
 #endif
 }
 #endif
 #if LOWBIT_BASELINE <= 4
-constexpr Kernels avx512vnni_kernels() {
+template <class Table>
+constexpr Table avx512vnni_kernels() {
 #if LOWBIT_BASELINE <= 3
-  Kernels t = avx512_kernels();
-  t.level = Level::avx512vnni;
-  avx512vnni::add_int8_kernels(t);
+  Table t = avx512_kernels<Table>();
+  avx512vnni::add_kernels<Compute::int8>(t);
   return t;
 #else
-  return avx512vnni::all_kernels(Level::avx512vnni);
+  return avx512vnni::all_kernels<Table>();
 #endif
 }
 #endif
-constexpr Kernels avx512bf16_kernels() {
+template <class Table>
+constexpr Table avx512bf16_kernels() {
 #if LOWBIT_BASELINE <= 4
-  Kernels t = avx512vnni_kernels();
-  t.level = Level::avx512bf16;
-  avx512bf16::add_bf16_kernels(t);
-  avx512bf16::add_four_bit_kernels<Compute::int8>(t);
+  Table t = avx512vnni_kernels<Table>();
+  avx512bf16::add_kernels<Compute::bf16>(t);
+  if constexpr (std::is_same_v<Table, GemmKernelsFor<true>>) avx512bf16::add_kernels<Compute::int8>(t);  // its look-ups
   return t;
 #else
-  return avx512bf16::all_kernels(Level::avx512bf16);
+  return avx512bf16::all_kernels<Table>();
 #endif
 }
 #if LOWBIT_TILES
+template <class Table>
 #if defined(LOWBIT_TILE_MODEL)
-inline constexpr Kernels amx_vectors = amx::all_kernels(Level::amx);
+inline constexpr Table amx_vectors = amx::all_kernels<Table>();
 #else
-inline constexpr Kernels amx_vectors = avx512bf16_kernels();
+inline constexpr Table amx_vectors = avx512bf16_kernels<Table>();
 #endif
 #endif
 #endif
 
 #if LOWBIT_ARM64
-constexpr Kernels neon_dot_kernels() {
-  Kernels k = neon::all_kernels(Level::neon_dot);
-  neon_dot::add_int8_kernels(k);
-  return k;
+template <class Table>
+constexpr Table neon_dot_kernels() {
+  Table t = neon::all_kernels<Table>();
+  neon_dot::add_kernels<Compute::int8>(t);
+  return t;
 }
-constexpr Kernels neon_i8mm_kernels() {
-  Kernels k = neon::all_kernels(Level::neon_i8mm);
-  neon_i8mm::add_int8_kernels(k);
-  neon_i8mm::add_bf16_kernels(k);
-  return k;
+template <class Table>
+constexpr Table neon_i8mm_kernels() {
+  Table t = neon::all_kernels<Table>();
+  neon_i8mm::add_kernels<Compute::int8>(t);
+  neon_i8mm::add_kernels<Compute::bf16>(t);
+  return t;
 }
 #endif
 
-LOWBIT_FUNCTION const Kernels* kernels_of(Level level) {
+template <Level level, class Table>
+constexpr Table at_level(Table t) {
+  if constexpr (std::is_same_v<Table, Kernels>) t.level = level;
+  return t;
+}
+template <class Table>
+const Table* table_of(Level level) {
   switch (level) {
 #if LOWBIT_ARM64
     case Level::neon: {
-      static constexpr Kernels k = neon::all_kernels(Level::neon);
-      return &k;
+      static constexpr Table t = at_level<Level::neon>(neon::all_kernels<Table>());
+      return &t;
     }
     case Level::neon_dot: {
-      static constexpr Kernels k = neon_dot_kernels();
-      return &k;
+      static constexpr Table t = at_level<Level::neon_dot>(neon_dot_kernels<Table>());
+      return &t;
     }
     case Level::neon_i8mm: {
-      static constexpr Kernels k = neon_i8mm_kernels();
-      return &k;
+      static constexpr Table t = at_level<Level::neon_i8mm>(neon_i8mm_kernels<Table>());
+      return &t;
     }
 #endif
 #if LOWBIT_BASELINE == 0
     case Level::base: {
-      static constexpr Kernels k = base::all_kernels(Level::base);
-      return &k;
+      static constexpr Table t = at_level<Level::base>(base::all_kernels<Table>());
+      return &t;
     }
 #endif
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 #if LOWBIT_BASELINE <= 1
     case Level::avx2: {
-      static constexpr Kernels k = avx2::all_kernels(Level::avx2);
-      return &k;
+      static constexpr Table t = at_level<Level::avx2>(avx2::all_kernels<Table>());
+      return &t;
     }
 #endif
 #if LOWBIT_BASELINE <= 2
     case Level::avxvnni: {
-      static constexpr Kernels k = avxvnni_kernels();
-      return &k;
+      static constexpr Table t = at_level<Level::avxvnni>(avxvnni_kernels<Table>());
+      return &t;
     }
 #endif
 #if LOWBIT_BASELINE <= 3
     case Level::avx512: {
-      static constexpr Kernels k = avx512_kernels();
-      return &k;
+      static constexpr Table t = at_level<Level::avx512>(avx512_kernels<Table>());
+      return &t;
     }
 #endif
 #if LOWBIT_BASELINE <= 4
     case Level::avx512vnni: {
-      static constexpr Kernels k = avx512vnni_kernels();
-      return &k;
+      static constexpr Table t = at_level<Level::avx512vnni>(avx512vnni_kernels<Table>());
+      return &t;
     }
 #endif
     case Level::avx512bf16: {
-      static constexpr Kernels k = avx512bf16_kernels();
-      return &k;
+      static constexpr Table t = at_level<Level::avx512bf16>(avx512bf16_kernels<Table>());
+      return &t;
     }
 #if LOWBIT_TILES
     case Level::amx: {
-      static constexpr Kernels k = amx::tile_kernels<amx_vectors>();
-      return &k;
+      static constexpr Table t = at_level<Level::amx>(amx::tile_kernels<Table, amx_vectors<Table>>());
+      return &t;
     }
 #endif
 #endif
@@ -392,6 +410,9 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c) {
 #endif
 
 #if defined(LOWBIT_KERNELS_DEFINE)
+template const Kernels* table_of(Level level);
+template const GemmKernelsFor<false>* table_of(Level level);
+template const GemmKernelsFor<true>* table_of(Level level);
 template const TransformerKernels* float_kernels_of(Level level);
 template const TrainingKernels* float_kernels_of(Level level);
 #endif

@@ -438,15 +438,19 @@ inline void gemm_tiles_int8(const PackedGemmArgs& a) {
 inline void gemm_tiles_bf16(const PackedGemmArgs& a) { run_tiles<TileBf16>(a); }
 
 // `vectors`: the kernels of the level's vector part.
-template <const Kernels& vectors>
-constexpr Kernels tile_kernels() {
+template <class Table, const Table& vectors>
+constexpr Table tile_kernels() {
   constexpr int int8 = static_cast<int>(Compute::int8), bf16 = static_cast<int>(Compute::bf16);
-  Kernels k = vectors;
-  k.level = Level::amx;
-  k.tiles = true;
-  k.gemm_packed[0][int8] = &gemm_tiles_int8<vectors.gemm_packed[0][int8]>;
-  k.gemm_packed[1][int8] = &gemm_tiles_four_bit_int8<vectors.gemm_packed[1][int8]>;
-  k.gemm_packed[0][bf16] = k.gemm_packed[1][bf16] = &gemm_tiles_bf16;
+  Table k = vectors;
+  if constexpr (std::is_same_v<Table, Kernels>) {
+    k.tiles = true;
+  } else {
+    if constexpr (std::is_same_v<Table, GemmKernelsFor<true>>)
+      k.gemm_packed[int8] = &gemm_tiles_four_bit_int8<vectors.gemm_packed[int8]>;
+    else
+      k.gemm_packed[int8] = &gemm_tiles_int8<vectors.gemm_packed[int8]>;
+    k.gemm_packed[bf16] = &gemm_tiles_bf16;
+  }
   return k;
 }
 
