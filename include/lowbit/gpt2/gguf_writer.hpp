@@ -53,6 +53,17 @@ inline void add_tokenizer(io::GgufKeys& keys, const TokenizerFiles& files, std::
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
+// The parameters that GGUF has a place for, all but a classification head, by their names below "transformer."; gguf_name() says what
+// they are called there.
+inline std::vector<ParameterShape> gguf_parameters(const Config& config) {
+  constexpr std::string_view body = "transformer.";
+  std::vector<ParameterShape> parameters = parameter_shapes(config);
+  std::erase_if(parameters, [](const ParameterShape& p) { return p.kind == ParameterShape::Kind::head; });
+  for (ParameterShape& p : parameters)
+    if (p.name.starts_with(body)) p.name.erase(0, body.size());
+  return parameters;
+}
+
 // Writes the model as `path`, whole or not at all.  The token embedding, the linear layers and an untied head are of `type`, all else
 // is F32, as llama.cpp's quantizer leaves it; a matrix whose rows are no multiple of 32 is F16 instead of Q8_0.  GGUF has no place for
 // a classification head: score.weight is left out.  name: general.name.  watch, if given, is called before each tensor with its number
@@ -84,12 +95,9 @@ inline void write_gguf(const std::filesystem::path& path, const ParameterSource&
   // llama.cpp's LLAMA_FTYPE.
   keys.add("general.file_type", std::uint32_t{type == io::GgufType::f32 ? 0u : type == io::GgufType::f16 ? 1u : 7u});
 
-  std::vector<ParameterShape> parameters = parameter_shapes(c);
-  std::erase_if(parameters, [](const ParameterShape& p) { return p.kind == Kind::head; });
-  const std::string_view body = "transformer.";
+  const std::vector<ParameterShape> parameters = gguf_parameters(c);
   std::vector<io::GgufTensorToWrite> tensors;
-  for (ParameterShape& p : parameters) {
-    if (p.name.starts_with(body)) p.name.erase(0, body.size());
+  for (const ParameterShape& p : parameters) {
     const bool matrix = p.kind == Kind::linear_weight || (p.kind == Kind::embedding && p.name != "wpe.weight");
     const bool blocks = type != io::GgufType::q8_0 || p.shape.back() % io::q8_0_block == 0;
     tensors.push_back({gguf_name(p.name), matrix ? blocks ? type : io::GgufType::f16 : io::GgufType::f32, p.shape});

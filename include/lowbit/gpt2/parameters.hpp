@@ -123,6 +123,9 @@ class FolderParameters final : public ParameterSource {
     return files_.contains(full_name(files_, name)) || (base_ && base_->contains(full_name(*base_, name)));
   }
 
+  // What the files call the parameter, behind a prefix or by the other name of a tied embedding; they may not have it.
+  std::string name_in_file(const std::string& name) const { return full_name(files_of(name), name); }
+
   // Quantized matrices are decoded.
   AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
     const io::TensorView& v = view(name);
