@@ -542,12 +542,29 @@ TEST_CASE("lowbit-quantize: a GPT-2 becomes a GGUF file") {
   CHECK_FALSE(fs::exists(folder / "llama.gguf"));
   CHECK(run(folder, {"gguf", mini(), out, "--format", "q4_0"}).code == 2);
 
+  // Added tokens go with it.
   fs::copy(mini(), folder / "more");
+  fs::remove(folder / "more/vocab.json");
+  io::Json vocabulary = json_of(fs::path(mini()) / "vocab.json");
+  std::string last;
+  for (const auto& [token, id] : vocabulary.items())
+    if (id == 8191) last = token;
+  vocabulary.erase(last);
+  put_file(folder / "more/vocab.json", vocabulary.dump());
+  // The merge that made it was the last one.
+  std::string lines = bytes_of(fs::path(mini()) / "merges.txt");
+  lines.resize(lines.find_last_of('\n', lines.size() - 2) + 1);
+  put_file(folder / "more/merges.txt", lines);
   put_file(folder / "more/added_tokens.json", "{\"<x>\": 8191}");
-  const Outcome more = run(folder, {"gguf", (folder / "more").string(), (folder / "more.gguf").string()});
+  works(folder, {"gguf", (folder / "more").string(), (folder / "more.gguf").string()});
+  const gpt2::Tokenizer added = gpt2::GgufParameters(folder / "more.gguf").tokenizer();
+  CHECK(added.encode_with_added("a<x>") == gpt2::Tokenizer::load(folder / "more").encode_with_added("a<x>"));
+  CHECK(added.encode_with_added("<x>") == std::vector<std::int32_t>{8191});
+  put_file(folder / "more/added_tokens.json", "{\"<x>\": 8192}");
+  const Outcome more = run(folder, {"gguf", (folder / "more").string(), (folder / "most.gguf").string()});
   CHECK(more.code == 1);
-  CHECK(holds(more.err, "added_tokens.json"));
-  CHECK_FALSE(fs::exists(folder / "more.gguf"));
+  CHECK(holds(more.err, "8192"));
+  CHECK_FALSE(fs::exists(folder / "most.gguf"));
 }
 
 TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behind") {

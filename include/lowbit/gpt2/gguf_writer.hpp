@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "lowbit/gpt2/gguf.hpp"
@@ -18,17 +19,35 @@
 
 namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
+// Whether llama.cpp's converter (convert_hf_to_gguf.py) takes an added token for a control token, whatever the folder says.
+inline bool looks_special(std::string_view token) {
+  const auto is_between = [&](std::string_view begin, std::string_view end) {
+    return token.size() >= begin.size() + end.size() && token.starts_with(begin) && token.ends_with(end);
+  };
+  return token == "<pad>" || token == "<mask>" || token == "<2mass>" || token == "[@BOS@]" || is_between("<|", "|>") ||
+         is_between("<\uFF5C", "\uFF5C>") || is_between("<unused", ">");
+}
+
 // The tokenizer's section: one token for each of `vocab` embeddings, also where the tokenizer has none.
 inline void add_tokenizer(io::GgufKeys& keys, const TokenizerFiles& files, std::size_t vocab, const std::string& name) {
-  enum Type : std::int32_t { normal = 1, control = 3, unused = 5 };
-  Tokenizer::from_text(files.vocab_json, files.merges, name + ": vocab.json", name + ": merges.txt").require_fits(vocab, name);
-  std::vector<std::string> tokens;
-  for (std::size_t i = 0; i < vocab; ++i) tokens.push_back("[PAD" + decimal(i) + "]");
-  std::vector<std::int32_t> types(vocab, unused);
-  for (const auto& [token, id] : read_vocabulary(files.vocab_json, name + ": vocab.json")) {
-    tokens[static_cast<std::size_t>(id)] = token;
-    types[static_cast<std::size_t>(id)] = token == end_of_text_token ? control : normal;
-  }
+  files.tokenizer(name).require_fits(vocab, name);
+  std::vector<std::string> tokens(vocab);
+  std::vector<std::int32_t> types(vocab, static_cast<std::int32_t>(GgufTokenType::unused));
+  std::unordered_set<std::string> texts;
+  const auto put = [&](const std::string& token, std::size_t id, GgufTokenType type) {
+    if (tokens[id] != token && (!tokens[id].empty() || !texts.insert(token).second))
+      raise<FormatError>(name + ": id " + decimal(id) + ": expected one token of this id alone, as GGUF has it, found " +
+                         io::in_quotes(token) + (tokens[id].empty() ? " again" : " beside " + io::in_quotes(tokens[id])));
+    tokens[id] = token;
+    types[id] = static_cast<std::int32_t>(type);
+  };
+  for (const auto& [token, id] : read_vocabulary(files.vocab_json, name + ": vocab.json"))
+    put(token, static_cast<std::size_t>(id), token == end_of_text_token ? GgufTokenType::control : GgufTokenType::normal);
+  for (const AddedToken& token : files.added)
+    put(token.content, static_cast<std::size_t>(token.id),
+        token.special || looks_special(token.content) ? GgufTokenType::control : GgufTokenType::user_defined);
+  for (std::size_t i = 0; i < vocab; ++i)
+    if (tokens[i].empty()) put("[PAD" + decimal(i) + "]", i, GgufTokenType::unused);
   std::vector<std::string> merges;
   std::string_view text = files.merges;
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
