@@ -396,6 +396,117 @@ TEST_CASE("GGUF: the small model is written, and runs as its folder does") {
                             {"mini", "9000"}) == "");
 }
 
+TEST_CASE("GGUF: added tokens are written with their types, and read back to the same tokenization") {
+  using lowbit::gpt2::Tokenizer;
+  using lowbit::gpt2::TokenizerFiles;
+  const lowbit_test::Folder folder;
+  fs::create_directories(folder / "m");
+  const TokenizerFiles plain = TokenizerFiles::read(mini());
+  plain.write_into(folder / "m");
+  const auto section = [&](std::size_t vocab) {
+    io::GgufKeys keys;
+    lowbit::gpt2::detail::add_tokenizer(keys, TokenizerFiles::read(folder / "m"), vocab, "m");
+    // A model of one float an embedding: what GgufParameters asks for.
+    for (const auto& [key, value] : {std::pair<const char*, std::uint32_t>{"gpt2.block_count", 1},
+                                     {"gpt2.embedding_length", 1},
+                                     {"gpt2.context_length", 1},
+                                     {"gpt2.attention.head_count", 1},
+                                     {"gpt2.feed_forward_length", 1}})
+      keys.add(key, value);
+    keys.add("general.architecture", "gpt2");
+    const Floats values(vocab);
+    const io::GgufTensorToWrite embedding{"token_embd.weight", io::GgufType::f32, {vocab, 1}};
+    io::write_gguf(folder / "m.gguf", keys, {&embedding, 1}, [&](std::size_t, const io::GgufRows& rows) { rows(values); });
+    return lowbit::gpt2::GgufParameters(folder / "m.gguf");
+  };
+  const auto check = [&](const lowbit::gpt2::GgufParameters& file) {
+    const Tokenizer expected = Tokenizer::load(folder / "m"), found = file.tokenizer();
+    for (const char* text : {"<pad> Stocks <|endoftext|>rise\xC3\xA9 <p\xC3\xA9"
+                             "d> n\xC3\xA9<|user|>two words",
+                             "\xE2\x96\x81", "  plain\n\xFF"}) {
+      CHECK(found.encode(text) == expected.encode(text));
+      const auto ids = expected.encode_with_added(text);
+      CHECK(found.encode_with_added(text) == ids);
+      CHECK(found.decode(ids) == text);
+      CHECK(expected.decode(ids) == text);
+    }
+  };
+  const auto type = [](const lowbit::gpt2::GgufParameters& file, std::size_t id) {
+    return file.file().keys().at("tokenizer.ggml.token_type")[id].get<int>();
+  };
+  const auto token = [](const lowbit::gpt2::GgufParameters& file, std::size_t id) {
+    return file.file().keys().at("tokenizer.ggml.tokens")[id].get<std::string>();
+  };
+  constexpr int normal = 1, control = 3, user_defined = 4, unused = 5;
+
+  // added_tokens.json says that they are there, tokenizer_config.json what they are, and one more.
+  const auto put = [&](const char* name, const std::string& text) { lowbit_test::put_file(folder / "m" / name, text); };
+  put("added_tokens.json",
+      "{\"<p\xC3\xA9"
+      "d>\": 8192, \"n\xC3\xA9\": 8193, \"<|user|>\": 8194, \"two words\": 8196}");
+  put("tokenizer_config.json", R"({"model_max_length": 1e30, "added_tokens_decoder":
+      {"0": {"content": "<|endoftext|>", "special": true}, "8192": {"content": "<p\u00e9d>", "special": true},
+       "8193": {"content": "n\u00e9", "special": false}, "8197": {"content": "<pad>"}}})");
+  {
+    const auto file = section(8200);
+    check(file);
+    CHECK(type(file, 0) == control);
+    CHECK(type(file, 1) == normal);
+    for (const auto& [id, text, expected] : {std::tuple<std::size_t, const char*, int>{8192,
+                                                                                       "<p\xC3\xA9"
+                                                                                       "d>",
+                                                                                       control},
+                                             {8193, "n\xC3\xA9", user_defined},
+                                             {8194, "<|user|>", control},
+                                             {8195, "[PAD8195]", unused},
+                                             {8196, "two words", user_defined},
+                                             {8197, "<pad>", control},
+                                             {8199, "[PAD8199]", unused}}) {
+      CHECK(token(file, id) == text);
+      CHECK(type(file, id) == expected);
+    }
+  }
+  // Written and read as files, the same again.
+  TokenizerFiles::read(folder / "m").write(folder / "again");
+  CHECK(Tokenizer::load(folder / "again").encode_with_added("<pad>two words<|user|>") ==
+        Tokenizer::load(folder / "m").encode_with_added("<pad>two words<|user|>"));
+
+  // A tokenizer.json alone.
+  io::Json whole = {{"added_tokens",
+                     {{{"id", 0}, {"content", "<|endoftext|>"}, {"special", true}},
+                      {{"id", 8192}, {"content", "n\xC3\xA9"}, {"special", true}},
+                      {{"id", 8193}, {"content", "two words"}, {"special", false}}}},
+                    {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+                    {"model", {{"type", "BPE"}, {"vocab", io::parse_json(plain.vocab_json, "v")}, {"merges", io::Json::array()}}}};
+  for (std::size_t at = plain.merges.find('\n') + 1, end; (end = plain.merges.find('\n', at)) != std::string::npos; at = end + 1)
+    whole["model"]["merges"].push_back(plain.merges.substr(at, end - at));
+  for (const char* name : {"vocab.json", "merges.txt", "added_tokens.json", "tokenizer_config.json"})
+    fs::remove(folder / "m" / name);
+  put("tokenizer.json", whole.dump());
+  {
+    const auto file = section(8194);
+    check(file);
+    CHECK(type(file, 8192) == control);
+    CHECK(type(file, 8193) == user_defined);
+  }
+
+  // What GGUF cannot say, and what nobody can read.
+  const auto refused = [&](const char* name, const std::string& text, std::initializer_list<std::string_view> words) {
+    put(name, text);
+    CHECK(unsaid<FormatError>([&] { section(8200); }, words) == "");
+    fs::remove(folder / "m" / name);
+  };
+  refused("added_tokens.json", "{\"two words\": 8195}", {"m: id 8195", "\"two words\" again"});
+  refused("added_tokens.json", "{\"three words\": 8193}", {"8193", "given to two tokens"});
+  refused("added_tokens.json", "{\"\xC3\xA9\": 8195}", {"m: id 8195", "\"\xC3\xA9\" again"});  // how the byte E9 is spelled
+  refused("added_tokens.json", "{\"far\": 8200}", {"8200"});
+  refused("tokenizer_config.json", R"({"added_tokens_decoder": []})", {"tokenizer_config.json: added_tokens_decoder", "array"});
+  for (const char* bad :
+       {R"({"-1": {"content": "x"}})", R"({"1 ": {"content": "x"}})", R"({"9": "x"})", R"({"9": {"content": 9}})"})
+    refused("tokenizer_config.json", std::string(R"({"added_tokens_decoder": )") + bad + "}",
+            {"added_tokens_decoder", "expected an id of an object with content"});
+}
+
 // ---- against llama.cpp ---------------------------------------------------------------------------------------------------------
 
 namespace {

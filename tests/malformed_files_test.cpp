@@ -388,6 +388,12 @@ void gguf(List& list) {
     g.keys.push_back(key("tokenizer.ggml.model", 8, lowbit_test::gguf::text("gpt2")));
     g.keys.push_back(key("tokenizer.ggml.tokens", 9, u32(4) + u64(1) + u32(1)));
   });
+  model("types of other tokens", {"tokenizer.ggml.token_type", "array of 1 numbers"}, [](Gguf& g) {
+    g.keys.push_back(key("tokenizer.ggml.model", 8, lowbit_test::gguf::text("gpt2")));
+    g.keys.push_back(key("tokenizer.ggml.tokens", 9, u32(8) + u64(1) + lowbit_test::gguf::text("a")));
+    g.keys.push_back(key("tokenizer.ggml.merges", 9, u32(8) + u64(0)));
+    g.keys.push_back(key("tokenizer.ggml.token_type", 9, u32(5) + u64(2) + u32(1) + u32(1)));
+  });
 }
 
 }  // namespace

@@ -27,6 +27,7 @@
 #include "lowbit/io/stored_weights.hpp"
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
+#include "support/gguf_image.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
 #include "support/npy.hpp"
@@ -423,6 +424,88 @@ TEST_CASE("lowbit-quantize: inspect and verify say what is there") {
   CHECK(run(folder, {"verify", (folder / "q").string(), (folder / "q").string(), "--json"}).code == 0);
 }
 
+TEST_CASE("lowbit-quantize: inspect and verify read GGUF files, beside folders too") {
+  const Folder folder;
+  const std::string q8 = (folder / "q8.gguf").string(), f32 = (folder / "f32.gguf").string();
+  works(folder, {"gguf", mini(), q8});
+  works(folder, {"gguf", mini(), f32, "--format", "f32"});
+  const auto prints = [&](const Arguments& arguments, int code, std::initializer_list<const char*> words) {
+    const Outcome o = run(folder, arguments);
+    INFO(o.out << o.err);
+    CHECK(o.code == code);
+    for (const char* word : words) CHECK(holds(o.out + o.err, word));
+  };
+  prints({"inspect", q8}, 0, {"blk.0.attn_qkv.weight", "[768, 256]", "Q8_0", "208896", "8.500", "52 weights", "5322240 elements"});
+  for (const Arguments& pair : {Arguments{q8, mini()}, {q8, f32}}) {
+    const Outcome o = run(folder, {"inspect", pair[0], "--against", pair[1], "--json"});
+    const io::Json json = io::parse_json(o.out, "inspect");
+    std::size_t with_error = 0;
+    for (const io::Json& w : json["weights"])
+      if (w.contains("snr_db")) {
+        CHECK((w["snr_db"] > 40.0 && w["snr_db"] < 50.0));
+        ++with_error;
+      }
+    CHECK(with_error == 17);
+  }
+
+  // The same values in other types are the same.
+  prints({"verify", f32, mini()}, 0, {"score.weight: not compared", "52 tensors are the same, 0 differ"});
+  prints({"verify", mini(), f32, "--json"}, 0, {"\"not_compared\"", "score.weight"});
+  prints({"verify", q8, mini()}, 3,
+         {"blk.3.ffn_up.weight: Q8_0 against BF16: ", "of 262144 elements, the first at 0: ", " dB",
+          "35 tensors are the same, 17 differ"});
+  works(folder, {"quantize", mini(), (folder / "nf4").string()});
+  works(folder, {"gguf", (folder / "nf4").string(), (folder / "nf4.gguf").string(), "--format", "f32"});
+  prints({"verify", (folder / "nf4").string(), (folder / "nf4.gguf").string()}, 0, {"52 tensors are the same"});
+
+  // A tied model that was saved inside another, by the other name of its embedding.
+  const auto whole = io::ModelFiles::open(mini());
+  std::vector<io::TensorToWrite> list;
+  for (const std::string& name : whole.names())
+    if (name != "score.weight") {
+      const io::TensorView& t = whole.at(name);
+      list.push_back({"module." + (holds(name, "wte") ? "lm_head.weight" : name), t.dtype, t.shape, t.data});
+    }
+  fs::create_directories(folder / "inside");
+  io::write_safetensors(folder / "inside/model.safetensors", list);
+  fs::copy(fs::path(mini()) / "config.json", folder / "inside");
+  prints({"verify", (folder / "inside").string(), f32}, 0, {"52 tensors are the same"});
+
+  // One code changed, one tensor renamed, one of another shape.
+  std::string image = bytes_of(q8);
+  std::size_t at = 0;
+  {
+    const io::Gguf file = io::Gguf::parse(lowbit_test::as_bytes(image), "q8");
+    at = static_cast<std::size_t>(file.at("blk.1.ffn_down.weight").data.data() - reinterpret_cast<const std::byte*>(image.data()));
+  }
+  image[at + 34 * 2 + 2 + 7] ^= '\1';
+  image.replace(image.find("output_norm.bias"), 16, "output_norm.bite");
+  put_file(folder / "changed", image);
+  prints({"verify", q8, (folder / "changed").string()}, 3,
+         {"blk.1.ffn_down.weight: Q8_0 against Q8_0: 1 of 262144 elements, the first at 71: ", "output_norm.bias: only in A",
+          "output_norm.bite: only in B", "50 tensors are the same, 3 differ"});
+
+  // Types that lowbit does not decode.
+  using lowbit_test::gguf::Image;
+  Image k = lowbit_test::gguf::small();
+  k.tensors.push_back({"k.weight", {256, 2}, 14, std::string(420, '\1'), 0});
+  k.tensors.push_back({"experts", {32, 2, 2}, 8, std::string(136, '\1'), 0});
+  put_file(folder / "k.gguf", k.bytes());
+  const std::string mixed = (folder / "k.gguf").string();
+  prints({"inspect", mixed}, 0, {"k.weight", "[2, 256]", "Q6_K", "256", "420", "6.562", "experts", "[2, 2, 32]", "4 weights"});
+  prints({"verify", mixed, mixed}, 1, {"k.gguf: tensor \"experts\": expected a matrix or a vector"});
+  k.tensors.pop_back();
+  put_file(mixed, k.bytes());
+  prints({"verify", mixed, mixed}, 1, {"k.gguf: tensor \"k.weight\"", "found Q6_K"});
+
+  // What is no GGUF file, no GPT-2, or no folder.
+  put_file(folder / "page.gguf", "<html>");
+  prints({"inspect", (folder / "page.gguf").string()}, 1, {"page.gguf", "HTML page"});
+  write_model(folder / "llama", llama(), llama_config);
+  prints({"verify", (folder / "llama").string(), q8}, 1, {"llama/config.json", "model_type"});
+  prints({"verify", mini() + "/model.safetensors", q8}, 1, {"is a file; expected the folder"});
+}
+
 TEST_CASE("lowbit-quantize: a GPT-2 becomes a GGUF file") {
   const Folder folder;
   const std::string out = (folder / "mini.gguf").string();
@@ -459,12 +542,29 @@ TEST_CASE("lowbit-quantize: a GPT-2 becomes a GGUF file") {
   CHECK_FALSE(fs::exists(folder / "llama.gguf"));
   CHECK(run(folder, {"gguf", mini(), out, "--format", "q4_0"}).code == 2);
 
+  // Added tokens go with it.
   fs::copy(mini(), folder / "more");
+  fs::remove(folder / "more/vocab.json");
+  io::Json vocabulary = json_of(fs::path(mini()) / "vocab.json");
+  std::string last;
+  for (const auto& [token, id] : vocabulary.items())
+    if (id == 8191) last = token;
+  vocabulary.erase(last);
+  put_file(folder / "more/vocab.json", vocabulary.dump());
+  // The merge that made it was the last one.
+  std::string lines = bytes_of(fs::path(mini()) / "merges.txt");
+  lines.resize(lines.find_last_of('\n', lines.size() - 2) + 1);
+  put_file(folder / "more/merges.txt", lines);
   put_file(folder / "more/added_tokens.json", "{\"<x>\": 8191}");
-  const Outcome more = run(folder, {"gguf", (folder / "more").string(), (folder / "more.gguf").string()});
+  works(folder, {"gguf", (folder / "more").string(), (folder / "more.gguf").string()});
+  const gpt2::Tokenizer added = gpt2::GgufParameters(folder / "more.gguf").tokenizer();
+  CHECK(added.encode_with_added("a<x>") == gpt2::Tokenizer::load(folder / "more").encode_with_added("a<x>"));
+  CHECK(added.encode_with_added("<x>") == std::vector<std::int32_t>{8191});
+  put_file(folder / "more/added_tokens.json", "{\"<x>\": 8192}");
+  const Outcome more = run(folder, {"gguf", (folder / "more").string(), (folder / "most.gguf").string()});
   CHECK(more.code == 1);
-  CHECK(holds(more.err, "added_tokens.json"));
-  CHECK_FALSE(fs::exists(folder / "more.gguf"));
+  CHECK(holds(more.err, "8192"));
+  CHECK_FALSE(fs::exists(folder / "most.gguf"));
 }
 
 TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behind") {
@@ -553,16 +653,20 @@ TEST_CASE("lowbit-quantize: what is not finite is refused where it is quantized 
   CHECK_FALSE(fs::exists(folder / "out"));
 }
 
-TEST_CASE("lowbit-quantize: a head that is quantized after all stays [out, in] in a GPT-2") {
+TEST_CASE("lowbit-quantize: a head and an embedding that are quantized after all stay [out, in] in a GPT-2") {
   const Folder folder;
   const std::string out = (folder / "q").string();
-  for (const char* format : {"nf4", "llm_int8"}) {
+  for (const char* format : {"nf4", "llm_int8", "int8"}) {
     CAPTURE(format);
-    works(folder, {"quantize", mini(), out, "--only", "score", "--format", format, "--overwrite"});
+    works(folder, {"quantize", mini(), out, "--only", "score", "--only", "*.wte", "--format", format, "--overwrite"});
     const gpt2::FolderParameters exact(mini()), quantized(out);
     CHECK(quantized.config().classes == 4);
-    const auto a = exact.floats("score.weight", 4, 256), b = quantized.floats("score.weight", 4, 256);
-    CHECK(error_statistics(a.data(), b.data(), a.size()).snr_db > 15);
+    for (const auto& [name, rows] : {std::pair<const char*, std::size_t>{"score.weight", 4}, {"wte.weight", 8192}}) {
+      const auto a = exact.floats(name, rows, 256), b = quantized.floats(name, rows, 256);
+      const double snr = error_statistics(a.data(), b.data(), a.size()).snr_db;
+      CHECK(snr > 15);
+      CHECK(std::isfinite(snr));
+    }
   }
 }
 
@@ -697,6 +801,40 @@ TEST_CASE("lowbit-quantize: the mini model becomes what bitsandbytes made of it,
   std::cout << "LLM.int8() codes that differ from a GPU's: " << off << " of " << codes << '\n';
   CHECK(furthest <= 1);
   CHECK(off * 5000 <= codes);
+}
+
+TEST_CASE("lowbit-quantize: llama.cpp's GGUF files are inspected and verified", "[.full]") {
+  const Folder folder;
+  const auto golden = [](const std::string& format) {
+    return (testing::shared_dir() / "golden" / "gguf" / ("mini-" + format + ".gguf")).string();
+  };
+  if (testing::shared_dir().empty() || !fs::exists(golden("Q8_0"))) {
+    std::cout << "skipped: needs LOWBIT_SHARED_DIR (golden/gguf)\n";
+    return;
+  }
+  for (const std::string format : {"Q8_0", "Q4_0", "IQ4_NL"}) {
+    INFO(format);
+    const Outcome o = run(folder, {"inspect", golden(format), "--against", mini(), "--json"});
+    REQUIRE(o.code == 0);
+    const io::Json json = io::parse_json(o.out, "inspect");
+    std::size_t of_format = 0;
+    for (const io::Json& w : json["weights"]) {
+      of_format += w["format"] == format;
+      if (w["format"] != format) continue;
+      CHECK(w["bits_per_weight"] == (format == "Q8_0" ? 8.5 : 4.5));
+      CHECK(w["snr_db"] > (format == "Q8_0" ? 44.0 : format == "Q4_0" ? 20.0 : 21.0));
+    }
+    CHECK(of_format == 17);
+    const Outcome differs = run(folder, {"verify", golden(format), mini()});
+    CHECK(differs.code == 3);
+    CHECK(holds(differs.out, "blk.0.attn_qkv.weight: " + format + " against BF16: "));
+    CHECK(holds(differs.out, "35 tensors are the same, 17 differ"));
+  }
+  works(folder, {"gguf", mini(), (folder / "ours.gguf").string()});
+  const Outcome same = run(folder, {"verify", golden("Q8_0"), (folder / "ours.gguf").string()});
+  CHECK(same.code == 0);
+  CHECK(holds(same.out, "52 tensors are the same, 0 differ"));
+  CHECK(run(folder, {"verify", golden("Q4_0"), golden("IQ4_NL")}).code == 3);
 }
 
 TEST_CASE("folders that bitsandbytes wrote are read and saved again byte for byte", "[.full]") {

@@ -24,6 +24,7 @@
 #include "support/catch.hpp"
 #include "support/sizes.hpp"
 #include "support/golden.hpp"
+#include "support/io_files.hpp"
 #include "support/paths.hpp"
 
 namespace tokenizer_test {
@@ -522,6 +523,16 @@ TEST_CASE("Tokenizer: tokenizer.json, added tokens, a byte order mark", "[tokeni
   CHECK(older.encode_with_added("<pad>>") == std::vector<std::int32_t>{8193});
   std::ofstream(folder / "added_tokens.json") << R"({"<pad>": 7})";
   CHECK_THROWS_AS(Tokenizer::load(folder), FormatError);
+
+  // A download that went wrong says what it is.
+  fs::remove(folder / "added_tokens.json");
+  for (const auto& [content, word] :
+       {std::pair<const char*, const char*>{"version https://git-lfs.github.com/spec/v1\n", "git-LFS"},
+        {"<!DOCTYPE html>\n<html>", "HTML page"}}) {
+    std::ofstream(folder / "merges.txt") << content;
+    CHECK(lowbit_test::unsaid<FormatError>([&] { Tokenizer::load(folder); }, {"merges.txt: expected lines of two tokens", word}) ==
+          "");
+  }
   fs::remove_all(folder);
 }
 

@@ -39,8 +39,6 @@ using lowbit::InvalidArgument;
 using lowbit::raise;
 using Kind = io::StoredWeight::Kind;
 
-bool is_float(DType d) { return d == DType::F64 || d == DType::F32 || d == DType::F16 || d == DType::BF16; }
-
 // As PyTorch calls it; F64 is read as float.
 const char* torch_name(DType d) { return d == DType::F16 ? "float16" : d == DType::BF16 ? "bfloat16" : "float32"; }
 

@@ -34,18 +34,13 @@ void require_replaceable(const Options& o) {
 }  // namespace
 
 int write_gguf(const Options& o) {
-  std::error_code ignored;
   examples::require_folder(o.in);
   require_replaceable(o);
-  if (fs::exists(o.in / "added_tokens.json", ignored))
-    lowbit::raise<lowbit::FormatError>(
-        (o.in / "added_tokens.json").string() +
-        ": expected a tokenizer of vocab.json and merges.txt alone: added tokens cannot be written yet");
   const auto began = std::chrono::steady_clock::now();
   const lowbit::gpt2::FolderParameters source(o.in);
   const lowbit::gpt2::Config& config = source.config();
   const std::size_t left_out = config.classes == 0 ? 0 : 1;
-  examples::Progress progress("writing, tensors", lowbit::gpt2::parameter_shapes(config).size() - left_out);
+  examples::Progress progress("writing, tensors", lowbit::gpt2::gguf_parameters(config).size());
   const fs::path folder = fs::absolute(o.in).lexically_normal();
   const std::string name = folder.has_filename() ? folder.filename().string() : folder.parent_path().filename().string();
   lowbit::gpt2::write_gguf(o.out, source, lowbit::gpt2::TokenizerFiles::read(o.in), o.gguf_type, name,

@@ -26,6 +26,12 @@ struct ModelFolder {
   std::vector<std::filesystem::path> other_files() const;
 };
 
+// Whether its elements are floats, which io::read_floats() reads.
+inline bool is_float(lowbit::io::DType t) {
+  using lowbit::io::DType;
+  return t == DType::F64 || t == DType::F32 || t == DType::F16 || t == DType::BF16;
+}
+
 // Whether `text` is what `pattern` says, where * stands for any characters and ? for one.
 bool matches(std::string_view pattern, std::string_view text);
 

@@ -20,7 +20,8 @@ using lowbit::io::GgufType;
 
 constexpr const char* description =
     "Writes, reads and compares quantized model folders, on a CPU and without Python.  Folders are Hugging Face's: config.json,\n"
-    "model.safetensors (or shards and an index).  NF4, FP4 and LLM.int8() come out in bitsandbytes' layout, byte for byte, so "
+    "model.safetensors (or shards and an index); inspect and verify read llama.cpp's GGUF files too.  NF4, FP4 and LLM.int8() come "
+    "out in bitsandbytes' layout, byte for byte, so "
     "that\n"
     "transformers loads them, and so does lowbit.";
 
@@ -33,9 +34,11 @@ constexpr const char* footer =
     "  lowbit-quantize quantize llama llama-int8 --format llm_int8 --rest f16 --shard-size 5GB\n"
     "  lowbit-quantize quantize bert bert-nf4 --skip 'bert.pooler*'      leaves those modules as they are\n"
     "  lowbit-quantize inspect gpt2-nf4 --against gpt2                    every tensor, with its error\n"
+    "  lowbit-quantize inspect model.gguf                                 also of a file for llama.cpp\n"
     "  lowbit-quantize dequantize gpt2-nf4 gpt2-f16 --format f16          for programs that know no 4-bit files\n"
     "  lowbit-quantize gguf gpt2 gpt2-q8_0.gguf                           a GPT-2 for llama.cpp\n"
     "  lowbit-quantize verify gpt2-nf4 other                              the first difference of every tensor\n"
+    "  lowbit-quantize verify gpt2-q8_0.gguf gpt2                         ... of what they decode to\n"
     "\n"
     "Each command has its own --help.  What is written appears whole or not at all; a run that is killed may leave an OUT.part0.\n"
     "Exit codes: 0 done (verify: equal), 1 a file or the system failed, 2 wrong usage, 3 verify found a difference, 130 "
@@ -145,24 +148,38 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       "The token embedding, the linear layers and an untied head are stored as --format says, all else as float32, as llama.cpp's\n"
       "own quantizer does; Q8_0 has its bytes.  Quantized folders are decoded first.  The tokenizer (vocab.json and merges.txt, "
       "or\n"
-      "tokenizer.json) goes into the file; a classifier's score.weight has no place there.");
+      "tokenizer.json; added tokens) goes into the file; a classifier's score.weight has no place there.");
   gguf->add_option("IN", o.in, "folder of a GPT-2 with its tokenizer")->required();
   gguf->add_option("OUT", o.out, "file to write")->required();
   choice(gguf, "--format", gguf_text, gguf_types, "q8_0: 8.5 bits per weight; f16, f32 [q8_0]");
   gguf->add_flag("--overwrite", o.overwrite, "replace OUT");
   gguf->add_flag("--json", o.json, "print the summary as JSON");
 
+  constexpr const char* checkpoint_text = "model folder, safetensors file or index, or GGUF file";
   CLI::App* inspect = app.add_subcommand("inspect", "what a folder or file holds, weight by weight");
-  inspect->add_option("IN", o.in, "model folder, safetensors file or index")->required();
-  inspect->add_option("--against", o.against, "the model before quantization: adds the error of every weight")->type_name("DIR");
+  inspect->footer(
+      "Of a GGUF file every tensor is listed, of whatever type; magnitudes and errors are those of F32, F16, BF16, Q8_0, Q4_0 and\n"
+      "IQ4_NL, the types that lowbit decodes.  Where IN or --against is a GGUF file and the other a folder, the folder is that of "
+      "a\n"
+      "GPT-2, whose weights go by the names that the command gguf writes.");
+  inspect->add_option("IN", o.in, checkpoint_text)->required();
+  inspect->add_option("--against", o.against, "the model before quantization: adds the error of every weight")->type_name("MODEL");
   inspect->add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
   inspect->add_flag("--json", o.json, "print JSON");
 
   CLI::App* verify = app.add_subcommand("verify", "compare two checkpoints, tensor by tensor");
   verify->footer(
       "Tensors are the same if type, shape and bytes are.  Where one side is quantized and the other is not, or differently, the\n"
-      "decoded weights are compared, and that counts as a difference.  Exit code 0: all the same, 3: something differs.");
-  verify->add_option("A", o.in, "model folder, safetensors file or index")->required();
+      "decoded weights are compared, and that counts as a difference.\n"
+      "\n"
+      "Where A or B is a GGUF file, only what tensors decode to is compared, whatever they are stored as: a file of the same "
+      "values in\n"
+      "another type is the same.  A folder beside it is that of a GPT-2; its weights go by the names that the command gguf writes, "
+      "and\n"
+      "what has none in GGUF is listed and not compared.  A tensor of a type that lowbit does not decode (Q6_K) is an error.\n"
+      "\n"
+      "Exit code 0: all the same, 3: something differs.");
+  verify->add_option("A", o.in, checkpoint_text)->required();
   verify->add_option("B", o.out, "what it is compared with")->required();
   verify->add_flag("--json", o.json, "print JSON");
 

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
@@ -30,6 +31,9 @@ inline std::string gguf_name(const std::string& name) {
     if (rest.starts_with(ours)) return block + std::string(theirs) + rest.substr(ours.size());
   return name;
 }
+
+// What a token is, by llama.cpp's numbers in tokenizer.ggml.token_type.
+enum class GgufTokenType : std::int32_t { normal = 1, unknown, control, user_defined, unused, byte };
 
 // Model<...>(GgufParameters(path)) is the model: a language model, as GGUF knows no classification head.  Weights of types that
 // io::read_gguf() does not know are refused by name when they are read.  Throws IoError or FormatError that name the file and the key
@@ -76,11 +80,13 @@ class GgufParameters final : public ParameterSource {
     return read(module + ".weight", out, in);
   }
 
-  // The tokenizer inside: tokenizer.ggml.tokens and merges.  Throws FormatError as Tokenizer::from_text() does, and for another kind.
+  // The tokenizer inside: tokenizer.ggml.tokens and merges; control and user-defined tokens stand for their own text.  Throws
+  // FormatError as Tokenizer::from_text() does, and for another kind.
   Tokenizer tokenizer() const {
     const auto refuse = [&](const std::string& what) { raise<FormatError>(file_.location() + ": " + what); };
     const io::Json *model = find("tokenizer.ggml.model"), *cut = find("tokenizer.ggml.pre"),
-                   *tokens = find("tokenizer.ggml.tokens"), *merges = find("tokenizer.ggml.merges");
+                   *tokens = find("tokenizer.ggml.tokens"), *types = find("tokenizer.ggml.token_type"),
+                   *merges = find("tokenizer.ggml.merges");
     if (model == nullptr || *model != "gpt2") refuse("tokenizer.ggml.model: expected \"gpt2\"");
     if (cut != nullptr && *cut != "gpt-2" && *cut != "default") refuse("tokenizer.ggml.pre: expected \"gpt-2\"");
     const auto texts = [&](const io::Json* array, const char* key) {
@@ -90,15 +96,29 @@ class GgufParameters final : public ParameterSource {
     };
     texts(tokens, "tokenizer.ggml.tokens");
     texts(merges, "tokenizer.ggml.merges");
-    std::string vocabulary = "{", list;
+    if (types != nullptr && (!types->is_array() || types->size() != tokens->size()))
+      refuse("tokenizer.ggml.token_type: expected an array of " + decimal(tokens->size()) +
+             " numbers, as many as there are tokens");
+    std::string vocabulary, list;
+    std::vector<AddedToken> added;
     for (std::size_t i = 0; i < tokens->size(); ++i) {
+      const std::string& text = (*tokens)[i].get_ref<const std::string&>();
+      const auto is = [&](GgufTokenType type) { return types != nullptr && (*types)[i] == static_cast<std::int32_t>(type); };
+      const bool special = is(GgufTokenType::control);
+      if (special || is(GgufTokenType::user_defined)) {
+        added.push_back({text, static_cast<std::int32_t>(i), special});
+        if (detail::token_bytes(text) != text) continue;  // the vocabulary would spell other bytes
+      }
       // Not as an object of Json: that would look for every key among all the others.
       std::string token = (*tokens)[i].dump(-1, ' ', false, io::Json::error_handler_t::replace);
-      vocabulary += (i == 0 ? "" : ",") + std::move(token) + ":" + decimal(i);
+      vocabulary += (vocabulary.empty() ? "{" : ",") + std::move(token) + ":" + decimal(i);
     }
     for (const io::Json& merge : *merges) list += merge.get_ref<const std::string&>() + '\n';
-    return Tokenizer::from_text(vocabulary + "}", list, file_.location() + ": tokenizer.ggml.tokens",
-                                file_.location() + ": tokenizer.ggml.merges");
+    const std::string name = file_.location() + ": tokenizer.ggml.tokens";
+    Tokenizer result = Tokenizer::from_text(vocabulary.empty() ? "{}" : vocabulary + "}", list, name,
+                                            file_.location() + ": tokenizer.ggml.merges");
+    result.add_tokens(added, name);
+    return result;
   }
 
  private:

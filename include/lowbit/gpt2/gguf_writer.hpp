@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "lowbit/gpt2/gguf.hpp"
@@ -18,17 +19,35 @@
 
 namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
+// Whether llama.cpp's converter (convert_hf_to_gguf.py) takes an added token for a control token, whatever the folder says.
+inline bool looks_special(std::string_view token) {
+  const auto is_between = [&](std::string_view begin, std::string_view end) {
+    return token.size() >= begin.size() + end.size() && token.starts_with(begin) && token.ends_with(end);
+  };
+  return token == "<pad>" || token == "<mask>" || token == "<2mass>" || token == "[@BOS@]" || is_between("<|", "|>") ||
+         is_between("<\uFF5C", "\uFF5C>") || is_between("<unused", ">");
+}
+
 // The tokenizer's section: one token for each of `vocab` embeddings, also where the tokenizer has none.
 inline void add_tokenizer(io::GgufKeys& keys, const TokenizerFiles& files, std::size_t vocab, const std::string& name) {
-  enum Type : std::int32_t { normal = 1, control = 3, unused = 5 };
-  Tokenizer::from_text(files.vocab_json, files.merges, name + ": vocab.json", name + ": merges.txt").require_fits(vocab, name);
-  std::vector<std::string> tokens;
-  for (std::size_t i = 0; i < vocab; ++i) tokens.push_back("[PAD" + decimal(i) + "]");
-  std::vector<std::int32_t> types(vocab, unused);
-  for (const auto& [token, id] : read_vocabulary(files.vocab_json, name + ": vocab.json")) {
-    tokens[static_cast<std::size_t>(id)] = token;
-    types[static_cast<std::size_t>(id)] = token == end_of_text_token ? control : normal;
-  }
+  files.tokenizer(name).require_fits(vocab, name);
+  std::vector<std::string> tokens(vocab);
+  std::vector<std::int32_t> types(vocab, static_cast<std::int32_t>(GgufTokenType::unused));
+  std::unordered_set<std::string> texts;
+  const auto put = [&](const std::string& token, std::size_t id, GgufTokenType type) {
+    if (tokens[id] != token && (!tokens[id].empty() || !texts.insert(token).second))
+      raise<FormatError>(name + ": id " + decimal(id) + ": expected one token of this id alone, as GGUF has it, found " +
+                         io::in_quotes(token) + (tokens[id].empty() ? " again" : " beside " + io::in_quotes(tokens[id])));
+    tokens[id] = token;
+    types[id] = static_cast<std::int32_t>(type);
+  };
+  for (const auto& [token, id] : read_vocabulary(files.vocab_json, name + ": vocab.json"))
+    put(token, static_cast<std::size_t>(id), token == end_of_text_token ? GgufTokenType::control : GgufTokenType::normal);
+  for (const AddedToken& token : files.added)
+    put(token.content, static_cast<std::size_t>(token.id),
+        token.special || looks_special(token.content) ? GgufTokenType::control : GgufTokenType::user_defined);
+  for (std::size_t i = 0; i < vocab; ++i)
+    if (tokens[i].empty()) put("[PAD" + decimal(i) + "]", i, GgufTokenType::unused);
   std::vector<std::string> merges;
   std::string_view text = files.merges;
   if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
@@ -52,6 +71,17 @@ inline void add_tokenizer(io::GgufKeys& keys, const TokenizerFiles& files, std::
 }  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
+
+// The parameters that GGUF has a place for, all but a classification head, by their names below "transformer."; gguf_name() says what
+// they are called there.
+inline std::vector<ParameterShape> gguf_parameters(const Config& config) {
+  constexpr std::string_view body = "transformer.";
+  std::vector<ParameterShape> parameters = parameter_shapes(config);
+  std::erase_if(parameters, [](const ParameterShape& p) { return p.kind == ParameterShape::Kind::head; });
+  for (ParameterShape& p : parameters)
+    if (p.name.starts_with(body)) p.name.erase(0, body.size());
+  return parameters;
+}
 
 // Writes the model as `path`, whole or not at all.  The token embedding, the linear layers and an untied head are of `type`, all else
 // is F32, as llama.cpp's quantizer leaves it; a matrix whose rows are no multiple of 32 is F16 instead of Q8_0.  GGUF has no place for
@@ -84,12 +114,9 @@ inline void write_gguf(const std::filesystem::path& path, const ParameterSource&
   // llama.cpp's LLAMA_FTYPE.
   keys.add("general.file_type", std::uint32_t{type == io::GgufType::f32 ? 0u : type == io::GgufType::f16 ? 1u : 7u});
 
-  std::vector<ParameterShape> parameters = parameter_shapes(c);
-  std::erase_if(parameters, [](const ParameterShape& p) { return p.kind == Kind::head; });
-  const std::string_view body = "transformer.";
+  const std::vector<ParameterShape> parameters = gguf_parameters(c);
   std::vector<io::GgufTensorToWrite> tensors;
-  for (ParameterShape& p : parameters) {
-    if (p.name.starts_with(body)) p.name.erase(0, body.size());
+  for (const ParameterShape& p : parameters) {
     const bool matrix = p.kind == Kind::linear_weight || (p.kind == Kind::embedding && p.name != "wpe.weight");
     const bool blocks = type != io::GgufType::q8_0 || p.shape.back() % io::q8_0_block == 0;
     tensors.push_back({gguf_name(p.name), matrix ? blocks ? type : io::GgufType::f16 : io::GgufType::f32, p.shape});

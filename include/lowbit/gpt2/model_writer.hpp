@@ -95,8 +95,7 @@ class ModelFolder {
       : folder_(folder), tokenizer_(options.tokenizer) {
     std::optional<std::int32_t> end_of_text = options.end_of_text;
     if (tokenizer_ != nullptr) {
-      const std::string vocab = (folder / "vocab.json").string(), merges = (folder / "merges.txt").string();
-      Tokenizer::from_text(tokenizer_->vocab_json, tokenizer_->merges, vocab, merges).require_fits(config.vocab, vocab);
+      tokenizer_->tokenizer(folder.string()).require_fits(config.vocab, (folder / "vocab.json").string());
       if (!end_of_text) end_of_text = tokenizer_->end_of_text();
     }
     config_ = config_json(config, end_of_text, int8);

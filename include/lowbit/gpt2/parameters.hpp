@@ -18,6 +18,7 @@
 #include "lowbit/io/bitsandbytes.hpp"
 #include "lowbit/io/hugging_face.hpp"
 #include "lowbit/io/model_files.hpp"
+#include "lowbit/io/stored_weights.hpp"
 #include "lowbit/tensor/dense_tensor.hpp"
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
@@ -123,6 +124,9 @@ class FolderParameters final : public ParameterSource {
     return files_.contains(full_name(files_, name)) || (base_ && base_->contains(full_name(*base_, name)));
   }
 
+  // What the files call the parameter, behind a prefix or by the other name of a tied embedding; they may not have it.
+  std::string name_in_file(const std::string& name) const { return full_name(files_of(name), name); }
+
   // Quantized matrices are decoded.
   AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
     const io::TensorView& v = view(name);
@@ -146,13 +150,9 @@ class FolderParameters final : public ParameterSource {
 
   Tensor linear(const std::string& module, std::size_t out, std::size_t in) const override {
     const std::string name = full_name(files_, module + ".weight");
+    // Codes before their scales: those of a wrong shape would not fit either.
+    if (files_.contains(name) && files_.at(name).dtype == io::DType::I8) files_.at(name).check_shape({out, in});
     std::optional<Tensor> t = quantized(files_, name);
-    if (!t && files_.contains(name) && files_.at(name).dtype == io::DType::I8) {
-      const io::TensorView& codes = files_.at(name);
-      codes.check_shape({out, in});
-      const AlignedBuffer<float> scales = floats(module + ".weight_scale", 1, out);
-      return Int8Tensor<>::from_codes(codes.copy<std::int8_t>().data(), scales.data(), out, in);
-    }
     if (!t) return dense_tensor(transposed(floats(module + ".weight", in, out), in, out), out, in);
     if (t->rows() != out || t->cols() != in)
       raise<FormatError>(files_.at(name).where() + ": expected shape " + shape_string(out, in) + ", found " +
@@ -188,12 +188,14 @@ class FolderParameters final : public ParameterSource {
       return files.outer + "lm_head.weight";
     return prefixed;
   }
-  // What bitsandbytes quantized: 4-bit or LLM.int8(); nothing where the weight is of another kind or is not there.
+  // What is quantized, by bitsandbytes (4-bit or LLM.int8()) or in rows of int8; nothing where the weight is of another kind or is not
+  // there.
   static std::optional<Tensor> quantized(const Folder& files, const std::string& weight) {
     if (io::is_four_bit(files, weight)) return std::move(io::read_four_bit(files, weight).tensor);
     const std::string_view end = ".weight";
     const std::string module = weight.ends_with(end) ? weight.substr(0, weight.size() - end.size()) : weight;
     if (io::is_llm_int8(files, module)) return io::read_llm_int8(files, module);
+    if (files.contains(weight) && files.at(weight).dtype == io::DType::I8) return io::read_int8_rows(files, weight);
     return std::nullopt;
   }
   // Blocks come from one folder: a float layer must not slip in where a trained int8 one is missing.

@@ -4,6 +4,7 @@
 #pragma once
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <compare>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include <string_view>
 #include <system_error>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -25,7 +27,19 @@
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/json.hpp"
+#include "lowbit/io/mistaken.hpp"
 #include "lowbit/io/utf8.hpp"
+
+namespace lowbit::gpt2::inline LOWBIT_ABI {
+
+// A token that stands for its own text and comes from no merge: "<|endoftext|>", "<pad>".
+struct AddedToken {
+  std::string content;   // its text
+  std::int32_t id = 0;   // beyond the vocabulary, or that of the same text there
+  bool special = false;  // it controls the model; else it is a word that somebody added
+};
+
+}  // namespace lowbit::gpt2::inline LOWBIT_ABI
 
 namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
@@ -78,7 +92,7 @@ inline std::string token_bytes(std::string_view token) {
 // What a tokenizer.json holds, in the forms of the older files.
 struct TokenizerJson {
   std::string vocab_json, merges;
-  std::vector<std::pair<std::string, std::int32_t>> added;  // tokens that stand for their own text
+  std::vector<AddedToken> added;
 };
 
 inline constexpr std::int32_t largest_token_id = (std::numeric_limits<std::int32_t>::max)();
@@ -136,7 +150,7 @@ inline TokenizerJson read_tokenizer_json(std::string_view text, const std::strin
       if (content == nullptr || !content->is_string() || id == nullptr || !id->is_number_unsigned() ||
           id->get<std::uint64_t>() > std::uint64_t{largest_token_id})
         fail("added_tokens", "objects with content and id");
-      result.added.emplace_back(content->get<std::string>(), id->get<std::int32_t>());
+      result.added.push_back({content->get<std::string>(), id->get<std::int32_t>(), is(token, "special", true, false)});
     }
   }
   return result;
@@ -158,6 +172,39 @@ inline Vocabulary read_vocabulary(std::string_view json, const std::string& name
   return vocabulary;
 }
 
+// The tokens in added_tokens_decoder of a tokenizer_config.json, {"id": {"content": text, "special": true or false}}; none where it has no
+// such key.
+inline std::vector<AddedToken> read_added_tokens_decoder(std::string_view json, const std::string& name) {
+  const io::Json document = io::parse_json(json, name);
+  std::vector<AddedToken> added;
+  const auto found = document.is_object() ? document.find("added_tokens_decoder") : document.end();
+  if (!document.is_object() || found == document.end() || found->is_null()) return added;
+  const std::string what = name + ": added_tokens_decoder";
+  if (!found->is_object()) raise<FormatError>(what + ": expected an object, found " + found->type_name());
+  for (const auto& [key, token] : found->items()) {
+    std::int32_t id = -1;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+    const auto content = token.is_object() ? token.find("content") : token.end();
+    if (error != std::errc() || end != key.data() + key.size() || id < 0 || !token.is_object() || content == token.end() ||
+        !content->is_string())
+      raise<FormatError>(what + ": " + io::in_quotes(key) + ": expected an id of an object with content");
+    const auto special = token.find("special");
+    added.push_back({content->get<std::string>(), id, special != token.end() && *special == true});
+  }
+  return added;
+}
+
+// Gives `take` every token that added_tokens.json and tokenizer_config.json of the folder add, and the file that says so.
+inline void read_added_tokens(const std::filesystem::path& folder,
+                              const std::function<void(const AddedToken&, const std::string&)>& take) {
+  const std::filesystem::path list = folder / "added_tokens.json", config = folder / "tokenizer_config.json";
+  std::error_code ignored;
+  if (std::filesystem::exists(list, ignored))
+    for (const auto& [content, id] : read_vocabulary(io::read_text(list), list.string())) take({content, id}, list.string());
+  if (std::filesystem::exists(config, ignored))
+    for (const AddedToken& token : read_added_tokens_decoder(io::read_text(config), config.string())) take(token, config.string());
+}
+
 }  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
@@ -173,17 +220,19 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 // nor number.  So decode(encode(s)) == s for every byte string s.
 class Tokenizer {
  public:
-  // Reads vocab.json and merges.txt of `folder`, or tokenizer.json where there is no vocab.json; and added_tokens.json, if there is
-  // one.  Throws IoError if a file cannot be read, and what from_text(), from_tokenizer_json() and add_tokens() throw.
+  // Reads vocab.json and merges.txt of `folder`, or tokenizer.json where there is no vocab.json; and where there are such files, the
+  // tokens of added_tokens.json and of tokenizer_config.json's added_tokens_decoder.  Throws IoError if a file cannot be read, and what
+  // from_text(), from_tokenizer_json() and add_tokens() throw.
   static Tokenizer load(const std::filesystem::path& folder) {
     const std::filesystem::path vocabulary = folder / "vocab.json", merges = folder / "merges.txt",
-                                whole = folder / "tokenizer.json", added = folder / "added_tokens.json";
+                                whole = folder / "tokenizer.json";
     std::error_code ignored;
     const bool only_whole = !std::filesystem::exists(vocabulary, ignored) && std::filesystem::exists(whole, ignored);
     Tokenizer tokenizer = only_whole
                               ? from_tokenizer_json(io::read_text(whole), whole.string())
                               : from_text(io::read_text(vocabulary), io::read_text(merges), vocabulary.string(), merges.string());
-    if (std::filesystem::exists(added, ignored)) tokenizer.add_tokens(io::read_text(added), added.string());
+    detail::read_added_tokens(
+        folder, [&](const AddedToken& token, const std::string& file) { tokenizer.add_token(token.content, token.id, file); });
     return tokenizer;
   }
 
@@ -192,7 +241,7 @@ class Tokenizer {
   static Tokenizer from_tokenizer_json(std::string_view text, const std::string& name = "tokenizer.json") {
     const detail::TokenizerJson parts = detail::read_tokenizer_json(text, name);
     Tokenizer tokenizer = from_text(parts.vocab_json, parts.merges, name + ": vocab", name + ": merges");
-    for (const auto& [content, id] : parts.added) tokenizer.add_token(content, id, name);
+    tokenizer.add_tokens(parts.added, name);
     return tokenizer;
   }
 
@@ -208,14 +257,19 @@ class Tokenizer {
     const detail::Vocabulary vocabulary = detail::read_vocabulary(vocab_json, vocab_name);
     tokenizer.take_vocabulary(vocabulary, vocab_name);
     io::require_utf8(merges, merges_name);
+    if (const std::string found = io::mistaken_for(merges); !found.empty())
+      raise<FormatError>(merges_name + ": expected lines of two tokens, found " + found);
     tokenizer.take_merges(vocabulary, merges.starts_with("\xEF\xBB\xBF") ? merges.substr(3) : merges, merges_name);
     if (const auto end = vocabulary.find("<|endoftext|>"); end != vocabulary.end())
       tokenizer.add_token(end->first, end->second, vocab_name);
     return tokenizer;
   }
 
-  // Takes the tokens of an added_tokens.json, {"text": id, ...}: they stand for their own text.  Throws FormatError that names the
+  // Takes tokens that stand for their own text; or those of an added_tokens.json, {"text": id, ...}.  Throw FormatError that names the
   // file and the token where an id is another token's.
+  void add_tokens(std::span<const AddedToken> tokens, const std::string& name) {
+    for (const AddedToken& token : tokens) add_token(token.content, token.id, name);
+  }
   void add_tokens(std::string_view json, const std::string& name = "added_tokens.json") {
     for (const auto& [content, id] : detail::read_vocabulary(json, name)) add_token(content, id, name);
   }
@@ -322,8 +376,7 @@ class Tokenizer {
     if (!is_new && known->second != content)
       raise<FormatError>(name + ": id " + decimal(id) + " is given to two tokens, one of them " + io::in_quotes(content));
     vocab_size_ = (std::max)(vocab_size_, static_cast<std::size_t>(id) + 1);
-    const std::pair<std::string, std::int32_t> token(content, id);
-    if (is_new || std::find(added_.begin(), added_.end(), token) == added_.end()) added_.push_back(token);
+    if (added_ids_.insert(id).second) added_.emplace_back(content, id);
   }
 
   void take_vocabulary(const detail::Vocabulary& vocabulary, const std::string& name) {
@@ -409,6 +462,7 @@ class Tokenizer {
 
   std::array<std::int32_t, 256> byte_ids_{};
   std::vector<std::pair<std::string, std::int32_t>> added_;
+  std::unordered_set<std::int32_t> added_ids_;
   std::unordered_map<std::int32_t, std::string> bytes_of_;  // not a vector: ids may be far apart
   std::size_t vocab_size_ = 0;
   std::vector<Merge> merges_;                               // by rank

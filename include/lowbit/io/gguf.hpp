@@ -34,28 +34,6 @@
 #include "lowbit/tensor/int8_tensor.hpp"
 #include "lowbit/tensor/nf4_tensor.hpp"
 
-namespace lowbit::io::inline LOWBIT_ABI {
-
-// A tensor of a GGUF file.  The bytes belong to the file object.
-struct GgufTensor {
-  std::string name;                 // as the file has it
-  std::uint32_t type = 0;           // ggml's number
-  std::vector<std::size_t> shape;   // the slowest first, as everywhere else: a weight is {out, in}
-  std::span<const std::byte> data;  // its bytes, in the mapped file
-  std::string file;                 // for messages
-
-  // The product of the shape.
-  std::size_t elements() const {
-    std::size_t n = 1;
-    for (const std::size_t d : shape) n *= d;  // was checked when the file was opened
-    return n;
-  }
-  // `model.gguf: tensor "output.weight"`, how every message about it starts.
-  std::string where() const { return file + ": tensor " + in_quotes(name); }
-};
-
-}  // namespace lowbit::io::inline LOWBIT_ABI
-
 namespace lowbit::io::detail::inline LOWBIT_ABI {
 
 struct GgmlType {
@@ -84,6 +62,27 @@ inline constexpr std::array<std::int8_t, 16> iq4_nl_table{-127, -104, -83, -65, 
 }  // namespace lowbit::io::detail::inline LOWBIT_ABI
 
 namespace lowbit::io::inline LOWBIT_ABI {
+
+// A tensor of a GGUF file.  The bytes belong to the file object.
+struct GgufTensor {
+  std::string name;                 // as the file has it
+  std::uint32_t type = 0;           // ggml's number
+  std::vector<std::size_t> shape;   // the slowest first, as everywhere else: a weight is {out, in}
+  std::span<const std::byte> data;  // its bytes, in the mapped file
+  std::string file;                 // for messages
+
+  // The product of the shape.
+  std::size_t elements() const {
+    std::size_t n = 1;
+    for (const std::size_t d : shape) n *= d;  // was checked when the file was opened
+    return n;
+  }
+  // ggml's name of the type, "Q8_0"; was checked when the file was opened.
+  std::string_view type_name() const { return detail::ggml_type(type)->name; }
+  std::size_t block_size() const { return detail::ggml_type(type)->block; }  // elements; 1 where there are no blocks
+  // `model.gguf: tensor "output.weight"`, how every message about it starts.
+  std::string where() const { return file + ": tensor " + in_quotes(name); }
+};
 
 // An open GGUF file (open) or image of one (parse).  Opening reads the keys and checks that every tensor lies inside the file; it does
 // not read the tensors.  Move-only.  Reading from several threads is safe.
@@ -274,6 +273,12 @@ class Gguf {
   std::map<std::string, std::size_t, std::less<>> index_;
 };
 
+// Whether read_gguf() takes the tensor: a vector or matrix of one of the types above.
+inline bool is_supported(const GgufTensor& t) {
+  constexpr std::array<std::string_view, 6> types{"F32", "F16", "BF16", "Q8_0", "Q4_0", "IQ4_NL"};
+  return t.shape.size() <= 2 && std::find(types.begin(), types.end(), t.type_name()) != types.end();
+}
+
 // The tensor in a format of lowbit's: F32, F16 and BF16 as they are, Q8_0 as int8 in blocks of 32, Q4_0 and IQ4_NL as 4-bit codes in
 // blocks of 32 with a table of their own (of format nf4, in whose place it stands).  It decodes to ggml's values, bit for bit.  A
 // vector has one row.  Throws FormatError that names the tensor and the type of every other one.
@@ -281,6 +286,7 @@ inline Tensor read_gguf(const GgufTensor& t) {
   const detail::GgmlType& type = *detail::ggml_type(t.type);
   const std::string_view name = type.name;
   if (t.shape.size() > 2) raise<FormatError>(t.where() + ": expected a matrix or a vector, found shape " + shape_string(t.shape));
+  if (!is_supported(t)) raise<FormatError>(t.where() + ": expected F32, F16, BF16, Q8_0, Q4_0 or IQ4_NL, found " + type.name);
   TensorParts p;
   p.cols = t.shape.empty() ? 1 : t.shape.back();
   p.rows = t.shape.size() == 2 ? t.shape[0] : 1;
@@ -291,8 +297,6 @@ inline Tensor read_gguf(const GgufTensor& t) {
     if (n != 0) std::memcpy(p.codes.data(), t.data.data(), t.data.size());
     return Tensor(std::move(p));
   }
-  if (name != "Q8_0" && name != "Q4_0" && name != "IQ4_NL")
-    raise<FormatError>(t.where() + ": expected F32, F16, BF16, Q8_0, Q4_0 or IQ4_NL, found " + type.name);
   const bool eight = name == "Q8_0";
   p.format = eight ? Format::int8 : Format::nf4;
   p.block = 32;

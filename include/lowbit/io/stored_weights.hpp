@@ -79,8 +79,10 @@ inline Int8Tensor<> read_int8_rows(const TensorSource& source, const std::string
   const TensorView& codes = source.at(weight);
   codes.check_dtype(DType::I8);
   if (codes.shape.size() != 2) raise<FormatError>(codes.where() + ": expected shape [out, in], found " + shape_string(codes.shape));
-  AlignedBuffer<float> scales;
-  detail::fill(scales, source.at(weight + "_scale"), codes.shape[0]);
+  const TensorView& view = source.at(weight + "_scale");
+  view.check_shape({codes.shape[0]});
+  AlignedBuffer<float> scales(view.elements());
+  read_floats(view, scales.span());
   return Int8Tensor<>::from_codes(codes.as_span<std::int8_t>().data(), scales.data(), codes.shape[0], codes.shape[1]);
 }
 
