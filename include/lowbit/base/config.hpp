@@ -72,7 +72,8 @@
 #endif
 
 // arm64 with levels of its own, whose dots are assembly.
-#if defined(__aarch64__) && !defined(LOWBIT_PORTABLE) && (defined(__GNUC__) || defined(__clang__)) && !defined(__AARCH64EB__)
+#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(LOWBIT_PORTABLE) && (defined(__GNUC__) || defined(__clang__)) && \
+    !defined(__AARCH64EB__)
 #define LOWBIT_ARM64 1
 #else
 #define LOWBIT_ARM64 0
@@ -128,9 +129,10 @@
 // What else changes code: every instruction set that compilers use by themselves, three to an octal digit, exceptions, fast-math,
 // and the version.  A linker misses names in v0_2_0_kernels_built_for_avx2_... where the kernels, or a function that takes a type of
 // ours, were compiled with other flags.
-#define LOWBIT_BIT(macro) LOWBIT_BIT_(macro)  // 1 if the macro is defined as 1 (or as RISC-V's 1000000), else 0
+#define LOWBIT_BIT(macro) LOWBIT_BIT_(macro)  // 1 if the macro is defined as 1 (or as RISC-V's 1000000, or as 3), else 0
 #define LOWBIT_BIT_(value) LOWBIT_BIT_SECOND(LOWBIT_BIT_OF_##value 1, 0)
 #define LOWBIT_BIT_OF_1 0,
+#define LOWBIT_BIT_OF_3 0,
 #define LOWBIT_BIT_OF_1000000 0,
 #define LOWBIT_BIT_SECOND(...) LOWBIT_BIT_SECOND_(__VA_ARGS__, 0)
 #define LOWBIT_BIT_SECOND_(first, second, ...) second
@@ -146,31 +148,53 @@
 #define LOWBIT_DIGIT_110 6
 #define LOWBIT_DIGIT_111 7
 #define LOWBIT_JOIN(...) LOWBIT_JOIN_(__VA_ARGS__)
-#define LOWBIT_JOIN_(a, b, c, d, e, f, g, h, i, j, k) a##b##c##d##e##f##g##h##i##j##k
+#define LOWBIT_JOIN_(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o) a##b##c##d##e##f##g##h##i##j##k##l##m##n##o
 #if defined(_MSC_VER) && !defined(__clang__)
 #define LOWBIT_FEATURES 0
-#elif LOWBIT_X86
-#define LOWBIT_FEATURES                                                                                              \
-  LOWBIT_JOIN(LOWBIT_DIGIT(__SSE3__, __SSSE3__, __SSE4_1__), LOWBIT_DIGIT(__SSE4_2__, __POPCNT__, __AVX__),          \
-              LOWBIT_DIGIT(__F16C__, __FMA__, __AVX2__), LOWBIT_DIGIT(__BMI__, __BMI2__, __LZCNT__),                 \
-              LOWBIT_DIGIT(__MOVBE__, __AVXVNNI__, __GFNI__), LOWBIT_DIGIT(__AVX512F__, __AVX512CD__, __AVX512BW__), \
-              LOWBIT_DIGIT(__AVX512DQ__, __AVX512VL__, __AVX512IFMA__),                                              \
-              LOWBIT_DIGIT(__AVX512VBMI__, __AVX512VBMI2__, __AVX512BITALG__),                                       \
-              LOWBIT_DIGIT(__AVX512VPOPCNTDQ__, __AVX512VNNI__, __AVX512BF16__),                                     \
-              LOWBIT_DIGIT(__AVX512FP16__, __APX_F__, __CMPCCXADD__), LOWBIT_DIGIT(__FMA4__, __XOP__, __TBM__))
+#elif defined(__x86_64__) || defined(__i386__)
+#define LOWBIT_FEATURES                                                                                                          \
+  LOWBIT_JOIN(                                                                                                                   \
+      LOWBIT_DIGIT(__SSE3__, __SSSE3__, __SSE4_1__), LOWBIT_DIGIT(__SSE4_2__, __POPCNT__, __AVX__),                              \
+      LOWBIT_DIGIT(__F16C__, __FMA__, __AVX2__), LOWBIT_DIGIT(__BMI__, __BMI2__, __LZCNT__),                                     \
+      LOWBIT_DIGIT(__MOVBE__, __AVXVNNI__, __GFNI__), LOWBIT_DIGIT(__AVX512F__, __AVX512CD__, __AVX512BW__),                     \
+      LOWBIT_DIGIT(__AVX512DQ__, __AVX512VL__, __AVX512IFMA__), LOWBIT_DIGIT(__AVX512VBMI__, __AVX512VBMI2__, __AVX512BITALG__), \
+      LOWBIT_DIGIT(__AVX512VPOPCNTDQ__, __AVX512VNNI__, __AVX512BF16__), LOWBIT_DIGIT(__AVX512FP16__, __APX_F__, __CMPCCXADD__), \
+      LOWBIT_DIGIT(__FMA4__, __XOP__, __TBM__), LOWBIT_DIGIT(__PRFCHW__, __PREFETCHWT1__, __3dNOW__),                            \
+      LOWBIT_DIGIT(__SSE4A__, __AVXIFMA__, __SSE2__), LOWBIT_DIGIT(__AVX512ER__, __EVEX512__, __AVX10_2__),                      \
+      LOWBIT_DIGIT(__AVXVNNIINT8__, __AVXVNNIINT16__, __AVXNECONVERT__))
 #elif defined(__aarch64__)
+#if defined(__ARM_FEATURE_RCPC) && __ARM_FEATURE_RCPC >= 3
+#define LOWBIT_RCPC3 1
+#endif
 #define LOWBIT_FEATURES                                                                                             \
   LOWBIT_JOIN(LOWBIT_DIGIT(__ARM_FEATURE_SVE, __ARM_FEATURE_SVE2, __ARM_FEATURE_SME),                               \
               LOWBIT_DIGIT(__ARM_FEATURE_DOTPROD, __ARM_FEATURE_MATMUL_INT8, __ARM_FEATURE_BF16_VECTOR_ARITHMETIC), \
               LOWBIT_DIGIT(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC, __ARM_FEATURE_FP16_FML, __ARM_FEATURE_QRDMX),      \
-              LOWBIT_DIGIT(__ARM_FEATURE_ATOMICS, __ARM_FEATURE_MOPS, __ARM_FEATURE_CRC32), , , , , , , )
+              LOWBIT_DIGIT(__ARM_FEATURE_ATOMICS, __ARM_FEATURE_MOPS, __ARM_FEATURE_CRC32),                         \
+              LOWBIT_DIGIT(__ARM_FEATURE_SHA3, __ARM_FEATURE_COMPLEX, __ARM_FEATURE_JCVT),                          \
+              LOWBIT_DIGIT(__ARM_FEATURE_FRINT, __ARM_FEATURE_PAUTH, __ARM_FEATURE_RCPC),                           \
+              LOWBIT_DIGIT(__ARM_FEATURE_SVE2p1, __ARM_FEATURE_SVE_B16B16, __ARM_FEATURE_SME2),                     \
+              LOWBIT_DIGIT(LOWBIT_RCPC3, __ARM_FEATURE_LSE128, __ARM_FEATURE_CSSC),                                 \
+              LOWBIT_DIGIT(__ARM_FEATURE_FAMINMAX, __ARM_FEATURE_MEMORY_TAGGING, __ARM_NEON), , , , , , )
 #elif defined(__riscv)
-#define LOWBIT_FEATURES                                               \
-  LOWBIT_JOIN(LOWBIT_DIGIT(__riscv_vector, __riscv_zba, __riscv_zbb), \
-              LOWBIT_DIGIT(__riscv_zbs, __riscv_zicond, __riscv_compressed), , , , , , , , , )
+#define LOWBIT_FEATURES                                                                                                           \
+  LOWBIT_JOIN(LOWBIT_DIGIT(__riscv_vector, __riscv_zba, __riscv_zbb),                                                             \
+              LOWBIT_DIGIT(__riscv_zbs, __riscv_zicond, __riscv_compressed), LOWBIT_DIGIT(__riscv_zfh, __riscv_zfa, __riscv_zbc), \
+              LOWBIT_DIGIT(__riscv_zbkb, __riscv_zvbb, __riscv_zvfh),                                                             \
+              LOWBIT_DIGIT(__riscv_zicbop, __riscv_zacas, __riscv_misaligned_fast), , , , , , , , , , )
 #else
 #define LOWBIT_FEATURES 0
 #endif
+// Registers that the flags say are so long, in bits: exactly (SVE), or at least (RISC-V).
+#if defined(__ARM_FEATURE_SVE_BITS) && __ARM_FEATURE_SVE_BITS > 0
+#define LOWBIT_REGISTERS_NAME LOWBIT_REGISTERS(__ARM_FEATURE_SVE_BITS)
+#elif defined(__riscv_v_min_vlen)
+#define LOWBIT_REGISTERS_NAME LOWBIT_REGISTERS(__riscv_v_min_vlen)
+#else
+#define LOWBIT_REGISTERS_NAME
+#endif
+#define LOWBIT_REGISTERS(bits) LOWBIT_REGISTERS_(bits)
+#define LOWBIT_REGISTERS_(bits) _of_##bits
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ && !defined(__FAST_MATH__)
 #define LOWBIT_MATH_NAME _finitemath
 #elif defined(__FAST_MATH__)
@@ -192,8 +216,8 @@
 #define LOWBIT_EXCEPTIONS_NAME _noexcept
 #endif
 #define LOWBIT_NAME(...) LOWBIT_NAME_(__VA_ARGS__)
-#define LOWBIT_NAME_(major, minor, patch, flags, tiles, exceptions, math, features) \
-  v##major##_##minor##_##patch##_kernels_built_for_##flags##tiles##exceptions##math##_##features
+#define LOWBIT_NAME_(major, minor, patch, flags, tiles, exceptions, math, features, registers) \
+  v##major##_##minor##_##patch##_kernels_built_for_##flags##tiles##exceptions##math##_##features##registers
 #define LOWBIT_VERSION_NAME(major, minor, patch) LOWBIT_VERSION_NAME_(major, minor, patch)
 #define LOWBIT_VERSION_NAME_(major, minor, patch) v##major##_##minor##_##patch
 
@@ -201,7 +225,7 @@
 // version is another one (docs/design.md, "Run-time dispatch", rule 3).
 #define LOWBIT_ABI                                                                                                    \
   LOWBIT_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH, LOWBIT_FLAGS_NAME, LOWBIT_TILES_NAME, \
-              LOWBIT_EXCEPTIONS_NAME, LOWBIT_MATH_NAME, LOWBIT_FEATURES)
+              LOWBIT_EXCEPTIONS_NAME, LOWBIT_MATH_NAME, LOWBIT_FEATURES, LOWBIT_REGISTERS_NAME)
 // The namespace of what all files of a program share whatever their flags, as one file throws what another catches: the errors.
 // Nothing in it may have a body that depends on flags.
 #define LOWBIT_ABI_OF_ALL_FLAGS LOWBIT_VERSION_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH)

@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
+
 #include "side.hpp"
 
 extern "C" {
@@ -28,6 +32,15 @@ bool runs(const char* needs) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
   if (std::strcmp(needs, "v4") == 0) return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
   if (std::strcmp(needs, "native") == 0 || std::strcmp(needs, "avxvnni") == 0) return std::getenv("NOT_NATIVE") == nullptr;
+  return true;
+}
+#elif defined(__aarch64__)
+bool runs(const char* needs) {
+  const unsigned long has = getauxval(AT_HWCAP);
+  if (std::strcmp(needs, "lse") == 0) return (has & HWCAP_ATOMICS) && (has & HWCAP_CRC32) && (has & HWCAP_ASIMDRDM);
+  if (std::strcmp(needs, "sha3") == 0) return (has & HWCAP_SHA3) && (has & HWCAP_ATOMICS);
+  if (std::strcmp(needs, "dot") == 0) return (has & HWCAP_ASIMDDP) != 0;
+  if (std::strcmp(needs, "sve") == 0) return (has & HWCAP_SVE) != 0;
   return true;
 }
 #else

@@ -9,7 +9,14 @@ SIDE(v4)
 SIDE(avxvnni)
 #endif
 #endif
+#if defined(__aarch64__)
+SIDE(lse)
+SIDE(sha3)
+SIDE(dot)
+SIDE(sve)
+#else
 SIDE(native)
 SIDE(O0)
 SIDE(fastmath)
+#endif
 SIDE(noexcept)

@@ -49,6 +49,7 @@ void expect(bool ok, const char* what) {
 
 int main(int argc, char** argv) {
   if (argc != 4) return 2;
+  const long threads_before = threads();  // an emulator may have one of its own
   const int flags = std::strcmp(argv[1], "global") == 0 ? RTLD_GLOBAL : RTLD_LOCAL;
   const Library first = load(argv[2], flags);
   expect(wrong_in_thread(first) == 0, "the first library multiplies alone");
@@ -80,7 +81,7 @@ int main(int argc, char** argv) {
   expect(dlclose(again.handle) == 0, "dlclose of it");
   const bool mapped = dlopen(argv[2], RTLD_NOW | RTLD_NOLOAD) != nullptr;
   std::printf("       it is %s; %ld threads\n", mapped ? "kept mapped by the loader" : "unmapped", threads());
-  expect(mapped || threads() == 1, "no thread is left of an unmapped library");
+  expect(mapped || threads() == threads_before, "no thread is left of an unmapped library");
   if (std::strstr(argv[2], "hidden") != nullptr) expect(!mapped, "a library that hides what it holds is unmapped");
   return failures == 0 ? 0 : 1;
 }

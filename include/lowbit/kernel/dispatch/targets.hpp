@@ -109,17 +109,45 @@ LOWBIT_FUNCTION void set_tile_configuration(const TileConfiguration& c);
 #define LOWBIT_ISA_AMX_SIMD "lowbit/kernel/simd/amx-inl.hpp"
 #endif
 
-// g++ adds "+dotprod" to armv8-a and its assembler refuses what comes of it, as the instruction wants armv8.2; "arch=" replaces what the
-// file's flags allow, whose functions could then not be inlined.  So: add where the flags are armv8.2 or later, as far as macros tell.
+// What a region of arm64 must allow beside its own instructions: whatever the file's flags allow, or g++ could not inline the file's
+// functions there.  clang adds to the flags; so does "+dotprod" for g++, but the assembler that comes with g++ 12 (binutils 2.40) refuses
+// dots below armv8.2.  Where macros do not say that the flags are armv8.2 or later, "arch=" takes the flags' place, and all that they may
+// allow is named again: by its macro, or, of what has none, always, as g++ makes no code of it by itself (of pauth only to protect
+// returns).  mops has no macro in g++ 12 and would make code; docs/consumers.md says what is left out for it.
 #if defined(__clang__)
 #define LOWBIT_ISA_NEON_DOT "dotprod"
 #define LOWBIT_ISA_NEON_I8MM "dotprod,i8mm,bf16"
-#elif defined(__ARM_FEATURE_DOTPROD) || defined(__ARM_FEATURE_SVE) || defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+#elif defined(__ARM_FEATURE_JCVT) /* armv8.3 */ || \
+    (defined(__ARM_FEATURE_DOTPROD) && defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC) && defined(__ARM_FEATURE_QRDMX))
 #define LOWBIT_ISA_NEON_DOT "+dotprod"
 #define LOWBIT_ISA_NEON_I8MM "+dotprod+i8mm+bf16"
 #else
-#define LOWBIT_ISA_NEON_DOT "arch=armv8.2-a+dotprod"
-#define LOWBIT_ISA_NEON_I8MM "arch=armv8.2-a+dotprod+i8mm+bf16"
+#if defined(__ARM_FEATURE_PAC_DEFAULT)
+#define LOWBIT_ISA_NEON_PAUTH
+#else
+#define LOWBIT_ISA_NEON_PAUTH "+pauth"
+#endif
+#define LOWBIT_NAME_IF(macro, name) LOWBIT_NAME_IF_(LOWBIT_BIT(macro), name)
+#define LOWBIT_NAME_IF_(bit, name) LOWBIT_NAME_IF_BIT(bit, name)
+#define LOWBIT_NAME_IF_BIT(bit, name) LOWBIT_NAME_IF_##bit(name)
+#define LOWBIT_NAME_IF_0(name) ""
+#define LOWBIT_NAME_IF_1(name) name
+// clang-format off
+#define LOWBIT_ISA_NEON_OF_FLAGS \
+  "+rcpc+profile+memtag+sb+ssbs+predres+flagm" LOWBIT_ISA_NEON_PAUTH \
+  LOWBIT_NAME_IF(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC, "+fp16") LOWBIT_NAME_IF(__ARM_FEATURE_FP16_FML, "+fp16fml") \
+  LOWBIT_NAME_IF(__ARM_FEATURE_MATMUL_INT8, "+i8mm") LOWBIT_NAME_IF(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC, "+bf16") \
+  LOWBIT_NAME_IF(__ARM_FEATURE_CRYPTO, "+crypto") LOWBIT_NAME_IF(__ARM_FEATURE_AES, "+aes") \
+  LOWBIT_NAME_IF(__ARM_FEATURE_SHA2, "+sha2") LOWBIT_NAME_IF(__ARM_FEATURE_SHA3, "+sha3") \
+  LOWBIT_NAME_IF(__ARM_FEATURE_SM4, "+sm4") LOWBIT_NAME_IF(__ARM_FEATURE_RNG, "+rng") \
+  LOWBIT_NAME_IF(__ARM_FEATURE_TME, "+tme") LOWBIT_NAME_IF(__ARM_FEATURE_LS64, "+ls64") \
+  LOWBIT_NAME_IF(__ARM_FEATURE_SVE, "+sve") LOWBIT_NAME_IF(__ARM_FEATURE_SVE_MATMUL_FP32, "+f32mm") \
+  LOWBIT_NAME_IF(__ARM_FEATURE_SVE_MATMUL_FP64, "+f64mm") LOWBIT_NAME_IF(__ARM_FEATURE_SVE2, "+sve2") \
+  LOWBIT_NAME_IF(__ARM_FEATURE_SVE2_AES, "+sve2-aes") LOWBIT_NAME_IF(__ARM_FEATURE_SVE2_BITPERM, "+sve2-bitperm") \
+  LOWBIT_NAME_IF(__ARM_FEATURE_SVE2_SHA3, "+sve2-sha3") LOWBIT_NAME_IF(__ARM_FEATURE_SVE2_SM4, "+sve2-sm4")
+// clang-format on
+#define LOWBIT_ISA_NEON_DOT "arch=armv8.2-a+dotprod" LOWBIT_ISA_NEON_OF_FLAGS
+#define LOWBIT_ISA_NEON_I8MM "arch=armv8.2-a+dotprod+i8mm+bf16" LOWBIT_ISA_NEON_OF_FLAGS
 #endif
 
 // ---- the levels ----

@@ -97,7 +97,7 @@ struct simd {
   static LOWBIT_INLINE vf add(const vf& a, const vf& b) { return a + b; }
   static LOWBIT_INLINE vf sub(const vf& a, const vf& b) { return a - b; }
   static LOWBIT_INLINE vf mul(const vf& a, const vf& b) { return a * b; }
-#if defined(__aarch64__) && !defined(_MSC_VER)
+#if defined(__aarch64__) && !defined(_MSC_VER) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
   // xsimd's are estimates with Newton steps, as 32-bit NEON has nothing else.
   static LOWBIT_INLINE vf div(const vf& a, const vf& b) { return vf(vdivq_f32(a, b)); }
   static LOWBIT_INLINE vf sqrt(const vf& a) { return vf(vsqrtq_f32(a)); }
@@ -112,7 +112,7 @@ struct simd {
   static LOWBIT_INLINE vi to_int(const vf& a) {
 #if defined(LOWBIT_BASE_SSE2)
     return vi(_mm_cvtps_epi32(a));
-#elif defined(__aarch64__) && !defined(_MSC_VER)
+#elif defined(__aarch64__) && !defined(_MSC_VER) && !defined(XSIMD_NO_SUPPORTED_ARCHITECTURE)
     return vi(vcvtnq_s32_f32(a));
 #else
     return vectors::to_int(vectors::nearbyint(a));
