@@ -85,7 +85,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   using S = simd;
   constexpr std::size_t panels = (V + panel_registers - 1) / panel_registers;
   // Totals stay in registers where there is room beside the sums: a store of a whole register costs as much as two dots.
-  constexpr bool keep = 2 * R * V + (R < V ? R + 1 : V + 1) + 2 <= S::vector_registers;
+  constexpr bool keep = 2 * R * V + (std::min)(R, V) + 3 <= S::vector_registers;
   constexpr bool int8 = C::compute == Compute::int8;
   // Where few registers are left beside the totals, g++ 12 spills unless it is told (12 % with looked-up floats at four rows, and
   // with bfloat16 at two; twice the time with bytes at two where look-ups take no masks).
