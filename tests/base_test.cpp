@@ -112,8 +112,8 @@ void check_rounding(Narrow narrow) {
     if (wrong++ == 0) first_wrong = x;
   };
   const auto check_around = [&](float x) {
-    for (const std::uint32_t bits : {bits_of(x) - 1, bits_of(x), bits_of(x) + 1}) {
-      if (bits >= 0x7F800000u) continue;  // x is 0 or the largest float
+    for (const std::uint32_t bits : {(std::max)(bits_of(x), 1u) - 1, bits_of(x), bits_of(x) + 1}) {
+      if (bits >= 0x7F800000u) continue;  // x is the largest float
       check(float_of(bits));
       check(float_of(bits | 0x80000000u));
     }

@@ -306,6 +306,23 @@ TEST_CASE("weights of a file are multiplied where they lie, bit for bit as copie
 // ---- the forms of real files
 // -----------------------------------------------------------------------------------------------------
 
+TEST_CASE("a view has the file's own map, also one that was a view of other weights", "[view]") {
+  Checkpoint c = Checkpoint::open("tiny_4bit.safetensors");
+  Floats map(256);
+  for (std::size_t i = 0; i < 256; ++i) map[i] = static_cast<float>(i) / 300 - 0.4f;
+  c.set(nested_weight + ".nested_quant_map", DType::F32, {256}, as_text(map));
+  c.with([&](const io::SafeTensors& file) {
+    const lowbit::Tensor copy = std::move(io::read_four_bit(file, nested_weight).tensor);
+    lowbit::WeightsView view = io::view_four_bit(file, plain_weight);
+    view = io::view_four_bit(file, nested_weight);
+    const Floats x = Random(56).normals(copy.cols());
+    Floats a(copy.rows()), b(a.size());
+    lowbit::matmul(x.data(), 1, view, a.data());
+    lowbit::matmul(x.data(), 1, copy, b.data());
+    CHECK(bits_of(a) == bits_of(b));
+  });
+}
+
 TEST_CASE("packed bytes may be stored as another type", "[read]") {
   Checkpoint c = Checkpoint::open("tiny_4bit.safetensors");
   Floats want;

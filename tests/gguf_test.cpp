@@ -63,6 +63,9 @@ TEST_CASE("GGUF: keys and tensors are read as they stand") {
   image.keys.push_back(key("f", 6, raw(0.5f)));
   image.keys.push_back(key("yes", 7, "\1"));
   image.keys.push_back(key("i", 1, raw(std::int8_t{-3})));
+  image.keys.push_back(key("i16", 3, raw(std::int16_t{-300})));
+  image.keys.push_back(key("i64", 11, raw(std::int64_t{-5'000'000'000})));
+  image.keys.push_back(key("f64", 12, raw(0.1)));
   image.keys.push_back(key("deep", 9, u32(9) + u64(1) + u32(4) + u64(2) + u32(1) + u32(2)));
   const std::string bytes = image.bytes();
   const io::Gguf file = io::Gguf::parse(as_bytes(bytes), "f.gguf");
@@ -72,6 +75,9 @@ TEST_CASE("GGUF: keys and tensors are read as they stand") {
   CHECK(file.keys().at("f") == 0.5);
   CHECK(file.keys().at("yes") == true);
   CHECK(file.keys().at("i") == -3);
+  CHECK(file.keys().at("i16") == -300);
+  CHECK(file.keys().at("i64") == -5'000'000'000);
+  CHECK(file.keys().at("f64") == 0.1);
   CHECK(file.keys().at("deep").dump() == "[[1,2]]");
   CHECK(file.at("a").shape == std::vector<std::size_t>{3, 2});
   CHECK(file.at("b").data.size() == 68);

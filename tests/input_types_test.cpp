@@ -122,17 +122,19 @@ TEST_CASE("rows that a function makes are those of memory") {
   for (const Weights& w : lowbit_test::one_of_every_kind(n, k, random))
     for (const Compute compute : lowbit_test::all_computes) {
       if (!lowbit_test::has_compute(w.tensor.format(), compute)) continue;
-      MatmulOptions options;
-      options.compute = compute;
-      options.outlier_threshold = 2;
-      options.outliers = random.coin() ? lowbit::Outliers::per_call : lowbit::Outliers::per_row;
-      lowbit::PreparedInput input = lowbit::input_for(w.tensor, options);
-      lowbit::produce_input(
-          m, [&](std::size_t begin, std::size_t count, float* to) { std::copy_n(x.data() + begin * k, count * k, to); }, input,
-          pool);
-      Floats y(m * n);
-      lowbit::matmul(input, w.tensor, {y.data(), m, n}, options);
-      CHECK(bits_of(y) == bits_of(lowbit_test::run_product(x, m, w, false, options)));
+      for (const auto outliers : {lowbit::Outliers::per_row, lowbit::Outliers::per_call}) {
+        MatmulOptions options;
+        options.compute = compute;
+        options.outlier_threshold = 2;
+        options.outliers = outliers;
+        lowbit::PreparedInput input = lowbit::input_for(w.tensor, options);
+        lowbit::produce_input(
+            m, [&](std::size_t begin, std::size_t count, float* to) { std::copy_n(x.data() + begin * k, count * k, to); }, input,
+            pool);
+        Floats y(m * n);
+        lowbit::matmul(input, w.tensor, {y.data(), m, n}, options);
+        CHECK(bits_of(y) == bits_of(lowbit_test::run_product(x, m, w, false, options)));
+      }
     }
 }
 

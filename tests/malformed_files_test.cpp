@@ -138,6 +138,7 @@ void safetensors(List& list) {
   refuse("an older .bin file", "\x80\x02}q", {"pickle"});
   refuse("a GGUF file", Gguf().bytes(), {"GGUF"});
   refuse("an archive", "\x1F\x8B\x08", {"gzip"});
+  refuse("another archive", std::string("\xFD") + "7zXZ", {"xz"});
   // The header.
   header("an array", "[1,2]", {"starts with {", "[1,2]"});
   header("cut JSON", R"({"a":{"dtype":"F32")", {"not JSON"});
@@ -383,6 +384,11 @@ void gguf(List& list) {
   model("heads that do not divide", {"head_count", "divisor of 8", "3"},
         [](Gguf& g) { g.keys[3] = key("gpt2.attention.head_count", 4, u32(3)); });
   model("no embedding", {"token_embd.weight"}, [](Gguf& g) { g.tensors[0].name = "x"; });
+  for (const float epsilon : {0.0f, 1.0f})
+    model("an epsilon of " + lowbit::decimal(epsilon), {"layer_norm_epsilon", "above 0", epsilon == 0 ? "found 0" : "found 1"},
+          [epsilon](Gguf& g) { g.keys.push_back(key("gpt2.attention.layer_norm_epsilon", 6, lowbit_test::gguf::raw(epsilon))); });
+  model("an embedding in one dimension", {"token_embd.weight", "[vocabulary, width]", "[24]"},
+        [](Gguf& g) { g.tensors[0].dimensions = {24}; });
   model("no tokenizer", {"tokenizer.ggml.model"}, [](Gguf&) {});
   model("tokens that are numbers", {"tokenizer.ggml.tokens", "array of strings"}, [](Gguf& g) {
     g.keys.push_back(key("tokenizer.ggml.model", 8, lowbit_test::gguf::text("gpt2")));

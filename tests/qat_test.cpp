@@ -332,6 +332,12 @@ TEST_CASE("qat: a run that is taken up from a checkpoint has the losses of one t
   CHECK(lowbit_test::unsaid<FormatError>([&] { qat::load_checkpoint(folder / "other.safetensors", wrong, optimizer); },
                                          {"other.safetensors", "training checkpoint"}) == "");
   CHECK_THROWS_AS(qat::load_checkpoint(folder / "missing.safetensors", wrong, optimizer), IoError);
+  // Steps that are no number, or more than any run has.
+  for (const char* steps : {"", "-1", "1e3", "1000000000000000000"}) {
+    io::write_safetensors(folder / "steps.safetensors", {}, {{"kind", qat::checkpoint_kind}, {"optimizer_steps", steps}});
+    CHECK(lowbit_test::unsaid<FormatError>([&] { qat::load_checkpoint(folder / "steps.safetensors", wrong, optimizer); },
+                                           {"steps.safetensors", "optimizer_steps", "a number"}) == "");
+  }
   // A moment without the other one, of another shape, in a file that says it was never trained.
   const io::SafeTensors trained = io::SafeTensors::open(folder / "checkpoint.safetensors");
   std::vector<io::TensorToWrite> tensors;

@@ -67,7 +67,7 @@ class DefaultPool final : public Executor {
 };
 union DefaultPoolStorage {
   DefaultPool pool;
-  constexpr DefaultPoolStorage() : pool() {}
+  constexpr DefaultPoolStorage() noexcept : pool() {}
   ~DefaultPoolStorage() {}
 };
 inline constinit DefaultPoolStorage default_pool;

@@ -15,7 +15,7 @@ class BackwardExecutor final : public lowbit::Executor {
   void run(std::size_t count, lowbit::TaskRef task) override {
     ++runs;
     most = std::max(most, count);
-    for (std::size_t i = count; i-- > 0;) task(i);
+    for (std::size_t i = count; i != 0; --i) task(i - 1);
   }
   std::size_t runs = 0, most = 0;  // calls, and the parts of the largest
 

@@ -14,6 +14,8 @@ std::string raw(const T& value) {
 }
 inline std::string u32(std::uint32_t v) { return raw(v); }
 inline std::string u64(std::uint64_t v) { return raw(v); }
+// Below 0 it is a large number, as in a file that lies.
+inline std::uint64_t moved(std::size_t n, std::int64_t by) { return static_cast<std::uint64_t>(static_cast<std::int64_t>(n) + by); }
 inline std::string text(const std::string& s) { return u64(s.size()) + s; }
 
 // The parts of a file, which a test may bend before they are put together.
@@ -33,15 +35,14 @@ struct Image {
   std::size_t alignment = 32;
 
   std::string bytes() const {
-    std::string head = magic + u32(version) + u64(tensors.size() + static_cast<std::uint64_t>(more_tensors)) +
-                       u64(keys.size() + static_cast<std::uint64_t>(more_keys));
+    std::string head = magic + u32(version) + u64(moved(tensors.size(), more_tensors)) + u64(moved(keys.size(), more_keys));
     for (const std::string& key : keys) head += key;
     std::string data;
     for (const Tensor& t : tensors) {
       data.resize((data.size() + alignment - 1) / alignment * alignment);
       head += text(t.name) + u32(static_cast<std::uint32_t>(t.dimensions.size()));
       for (const std::uint64_t d : t.dimensions) head += u64(d);
-      head += u32(t.type) + u64(data.size() + static_cast<std::uint64_t>(t.shift));
+      head += u32(t.type) + u64(moved(data.size(), t.shift));
       data += t.data;
     }
     head.resize((head.size() + alignment - 1) / alignment * alignment);

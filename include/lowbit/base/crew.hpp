@@ -95,8 +95,8 @@ class Crew {
     round_.failed.store(false, std::memory_order_relaxed);
     target_ += count;
     ++number_;
-    for (std::size_t r = size_; r-- > 0;)
-      workers_[r].range.word.store(Range::start(number_, range_begin(r + 1) - range_begin(r)), std::memory_order_release);
+    for (std::size_t r = size_; r != 0; --r)
+      workers_[r - 1].range.word.store(Range::start(number_, range_begin(r) - range_begin(r - 1)), std::memory_order_release);
     wake();
     take_tasks(0);
     if (!is_here()) raise<Error>("thread pool: a task called fork() and returned in the child, which lacks the other threads");

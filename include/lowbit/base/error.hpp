@@ -2,6 +2,7 @@
 // The errors that lowbit throws.  A bad argument or a bad file ends in one of these, and its message names the argument, file or
 // tensor, what was expected and what was found.
 #pragma once
+#include <cstddef>
 #include <cstdio>
 #include <stdexcept>
 #include <string>
@@ -62,16 +63,17 @@ inline void set_error_handler(ErrorHandler handler) { detail::error_handler.stor
 template <class T>
 LOWBIT_COLD inline std::string decimal(T value) {
   char text[400];  // the largest double has 309 digits before its point
+  int length = 0;
   if constexpr (std::is_floating_point_v<T>) {
-    std::snprintf(text, sizeof text, "%f", value);
+    length = std::snprintf(text, sizeof text, "%f", value);
   } else if constexpr (std::is_signed_v<T>) {
     const long long number = value;
-    std::snprintf(text, sizeof text, "%lld", number);
+    length = std::snprintf(text, sizeof text, "%lld", number);
   } else {
     const unsigned long long number = value;
-    std::snprintf(text, sizeof text, "%llu", number);
+    length = std::snprintf(text, sizeof text, "%llu", number);
   }
-  return text;
+  return std::string(text, static_cast<std::size_t>(length));
 }
 inline std::string decimal(float value) { return decimal(static_cast<double>(value)); }
 

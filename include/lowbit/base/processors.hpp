@@ -23,7 +23,7 @@ LOWBIT_COLD inline std::string first_line(const std::string& path) {
   if (std::FILE* file = std::fopen(path.c_str(), "r")) {
     char text[4096];
     if (std::fgets(text, sizeof text, file) != nullptr) line.assign(text, std::strcspn(text, "\n"));
-    std::fclose(file);
+    static_cast<void>(std::fclose(file));
   }
   return line;
 }
@@ -78,7 +78,7 @@ LOWBIT_COLD inline std::size_t control_group_limit(const std::string& groups, co
       here = control_group_limit(mount + "/" + controllers, group, false);
     if (here != 0) limit = limit == 0 ? here : (std::min)(limit, here);
   }
-  std::fclose(file);
+  static_cast<void>(std::fclose(file));
   return limit;
 }
 

@@ -59,7 +59,8 @@ inline float gpu_reciprocal(float x) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(x), mantissa = (bits >> 13) & 1023;
   if ((bits & 0x1FFF) != 0 || ((reciprocal_by_other_neighbour[mantissa / 64] >> (mantissa % 64)) & 1) == 0) return nearest;
   const bool above = rounded(static_cast<double>(nearest) * static_cast<double>(x)) > 1.0;  // exact: 24 and 11 bits
-  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(nearest) + (above ? ~0u : 1u));
+  const std::uint32_t nearest_bits = std::bit_cast<std::uint32_t>(nearest);
+  return std::bit_cast<float>(above ? nearest_bits - 1 : nearest_bits + 1);
 }
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI

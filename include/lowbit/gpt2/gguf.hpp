@@ -57,7 +57,8 @@ class GgufParameters final : public ParameterSource {
                          ", found " + decimal(config_.heads));
     if (const io::Json* epsilon = find("gpt2.attention.layer_norm_epsilon")) {
       if (!epsilon->is_number() || !(epsilon->get<double>() > 0 && epsilon->get<double>() < 1))
-        raise<FormatError>(file_.location() + ": gpt2.attention.layer_norm_epsilon: expected a number above 0 and below 1");
+        raise<FormatError>(file_.location() + ": gpt2.attention.layer_norm_epsilon: expected a number above 0 and below 1, found " +
+                           io::found_text(*epsilon));
       config_.epsilon = static_cast<float>(epsilon->get<double>());
     }
     const io::GgufTensor& embedding = file_.at("token_embd.weight");

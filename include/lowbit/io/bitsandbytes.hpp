@@ -231,7 +231,8 @@ inline WeightsView view_four_bit(const TensorSource& source, const std::string& 
     std::array<float, 256> map;
     read_floats(*f.nested_map, map);
     // The library's own, where it is the same, spares the file's page.
-    if (std::memcmp(map.data(), dynamic_map().data(), sizeof(map)) != 0) p.nested_map = f.nested_map->as_span<float>().data();
+    if (!std::ranges::equal(std::as_bytes(std::span(map)), std::as_bytes(std::span(dynamic_map()))))
+      p.nested_map = f.nested_map->as_span<float>().data();
   } else {
     p.scales = f.absmax->as_span<float>().data();
     detail::check_elements(*f.absmax, blocks);

@@ -207,7 +207,7 @@ inline std::string read_stream(const std::filesystem::path& path) {
     if (n < part.size() && std::ferror(file) != 0) code = errno;
     text.append(part.data(), n);
   }
-  std::fclose(file);
+  static_cast<void>(std::fclose(file));
   if (code != 0) detail::raise_io(path, "read", code);
   return text;
 }
@@ -260,7 +260,7 @@ class FileWriter {
   }
   void drop() noexcept {
     if (file_ == nullptr) return;
-    std::fclose(std::exchange(file_, nullptr));
+    static_cast<void>(std::fclose(std::exchange(file_, nullptr)));
     std::error_code ignored;
     std::filesystem::remove(temporary_, ignored);
   }

@@ -177,7 +177,7 @@ inline void write_gguf(const std::filesystem::path& path, const GgufKeys& keys, 
                              shape_string(t.shape));
     detail::append_text(head, t.name);
     detail::append_raw(head, static_cast<std::uint32_t>(t.shape.size()));
-    for (std::size_t d = t.shape.size(); d-- > 0;) detail::append_raw<std::uint64_t>(head, t.shape[d]);
+    for (std::size_t d = t.shape.size(); d != 0; --d) detail::append_raw<std::uint64_t>(head, t.shape[d - 1]);
     detail::append_raw(head, static_cast<std::uint32_t>(t.type));
     detail::append_raw<std::uint64_t>(head, offset);
     offset =

@@ -172,7 +172,7 @@ class Transformer {
       for (std::size_t i = 0; i < selected_.size(); ++i)
         for (std::size_t j = 0; j < c; ++j) dx_[selected_[i] * c + j] += dgathered_[i * c + j];
     }
-    for (std::size_t b = blocks.size(); b-- > 0;) block_backward(b, batch, options, executor);
+    for (std::size_t b = blocks.size(); b != 0; --b) block_backward(b - 1, batch, options, executor);
     const detail::Timer timer(options.times, "embedding, dropout, residuals");
     dropout(options, 0).apply(dx_.data(), nullptr, tokens * c, dx_.data(), executor);
     embed_backward(token_embedding, position_embedding, batch.ids, batch.offsets, dx_.data(), executor);

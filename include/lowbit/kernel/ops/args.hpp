@@ -68,7 +68,7 @@ constexpr std::size_t attention_rows(std::size_t positions) { return (positions 
 // Enough for registers of up to 16 floats.
 constexpr std::size_t attention_scratch_floats(std::size_t positions, std::size_t depth) {
   const std::size_t padded = (depth + 15) / 16 * 16;
-  return attention_rows(positions) * (2 * padded + 16) + 2 * 16 * padded + 16;
+  return attention_rows(positions) * (2 * padded + 16) + 32 * padded + 16;
 }
 
 // One head's keys and values of the positions so far, as a cache keeps them, in f32, bf16 or int8 (code x scale of its position).

@@ -122,7 +122,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   using S = typename C::S;
   constexpr std::size_t panels = (V + panel_registers - 1) / panel_registers;
   // Totals stay in registers where there is room beside the sums: a store of a whole register costs as much as two dots.
-  constexpr bool keep = 2 * R * V + (R < V ? R + 1 : V + 1) + 2 <= S::vector_registers;
+  constexpr bool keep = 2 * R * V + (std::min)(R, V) + 3 <= S::vector_registers;
   constexpr bool int8 = C::compute == Compute::int8;
   constexpr bool pairs = int8 && multiplies_pairs<S> && R >= 4;
   // Where few registers are left beside the totals, g++ 12 spills unless it is told (12 % with looked-up floats at four rows, and

@@ -184,16 +184,17 @@ struct simd {
   };
   static LOWBIT_INLINE floats256 load_floats256(const float* p) {
     floats256 r;
-    for (int i = 0; i < 16; ++i) r.t[i] = _mm512_loadu_ps(p + 16 * i);
+    for (std::size_t i = 0; i < 16; ++i) r.t[i] = _mm512_loadu_ps(p + 16 * i);
     return r;
   }
   static LOWBIT_INLINE vf lookup(const floats256& table, vi index) {
     const __mmask16 bit5 = _mm512_test_epi32_mask(index, _mm512_set1_epi32(32)),
                     bit6 = _mm512_test_epi32_mask(index, _mm512_set1_epi32(64)),
                     bit7 = _mm512_test_epi32_mask(index, _mm512_set1_epi32(128));
-    const auto among32 = [&](int i)
+    const auto among32 = [&](std::size_t i)
                              LOWBIT_INLINE_LAMBDA { return _mm512_permutex2var_ps(table.t[2 * i], index, table.t[2 * i + 1]); };
-    const auto among64 = [&](int i) LOWBIT_INLINE_LAMBDA { return _mm512_mask_blend_ps(bit5, among32(2 * i), among32(2 * i + 1)); };
+    const auto among64 = [&](std::size_t i)
+                             LOWBIT_INLINE_LAMBDA { return _mm512_mask_blend_ps(bit5, among32(2 * i), among32(2 * i + 1)); };
     return _mm512_mask_blend_ps(bit7, _mm512_mask_blend_ps(bit6, among64(0), among64(1)),
                                 _mm512_mask_blend_ps(bit6, among64(2), among64(3)));
   }
