@@ -23,6 +23,7 @@
 #include "support/catch.hpp"
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
+#include "support/npy.hpp"
 #include "support/process.hpp"
 
 namespace generate_test {
