@@ -2,6 +2,7 @@
 // What four_models says about models and rows that are not what they should be, and how it names what it made of them.
 #include <algorithm>
 #include <filesystem>
+#include <list>
 #include <string>
 #include <thread>
 #include <vector>
@@ -42,7 +43,7 @@ fs::path quantized_mini(const Folder& folder, const std::string& name, const aut
   const lowbit::gpt2::FolderParameters source(mini());
   const auto file = lowbit::io::SafeTensors::open(mini() / "model.safetensors");
   lowbit::io::StateDict dict;
-  std::vector<lowbit::Tensor> alive;
+  std::list<lowbit::Tensor> alive;  // the dict points into them: they must not move
   for (const auto& view : file.tensors()) {
     const bool linear = view.name.find(".c_") != view.name.npos && view.name.ends_with(".weight");
     if (!linear) {
@@ -51,7 +52,7 @@ fs::path quantized_mini(const Folder& folder, const std::string& name, const aut
     }
     const std::string module = view.name.substr(0, view.name.size() - std::string(".weight").size());
     const lowbit::Tensor t = source.linear(module.substr(std::string("transformer.").size()), view.shape[1], view.shape[0]);
-    alive.push_back(add(dict, module, reinterpret_cast<const float*>(t.parts().codes.data()), t.rows(), t.cols()));
+    add(dict, alive, module, reinterpret_cast<const float*>(t.parts().codes.data()), t.rows(), t.cols());
   }
   fs::remove(path / "model.safetensors");
   lowbit::io::write_safetensors(path / "model.safetensors", dict.tensors);
@@ -59,15 +60,14 @@ fs::path quantized_mini(const Folder& folder, const std::string& name, const aut
 }
 fs::path nf4_mini(const Folder& folder, std::size_t block, bool double_quantized) {
   using NF4 = lowbit::NF4Tensor<lowbit::any_block_size, lowbit::AnyAbsmax>;
-  return quantized_mini(folder, "nf4",
-                        [&](auto& dict, const std::string& module, const float* w, std::size_t rows, std::size_t cols) {
-                          lowbit::FourBitOptions options;
-                          options.block_size = block;
-                          options.double_quantized = double_quantized;
-                          lowbit::Tensor t = NF4::quantize(w, rows, cols, options);
-                          lowbit::io::add_four_bit(dict, module + ".weight", t, "float16");
-                          return t;
-                        });
+  return quantized_mini(
+      folder, "nf4", [&](auto& dict, auto& alive, const std::string& module, const float* w, std::size_t rows, std::size_t cols) {
+        lowbit::FourBitOptions options;
+        options.block_size = block;
+        options.double_quantized = double_quantized;
+        alive.push_back(NF4::quantize(w, rows, cols, options));
+        lowbit::io::add_four_bit(dict, module + ".weight", alive.back(), "float16");
+      });
 }
 
 }  // namespace
@@ -256,11 +256,10 @@ TEST_CASE("four_models: a folder of other weights than its option stands for is 
   CHECK(holds(m.at("weights"), "16 of 16 layers as the folder holds them"));
   CHECK_FALSE(m.contains("paper"));
 
-  const fs::path llm =
-      quantized_mini(folder, "llm", [](auto& dict, const std::string& module, const float* w, std::size_t rows, std::size_t cols) {
-        auto t = lowbit::LlmInt8Tensor::quantize(w, rows, cols);
-        lowbit::io::add_llm_int8(dict, module, t);
-        return lowbit::Tensor(std::move(t));
+  const fs::path llm = quantized_mini(
+      folder, "llm", [](auto& dict, auto& alive, const std::string& module, const float* w, std::size_t rows, std::size_t cols) {
+        alive.push_back(lowbit::LlmInt8Tensor::quantize(w, rows, cols));
+        lowbit::io::add_llm_int8(dict, module, alive.back());
       });
   CHECK(not_refused(run(folder, {"--model", llm.string(), "--limit", "2"}), 1, {"llm: fp32", "llm_int8", "--models int8_bnb"}) ==
         "");
