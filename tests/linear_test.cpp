@@ -135,6 +135,23 @@ TEST_CASE("a layer of somebody else's bytes copies nothing but its bias") {
   CHECK(unsaid<InvalidArgument>([&] { Linear(lowbit::WeightsView(view), AlignedBuffer<float>(3)); }, {"bias has 3"}) == "");
 }
 
+TEST_CASE("a tensor that holds another format than its type says is refused", "[linear]") {
+  const std::vector<float> w(64 * 64, 0.5f), x(64, 1.0f);
+  std::vector<float> y(64);
+  const auto wrong = [&] {
+    lowbit::NF4Tensor<> t;
+    static_cast<Tensor&>(t) = lowbit::Int8Tensor<>::quantize(w.data(), 64, 64);
+    return t;
+  };
+  CHECK(unsaid<InvalidArgument>([&] { lowbit::matmul(x.data(), 1, wrong(), y.data()); }, {"type of the weights", "int8"}) == "");
+  CHECK(unsaid<InvalidArgument>([&] { Linear{wrong()}; }, {"type of the weights", "int8"}) == "");
+  // By its base it is what it holds.
+  const lowbit::NF4Tensor<> t = wrong();
+  lowbit::matmul(x.data(), 1, static_cast<const Tensor&>(t), y.data());
+  CHECK(y[0] == 32.0f);
+  CHECK_NOTHROW(Linear(lowbit::NF4Tensor<>()));
+}
+
 TEST_CASE("a layer may have no bias, and no outputs; a bias of another size is refused") {
   const Floats values(6, 0.5f), x{1, 2, 3};
   const Linear plain(lowbit::DenseTensor<float>::quantize(values.data(), 2, 3), {});

@@ -52,6 +52,11 @@ LOWBIT_FUNCTION ProductPlan make_plan(const Weights& w, const ComputeOptions& op
   p.format = w.format();
   p.level = plan.kernel->level;
   if (w.kernels()) plan.gemm = w.kernels()(p.level);
+  // A tensor of a type may hold another format, where one was assigned to its base.
+  require(w.rows() == 0 || plan.gemm->four_bit == (element_bits(p.format) == 4), [&] {
+    return std::string("matmul: the type of the weights stands for another format than ") + format_name(p.format) +
+           ", which they hold";
+  });
   p.compute = options.compute == Compute::automatic ? automatic_compute(p.format, p.level) : options.compute;
   p.packed = w.is_packed();
   p.native_bf16 = (p.packed || element_bits(p.format) == 4) && plan.kernel->native_bf16;

@@ -17,14 +17,17 @@ namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The products of one level with weights of one kind, by Compute.
 struct GemmKernels {
+  bool four_bit = false;  // for weights of 4-bit elements
   void (*gemm_packed[3])(const PackedGemmArgs&) = {};
   void (*gemm_canonical[3])(const CanonicalGemmArgs&) = {};
   void packed(Compute c, const PackedGemmArgs& a) const { gemm_packed[static_cast<int>(c)](a); }
   void canonical(Compute c, const CanonicalGemmArgs& a) const { gemm_canonical[static_cast<int>(c)](a); }
 };
 // A table for 4-bit elements and one for the others: who multiplies by NF4 alone does not compile what dense weights and int8 need.
-template <bool four_bit>
-struct GemmKernelsFor : GemmKernels {};
+template <bool FourBit>
+struct GemmKernelsFor : GemmKernels {
+  constexpr GemmKernelsFor() { four_bit = FourBit; }
+};
 
 // What products need besides, at one level.
 struct Kernels {
