@@ -270,12 +270,12 @@ TEST_CASE("lowbit-quantize: a calibration text takes errors to where they cost l
     const std::size_t in = moments.size(), out = holds(module, "c_attn") ? 768 : holds(module, "c_fc") ? 1024 : 256;
     const Tensor exact = floats.linear(module, out, in);
     const auto* w = reinterpret_cast<const float*>(exact.parts().codes.data());
-    const auto error = [&, &moments = moments](const Tensor& t) {
+    const auto error = [&, &m = moments](const Tensor& t) {
       Floats back(t.size());
       t.dequantize(back.data());
       double sum = 0;
       for (std::size_t i = 0; i < back.size(); ++i)
-        sum += static_cast<double>(moments[i % in]) * std::pow(static_cast<double>(w[i]) - static_cast<double>(back[i]), 2);
+        sum += static_cast<double>(m[i % in]) * std::pow(static_cast<double>(w[i]) - static_cast<double>(back[i]), 2);
       return sum;
     };
     const double a = error(even.linear(module, out, in)), b = error(weighted.linear(module, out, in));

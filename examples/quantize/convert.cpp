@@ -37,7 +37,6 @@ using lowbit::Format;
 using lowbit::FormatError;
 using lowbit::InvalidArgument;
 using lowbit::raise;
-using Kind = io::StoredWeight::Kind;
 
 // As PyTorch calls it; F64 is read as float.
 const char* torch_name(DType d) { return d == DType::F16 ? "float16" : d == DType::BF16 ? "bfloat16" : "float32"; }
@@ -365,7 +364,7 @@ int quantize_folder(const Options& o) {
   Summary summary;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const TensorView& view = in.files.at(weights[i].name);
-    if (weights[i].kind != Kind::plain)
+    if (weights[i].kind != io::StoredWeight::Kind::plain)
       raise<FormatError>(view.where() + ": is quantized already; lowbit-quantize dequantize makes floats of it");
     summary.bytes_in += view.data.size();
     summary.parameters += view.elements();
@@ -459,7 +458,7 @@ int dequantize_folder(const Options& o) {
     ByteProgress progress("decoding", summary.bytes_in);
     for (const io::StoredWeight& w : weights) {
       if (examples::interrupted()) throw Interrupted{};
-      if (w.kind == Kind::plain) {
+      if (w.kind == io::StoredWeight::Kind::plain) {
         const TensorView& view = in.files.at(w.name);
         add_plain(writer, view, type);
         writer.count_parameters(view.elements());

@@ -144,7 +144,7 @@ struct simd {
   static LOWBIT_INLINE void istore(void* p, const vi& a) { a.store_unaligned(static_cast<std::int32_t*>(p)); }
   static LOWBIT_INLINE vi iadd(const vi& a, const vi& b) { return a + b; }
   static LOWBIT_INLINE vi isub(const vi& a, const vi& b) { return a - b; }
-  static LOWBIT_INLINE vi imax(const vi& a, const vi& b) { return vectors::select(a > b, a, b); }
+  static LOWBIT_INLINE vi imax(const vi& a, const vi& b) { return (vectors::max)(a, b); }
   static LOWBIT_INLINE std::uint32_t igreater_mask(const vi& a, const vi& b) {
     if (!vectors::any(a > b)) return 0;
     std::int32_t s[lanes], t[lanes];
@@ -154,7 +154,8 @@ struct simd {
     for (std::size_t i = 0; i < lanes; ++i) mask |= static_cast<std::uint32_t>(s[i] > t[i]) << i;
     return mask;
   }
-  static LOWBIT_INLINE vi ikeep_less(const vi& a, const vi& limit) { return vectors::select(a < limit, a, vi(0)); }
+  // By the difference's sign, a and limit >= 0: xsimd 8.1's select() of integers does not compile for AVX-512 at -O0.
+  static LOWBIT_INLINE vi ikeep_less(const vi& a, const vi& limit) { return a & ((a - limit) >> 31); }
   static LOWBIT_INLINE vi iand(const vi& a, const vi& b) { return a & b; }
   static LOWBIT_INLINE vi ior(const vi& a, const vi& b) { return a | b; }
   template <int N>
