@@ -99,6 +99,16 @@ TEST_CASE("lowbit-generate: greedy text, as it comes and as JSON", "[generate]")
         greedy(m, prompt, longer));
 }
 
+TEST_CASE("lowbit-generate: special tokens in a prompt are text unless --special says otherwise", "[generate]") {
+  const Folder folder;
+  const std::string prompt = "<|endoftext|>Oil prices";
+  const auto prompt_tokens = [&](const Arguments& arguments) {
+    return json_of(folder, arguments).at("texts").at(0).at("prompt_tokens").get<std::size_t>();
+  };
+  CHECK(prompt_tokens({prompt, "-n", "1"}) == tokenizer().encode(prompt).size());
+  CHECK(prompt_tokens({prompt, "-n", "1", "--special"}) == 1 + tokenizer().encode("Oil prices").size());
+}
+
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 TEST_CASE("lowbit-generate: the process grows by what the table says, however long the text", "[generate]") {
   const Folder folder;

@@ -525,8 +525,17 @@ TEST_CASE("Tokenizer: tokenizer.json, added tokens, a byte order mark", "[tokeni
   std::ofstream(folder / "added_tokens.json") << R"({"<pad>": 7})";
   CHECK_THROWS_AS(Tokenizer::load(folder), FormatError);
 
-  // A download that went wrong says what it is.
+  // Beside the older files a tokenizer.json still says which tokens were added.
   fs::remove(folder / "added_tokens.json");
+  std::ofstream(folder / "tokenizer.json") << good.dump();
+  CHECK(Tokenizer::load(folder).encode_with_added("<p\xC3\xA9"
+                                                  "d>") == std::vector<std::int32_t>{8192});
+  CHECK(TokenizerFiles::read(folder).added.size() == 2);
+  std::ofstream(folder / "tokenizer.json") << R"({"added_tokens": [{"id": 7, "content": "<pad>"}]})";
+  CHECK(lowbit_test::unsaid<FormatError>([&] { Tokenizer::load(folder); }, {"tokenizer.json: id 7 is given to two tokens"}) == "");
+  fs::remove(folder / "tokenizer.json");
+
+  // A download that went wrong says what it is.
   for (const auto& [content, word] :
        {std::pair<const char*, const char*>{"version https://git-lfs.github.com/spec/v1\n", "git-LFS"},
         {"<!DOCTYPE html>\n<html>", "HTML page"}}) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "examples/common/models.hpp"
@@ -20,6 +21,10 @@ struct Source {
   std::unique_ptr<lowbit::gpt2::ParameterSource> parameters;
   lowbit::gpt2::Tokenizer tokenizer;
   std::optional<std::int32_t> end_of_text;  // the token's id
+  // The tokens of a text; `special`: added tokens that stand in it are those tokens.
+  std::vector<std::int32_t> encode(std::string_view text, bool special) const {
+    return special ? tokenizer.encode_with_added(text) : tokenizer.encode(text);
+  }
 };
 // Throws IoError or FormatError that name the file, also where the tokenizer does not fit or there is no language-model head.
 Source open_source(const Options& options);

@@ -118,6 +118,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   app.add_option("--stop-token", o.generation.stop_tokens, "end a text at the token of this id (again for more)")
       ->check(CLI::NonNegativeNumber.description(""))
       ->type_name("ID");
+  app.add_flag("--special", o.special, "read <|endoftext|> and other added tokens in a prompt as tokens, not as text");
   app.add_flag("--ignore-end", o.ignore_end, "go on where the model says that the text ends");
   app.add_flag("--no-prompt", hide_prompt, "print what is new, without the prompt");
   app.add_option("--batch", o.batch, "texts that are continued at once [8]")->check(positive)->type_name("N");

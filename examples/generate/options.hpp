@@ -26,6 +26,7 @@ struct Options {
   std::size_t batch = 8;  // texts at once
   lowbit::gpt2::GenerationOptions generation;
   std::vector<std::string> stop_strings;
+  bool special = false;     // "<|endoftext|>" and other added tokens in a prompt are those tokens
   bool ignore_end = false;  // of the text, by the model's own token
   bool show_prompt = true;
   bool compare = false;

@@ -57,7 +57,7 @@ Material material_of(const Source& source, const Options& o) {
     const std::size_t stride = o.stride == 0 ? (context + 1) / 2 : o.stride;
     lowbit::require(stride <= context,
                     [&] { return fmt::format("--stride: expected at most the context of {}, found {}", context, stride); });
-    m.ids = source.tokenizer.encode(examples::read_plain_text(o.perplexity));
+    m.ids = source.encode(examples::read_plain_text(o.perplexity), o.special);
     m.windows = windows_of(m.ids.size(), context, stride);
     m.words = fmt::format("{} tokens in {} windows of {}, {} apart", m.ids.size(), m.windows.size(), context, stride);
   }

@@ -80,7 +80,7 @@ Texts continue_prompts(const Loaded& model, const Source& source, const std::vec
   if (!on_text) progress.emplace(std::string(model.kind->id) + ", texts", prompts.size());
   while (!examples::interrupted() && (next < prompts.size() || !jobs.empty())) {
     for (; next < prompts.size() && jobs.size() < o.batch; ++next) {
-      std::vector<std::int32_t> ids = source.tokenizer.encode(prompts[next]);
+      std::vector<std::int32_t> ids = source.encode(prompts[next], o.special);
       if (ids.empty()) {
         lowbit::require(source.end_of_text.has_value(),
                         [] { return std::string("the prompt is empty, and the tokenizer has no <|endoftext|> to begin with"); });

@@ -97,6 +97,23 @@ struct TokenizerJson {
 
 inline constexpr std::int32_t largest_token_id = (std::numeric_limits<std::int32_t>::max)();
 
+// added_tokens of a tokenizer.json, [{"id": id, "content": text, "special": true or false}]; none where it has no such key.
+inline std::vector<AddedToken> added_tokens_of(const io::Json& document, const std::string& name) {
+  std::vector<AddedToken> added;
+  const auto found = document.is_object() ? document.find("added_tokens") : document.end();
+  if (!document.is_object() || found == document.end() || found->is_null()) return added;
+  if (!found->is_array()) raise<FormatError>(name + ": added_tokens: expected an array");
+  for (const io::Json& token : *found) {
+    const auto member = [&](const char* key) { return token.is_object() && token.contains(key) ? &token[key] : nullptr; };
+    const io::Json *content = member("content"), *id = member("id"), *special = member("special");
+    if (content == nullptr || !content->is_string() || id == nullptr || !id->is_number_unsigned() ||
+        id->get<std::uint64_t>() > std::uint64_t{largest_token_id})
+      raise<FormatError>(name + ": added_tokens: expected objects with content and id");
+    added.push_back({content->get<std::string>(), id->get<std::int32_t>(), special != nullptr && *special == true});
+  }
+  return added;
+}
+
 // Reads the file that Hugging Face's tokenizers library writes.  Throws FormatError that names the file and the key, for everything
 // but a byte-level BPE that cuts texts as GPT-2 does.
 inline TokenizerJson read_tokenizer_json(std::string_view text, const std::string& name) {
@@ -143,16 +160,7 @@ inline TokenizerJson read_tokenizer_json(std::string_view text, const std::strin
     }
     result.merges += '\n';
   }
-  if (const io::Json* added = member(document, "added_tokens")) {
-    if (!added->is_array()) fail("added_tokens", "an array");
-    for (const io::Json& token : *added) {
-      const io::Json *content = member(token, "content"), *id = member(token, "id");
-      if (content == nullptr || !content->is_string() || id == nullptr || !id->is_number_unsigned() ||
-          id->get<std::uint64_t>() > std::uint64_t{largest_token_id})
-        fail("added_tokens", "objects with content and id");
-      result.added.push_back({content->get<std::string>(), id->get<std::int32_t>(), is(token, "special", true, false)});
-    }
-  }
+  result.added = added_tokens_of(document, name);
   return result;
 }
 
@@ -194,15 +202,19 @@ inline std::vector<AddedToken> read_added_tokens_decoder(std::string_view json, 
   return added;
 }
 
-// Gives `take` every token that added_tokens.json and tokenizer_config.json of the folder add, and the file that says so.
+// Gives `take` every token that added_tokens.json, tokenizer_config.json and tokenizer.json of the folder add, and the file that says so.
 inline void read_added_tokens(const std::filesystem::path& folder,
                               const std::function<void(const AddedToken&, const std::string&)>& take) {
-  const std::filesystem::path list = folder / "added_tokens.json", config = folder / "tokenizer_config.json";
+  const std::filesystem::path list = folder / "added_tokens.json", config = folder / "tokenizer_config.json",
+                              whole = folder / "tokenizer.json";
   std::error_code ignored;
   if (std::filesystem::exists(list, ignored))
     for (const auto& [content, id] : read_vocabulary(io::read_text(list), list.string())) take({content, id}, list.string());
   if (std::filesystem::exists(config, ignored))
     for (const AddedToken& token : read_added_tokens_decoder(io::read_text(config), config.string())) take(token, config.string());
+  if (std::filesystem::exists(whole, ignored))
+    for (const AddedToken& token : added_tokens_of(io::parse_json(io::read_text(whole), whole.string()), whole.string()))
+      take(token, whole.string());
 }
 
 }  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
@@ -221,8 +233,8 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 class Tokenizer {
  public:
   // Reads vocab.json and merges.txt of `folder`, or tokenizer.json where there is no vocab.json; and where there are such files, the
-  // tokens of added_tokens.json and of tokenizer_config.json's added_tokens_decoder.  Throws IoError if a file cannot be read, and what
-  // from_text(), from_tokenizer_json() and add_tokens() throw.
+  // tokens of added_tokens.json, of tokenizer_config.json's added_tokens_decoder and of tokenizer.json's added_tokens.  Throws IoError
+  // if a file cannot be read, and what from_text(), from_tokenizer_json() and add_tokens() throw.
   static Tokenizer load(const std::filesystem::path& folder) {
     const std::filesystem::path vocabulary = folder / "vocab.json", merges = folder / "merges.txt",
                                 whole = folder / "tokenizer.json";

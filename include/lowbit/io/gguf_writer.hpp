@@ -169,8 +169,9 @@ inline void write_gguf(const std::filesystem::path& path, const GgufKeys& keys, 
   std::size_t offset = 0;
   for (const GgufTensorToWrite& t : tensors) {
     std::size_t n = 1;
-    for (const std::size_t d : t.shape) n = checked_mul(n, d, "GGUF tensor");
-    static_cast<void>(checked_mul(n, 4, "GGUF tensor"));  // as many bytes as any type takes
+    const std::string what = where(t) + "shape " + shape_string(t.shape);
+    for (const std::size_t d : t.shape) n = checked_mul(n, d, what.c_str());
+    static_cast<void>(checked_mul(n, 4, what.c_str()));  // as many bytes as any type takes
     if (t.shape.empty() || t.shape.size() > 4 || n == 0 || (t.type == GgufType::q8_0 && t.shape.back() % q8_0_block != 0))
       raise<InvalidArgument>(where(t) + "expected 1 to 4 dimensions of 1 and more" +
                              (t.type == GgufType::q8_0 ? ", rows of a multiple of 32 for Q8_0" : "") + ", found shape " +
@@ -181,7 +182,7 @@ inline void write_gguf(const std::filesystem::path& path, const GgufKeys& keys, 
     detail::append_raw(head, static_cast<std::uint32_t>(t.type));
     detail::append_raw<std::uint64_t>(head, offset);
     offset =
-        checked_add(offset, checked_add(gguf_bytes(t.type, n), alignment - 1, "GGUF file") / alignment * alignment, "GGUF file");
+        checked_add(offset, checked_add(gguf_bytes(t.type, n), alignment - 1, what.c_str()) / alignment * alignment, what.c_str());
     elements.push_back(n);
   }
   write_atomically(path, [&](FileWriter& writer) {
