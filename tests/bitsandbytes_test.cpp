@@ -334,6 +334,13 @@ TEST_CASE("packed bytes may be stored as another type", "[read]") {
     c.at(nested_weight).shape = {1, bytes.size() * 8 / io::dtype_bits(type)};  // the orientation of old files
     c.with([&](const io::SafeTensors& file) { CHECK(decoded(io::read_four_bit(file, nested_weight).tensor) == want); });
   }
+  // Three bytes of codes are no whole number of floats.
+  const Floats six(6, 1.0f);
+  io::StateDict dict;
+  CHECK(unsaid<InvalidArgument>(
+            [&] { io::add_four_bit(dict, "a.weight", lowbit::NF4Tensor<>::quantize(six.data(), 2, 3), "float32", DType::F32); },
+            {"a.weight", "3 bytes of codes cannot be stored as F32"}) == "");
+  CHECK(dict.tensors.empty());
 }
 
 TEST_CASE("a shape of 2^62 rows of nothing takes no time", "[read]") {

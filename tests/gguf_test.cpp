@@ -397,6 +397,27 @@ TEST_CASE("GGUF: the small model is written, and runs as its folder does") {
             },
             {"enough"}) == "");
   CHECK_FALSE(fs::exists(folder / "other.gguf"));
+  // What llama.cpp has no GPT-2 with.
+  fs::copy(mini(), folder / "relu");
+  io::Json config = io::parse_json(io::read_text(mini() / "config.json"), "config.json");
+  config["activation_function"] = "relu";
+  lowbit_test::put_file(folder / "relu" / "config.json", config.dump());
+  CHECK(unsaid<lowbit::InvalidArgument>(
+            [&] {
+              lowbit::gpt2::write_gguf(folder / "other.gguf", lowbit::gpt2::FolderParameters(folder / "relu"), tokenizer,
+                                       io::GgufType::f16, "mini");
+            },
+            {"mini", "expected the activation gelu_new"}) == "");
+  // A weight of [in, out] where [out, in] is due: the two sizes change places behind the tensor's name.
+  lowbit::gpt2::write_gguf(folder / "swapped.gguf", source, tokenizer, io::GgufType::f16, "mini");
+  std::string bytes = io::read_text(folder / "swapped.gguf");
+  const std::string weight = "blk.1.ffn_up.weight";
+  const std::size_t sizes = bytes.find(weight) + weight.size() + sizeof(std::uint32_t);
+  std::swap_ranges(bytes.begin() + static_cast<std::ptrdiff_t>(sizes), bytes.begin() + static_cast<std::ptrdiff_t>(sizes + 8),
+                   bytes.begin() + static_cast<std::ptrdiff_t>(sizes + 8));
+  lowbit_test::put_file(folder / "swapped.gguf", bytes);
+  CHECK(unsaid<FormatError>([&] { lowbit::gpt2::Model<Dense>(lowbit::gpt2::GgufParameters(folder / "swapped.gguf"), exact); },
+                            {"swapped.gguf", weight, "expected shape"}) == "");
   lowbit::gpt2::TokenizerFiles large = tokenizer;
   large.vocab_json.insert(large.vocab_json.rfind('}'), ",\"another\":9000");
   CHECK(unsaid<FormatError>([&] { lowbit::gpt2::write_gguf(folder / "other.gguf", source, large, io::GgufType::f16, "mini"); },

@@ -85,6 +85,9 @@ TEST_CASE("a layer is the product of its weights, packed or not, with everything
           CHECK(layer.element_bytes() == w.tensor.element_bytes());
           CHECK(layer.resident_bytes() == 4 * n + (packed ? w.packed->resident_bytes() : w.tensor.resident_bytes()));
           CHECK(Floats(layer.bias().begin(), layer.bias().end()) == bias);
+          if (packed)
+            CHECK(bits_of(forward(Linear(lowbit::PackedTensor::pack(w.tensor), buffer(bias), options), x, m)) ==
+                  bits_of(forward(layer, x, m)));
           for_each_level([&](Level level) {
             MatmulOptions o;
             o.compute = compute;

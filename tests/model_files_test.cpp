@@ -425,6 +425,16 @@ TEST_CASE("Model: what is wrong with a bitsandbytes folder is said", "[model]") 
   write_quantized(folder / "m", c, tensors, {{"quant_method", "bitsandbytes"}});
   CHECK(unsaid<FormatError>([&] { Model<NF4>::load(folder / "m"); }, {file, name, "expected shape (128, 32), found (32, 128)"}) ==
         "");
+  // An embedding of another width.
+  Checkpoint other = c;
+  const std::string tokens = "transformer.wte.weight";
+  const std::vector<float> table = floats(other.tensors.at(tokens));
+  other.tensors.erase(tokens);
+  auto embedded = quantized_weights<NF4>(c);
+  embedded.insert_or_assign(tokens, NF4::quantize(table.data(), 100, 16));
+  write_quantized(folder / "m", other, embedded, {{"quant_method", "bitsandbytes"}});
+  CHECK(unsaid<FormatError>([&] { Model<NF4>::load(folder / "m"); }, {file, tokens, "expected shape (50, 32), found (100, 16)"}) ==
+        "");
   tensors.erase(name);
   write_quantized(folder / "m", c, tensors, {{"quant_method", "bitsandbytes"}});
   CHECK(unsaid<FormatError>([&] { Model<NF4>::load(folder / "m"); }, {file, "no tensor", "h.0.mlp.c_fc.weight"}) == "");

@@ -727,6 +727,37 @@ TEST_CASE("lowbit-quantize: a program that is killed at any time leaves the old 
   std::cout << rounds << " kills, " << of_nf4 << " left the NF4 model\n";
 }
 
+TEST_CASE("lowbit-quantize: SIGTERM leaves the old model, or none, and nothing beside it") {
+  const Folder folder;
+  fs::create_directory(folder / "here");
+  const std::string out = (folder / "here" / "out").string();
+  const Arguments arguments{"quantize", mini(), out, "--overwrite"};
+  const auto start = std::chrono::steady_clock::now();
+  works(folder, arguments);
+  const auto length = std::chrono::steady_clock::now() - start;
+  const auto whole = contents(out);
+  const int rounds = lowbit_test::kills(8);
+  lowbit_test::Random random(6);
+  int stopped = 0;
+  for (int round = 0; round < rounds; ++round) {
+    if (round % 2 == 0) fs::remove_all(out);
+    Outcome o;
+    {
+      Process process(LOWBIT_QUANTIZE, folder, arguments);
+      std::this_thread::sleep_for(length * random.uniform(0.0, 1.1));
+      process.signal(SIGTERM);
+      o = process.wait();
+    }
+    INFO(o.code << ' ' << o.err);
+    CHECK((o.code == 0 || o.code == 128 + SIGTERM || o.code == 1000 + SIGTERM));  // the last: it had not begun
+    stopped += o.code != 0;
+    if (fs::exists(out)) CHECK(contents(out) == whole);
+    if (round % 2 != 0 || o.code == 0) CHECK(fs::exists(out));
+    for (const auto& entry : fs::directory_iterator(folder / "here")) CHECK(entry.path() == out);
+  }
+  std::cout << stopped << " of " << rounds << " runs stopped\n";
+}
+
 // ---- hidden --------------------------------------------------------------------------------------------------------------------
 
 namespace {
