@@ -18,6 +18,7 @@
 #include "lowbit/gpt2/text_stream.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/file.hpp"
+#include "lowbit/io/file_writer.hpp"
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 #include "support/for_each_level.hpp"

@@ -10,8 +10,9 @@
 #include <sys/stat.h>
 
 #include "lowbit/gpt2/parameters.hpp"
-#include "lowbit/io/bitsandbytes.hpp"
+#include "lowbit/io/bitsandbytes_writer.hpp"
 #include "lowbit/io/safetensors.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 #include "lowbit/lowbit.hpp"
 #include "support/four_models.hpp"
 

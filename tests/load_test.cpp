@@ -15,7 +15,7 @@
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/io/csv.hpp"
-#include "lowbit/io/safetensors.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 #include "support/io_files.hpp"

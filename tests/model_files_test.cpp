@@ -17,6 +17,8 @@
 #include <nlohmann/json.hpp>
 
 #include "lowbit/lowbit.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
+#include "lowbit/io/bitsandbytes_writer.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"

@@ -3,6 +3,7 @@
 // computes the same logits; an int8 twin has the layout of the one that came with the small model; what cannot be written leaves
 // nothing behind.
 #include "lowbit/gpt2/model_writer.hpp"
+#include "lowbit/gpt2/parameter_shapes.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -28,6 +29,7 @@
 #endif
 
 #include "lowbit/gpt2/model.hpp"
+#include "lowbit/io/system_file.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"

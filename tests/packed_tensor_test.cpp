@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "lowbit/io/file.hpp"
+#include "lowbit/io/file_writer.hpp"
 #include "lowbit/matmul.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"

@@ -19,6 +19,7 @@
 #include "lowbit/io/csv.hpp"
 #include "lowbit/qat/checkpoint.hpp"
 #include "lowbit/qat/transformer.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
 #include "support/for_each_level.hpp"
 #include "support/golden.hpp"

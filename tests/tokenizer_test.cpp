@@ -2,6 +2,7 @@
 // The tokenizer against token ids that two other implementations agree on, against a plain implementation of the merges, and
 // against pre-tokens cut by hand.
 #include "lowbit/gpt2/tokenizer.hpp"
+#include "lowbit/gpt2/byte_pairs.hpp"
 #include "lowbit/gpt2/tokenizer_files.hpp"
 
 #include <chrono>

@@ -20,6 +20,7 @@
 #include "lowbit/io/csv.hpp"
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/json.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 #include "support/catch.hpp"
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
@@ -303,7 +304,7 @@ TEST_CASE("train_classifier: what is in --out already stays unless --overwrite s
   CHECK(lowbit_test::file_names(folder) == std::vector<std::string>{"out", "stderr", "stdout"});
 
   // Onto itself: read before it is replaced, and its tokenizer stays.
-  put_file(out / "tokenizer.json", "of this vocabulary");
+  put_file(out / "tokenizer.json", R"({"model": {}})");
   const auto onto = contents(out);
   const Outcome itself = run(folder, tiny(out, {"--model", out.string() + "/", "--overwrite"}));
   INFO(itself.err);

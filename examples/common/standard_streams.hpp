@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <string>
 
-#include "lowbit/io/file.hpp"
+#include "lowbit/io/system_file.hpp"
 
 namespace examples {
 

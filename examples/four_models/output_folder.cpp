@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "lowbit/io/file.hpp"
+#include "lowbit/io/file_writer.hpp"
+#include "lowbit/io/folder_writer.hpp"
 #include "lowbit/io/json.hpp"
 
 namespace examples {

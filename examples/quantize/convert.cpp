@@ -20,10 +20,14 @@
 #include "examples/quantize/shard_writer.hpp"
 #include "lowbit/format/finite.hpp"
 #include "lowbit/io/bitsandbytes.hpp"
-#include "lowbit/io/file.hpp"
+#include "lowbit/io/bitsandbytes_writer.hpp"
+#include "lowbit/io/file_writer.hpp"
+#include "lowbit/io/folder_writer.hpp"
+#include "lowbit/io/system_file.hpp"
 #include "lowbit/io/residency.hpp"
 #include "lowbit/io/stored_weights.hpp"
 #include "lowbit/lowbit.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 
 namespace quantize {
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lowbit/io/file.hpp"
+#include "lowbit/io/system_file.hpp"
 
 namespace quantize {
 

@@ -8,8 +8,11 @@
 #include <fmt/format.h>
 
 #include "lowbit/io/file.hpp"
+#include "lowbit/io/file_writer.hpp"
+#include "lowbit/io/system_file.hpp"
 #include "lowbit/io/json.hpp"
 #include "lowbit/io/residency.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 
 namespace quantize {
 

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "lowbit/io/safetensors.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 
 namespace quantize {
 

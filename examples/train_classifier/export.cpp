@@ -18,6 +18,8 @@
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/gpt2/model_writer.hpp"
 #include "lowbit/io/file.hpp"
+#include "lowbit/io/file_writer.hpp"
+#include "lowbit/io/folder_writer.hpp"
 #include "lowbit/io/json.hpp"
 
 namespace train_classifier {

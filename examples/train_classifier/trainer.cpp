@@ -15,7 +15,7 @@
 #include "examples/train_classifier/batches.hpp"
 #include "examples/train_classifier/say.hpp"
 #include "lowbit/format/finite.hpp"
-#include "lowbit/io/file.hpp"
+#include "lowbit/io/file_writer.hpp"
 #include "lowbit/io/json.hpp"
 
 namespace train_classifier {

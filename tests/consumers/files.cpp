@@ -4,6 +4,8 @@
 #include <vector>
 
 #include <lowbit/io/bitsandbytes.hpp>
+#include <lowbit/io/bitsandbytes_writer.hpp>
+#include <lowbit/io/safetensors_writer.hpp>
 #include <lowbit/lowbit.hpp>
 
 int main() {

@@ -2,6 +2,7 @@
 // model.safetensors.index.json, with two shards beside it: no file outside the folder is opened, and a name leads to its tensor.
 #include "fuzz/scratch.hpp"
 #include "lowbit/io/model_files.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 
 namespace io = lowbit::io;
 

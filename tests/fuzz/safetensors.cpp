@@ -5,6 +5,7 @@
 
 #include "fuzz/safetensors_mutator.hpp"
 #include "lowbit/io/safetensors.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 
 namespace io = lowbit::io;
 using lowbit_fuzz::expect;

@@ -13,6 +13,7 @@
 
 #include "fuzz/fuzz.hpp"
 #include "lowbit/io/safetensors.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);
 

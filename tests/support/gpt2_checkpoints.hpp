@@ -15,7 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "lowbit/io/safetensors.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
 #include "support/paths.hpp"

@@ -12,7 +12,10 @@
 
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
+#include "lowbit/gpt2/byte_pairs.hpp"
+#include "lowbit/gpt2/tokenizer_json.hpp"
 #include "lowbit/io/gguf.hpp"
+#include "lowbit/io/gguf_tensor.hpp"
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 

@@ -13,9 +13,10 @@
 #include <vector>
 
 #include "lowbit/gpt2/gguf.hpp"
-#include "lowbit/gpt2/model_writer.hpp"
+#include "lowbit/gpt2/parameter_shapes.hpp"
 #include "lowbit/gpt2/tokenizer_files.hpp"
 #include "lowbit/io/gguf_writer.hpp"
+#include "lowbit/gpt2/tokenizer_json.hpp"
 
 namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 

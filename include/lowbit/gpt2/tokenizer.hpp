@@ -3,15 +3,10 @@
 // Any byte string can be encoded, and decoding gives it back byte for byte.
 #pragma once
 #include <algorithm>
-#include <array>
-#include <charconv>
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <limits>
-#include <queue>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,202 +17,13 @@
 #include <vector>
 
 #include "lowbit/base/error.hpp"
+#include "lowbit/gpt2/byte_pairs.hpp"
 #include "lowbit/gpt2/pre_tokenizer.hpp"
-#include "lowbit/gpt2/unicode.hpp"
+#include "lowbit/gpt2/tokenizer_json.hpp"
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/in_quotes.hpp"
-#include "lowbit/io/json.hpp"
 #include "lowbit/io/mistaken.hpp"
 #include "lowbit/io/utf8.hpp"
-
-namespace lowbit::gpt2::inline LOWBIT_ABI {
-
-// A token that stands for its own text and comes from no merge: "<|endoftext|>", "<pad>".
-struct AddedToken {
-  std::string content;   // its text
-  std::int32_t id = 0;   // beyond the vocabulary, or that of the same text there
-  bool special = false;  // it controls the model; else it is a word that somebody added
-};
-
-}  // namespace lowbit::gpt2::inline LOWBIT_ABI
-
-namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
-
-using Vocabulary = std::unordered_map<std::string, std::int32_t>;
-
-// The files spell tokens in printable characters, one per byte: a byte that is a visible Latin-1 character stands for itself, and
-// the 68 others are, in order, U+0100 and what follows.
-inline constexpr std::array<std::uint16_t, 256> byte_symbols = [] {
-  std::array<std::uint16_t, 256> symbols{};
-  std::uint16_t next = 0x100;
-  for (std::uint16_t b = 0; b < 256; ++b) {
-    const bool visible = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b != 0xAD);
-    symbols[b] = visible ? b : next++;
-  }
-  return symbols;
-}();
-
-// The same as text in UTF-8.
-inline std::string byte_symbol(std::size_t byte) {
-  std::array<utf8proc_uint8_t, 4> utf8{};
-  const auto size = utf8proc_encode_char(byte_symbols[byte], utf8.data());
-  return {utf8.begin(), utf8.begin() + size};
-}
-
-// Two ids, neither negative, as one number; the order of the numbers is that of the pairs.
-constexpr std::uint64_t pair_key(std::int32_t left, std::int32_t right) {
-  return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
-}
-
-// The bytes that a token of the vocabulary stands for.  One with a character that stands for no byte was added by hand, such as
-// a marker in another alphabet; it stands for its own text.
-inline std::string token_bytes(std::string_view token) {
-  static constexpr auto bytes_of_symbol = [] {
-    std::array<std::int16_t, 0x100 + 68> bytes{};
-    bytes.fill(-1);
-    for (std::int16_t b = 0; b < 256; ++b) bytes[byte_symbols[static_cast<std::size_t>(b)]] = b;
-    return bytes;
-  }();
-  std::string bytes;
-  for (std::string_view rest = token; !rest.empty();) {
-    const Character c = first_character(rest);
-    rest.remove_prefix(c.bytes);
-    const auto symbol = static_cast<std::size_t>(c.code_point);
-    if (c.code_point < 0 || symbol >= bytes_of_symbol.size() || bytes_of_symbol[symbol] < 0) return std::string(token);
-    bytes.push_back(static_cast<char>(bytes_of_symbol[symbol]));
-  }
-  return bytes;
-}
-
-// What a tokenizer.json holds, in the forms of the older files.
-struct TokenizerJson {
-  std::string vocab_json, merges;
-  std::vector<AddedToken> added;
-};
-
-inline constexpr std::int32_t largest_token_id = (std::numeric_limits<std::int32_t>::max)();
-
-// added_tokens of a tokenizer.json, [{"id": id, "content": text, "special": true or false}]; none where it has no such key.
-inline std::vector<AddedToken> added_tokens_of(const io::Json& document, const std::string& name) {
-  std::vector<AddedToken> added;
-  const auto found = document.is_object() ? document.find("added_tokens") : document.end();
-  if (!document.is_object() || found == document.end() || found->is_null()) return added;
-  if (!found->is_array()) raise<FormatError>(name + ": added_tokens: expected an array");
-  for (const io::Json& token : *found) {
-    const auto member = [&](const char* key) { return token.is_object() && token.contains(key) ? &token[key] : nullptr; };
-    const io::Json *content = member("content"), *id = member("id"), *special = member("special");
-    if (content == nullptr || !content->is_string() || id == nullptr || !id->is_number_unsigned() ||
-        id->get<std::uint64_t>() > std::uint64_t{largest_token_id})
-      raise<FormatError>(name + ": added_tokens: expected objects with content and id");
-    added.push_back({content->get<std::string>(), id->get<std::int32_t>(), special != nullptr && *special == true});
-  }
-  return added;
-}
-
-// Reads the file that Hugging Face's tokenizers library writes.  Throws FormatError that names the file and the key, for everything
-// but a byte-level BPE that cuts texts as GPT-2 does.
-inline TokenizerJson read_tokenizer_json(std::string_view text, const std::string& name) {
-  const io::Json document = io::parse_json(text, name);
-  const auto fail = [&](const std::string& key, const std::string& expected) {
-    raise<FormatError>(name + ": " + key + ": expected " + expected);
-  };
-  const auto member = [](const io::Json& object, const char* key) {
-    const auto found = object.is_object() ? object.find(key) : object.end();
-    return object.is_object() && found != object.end() && !found->is_null() ? &*found : nullptr;
-  };
-  const auto is = [&](const io::Json& object, const char* key, const io::Json& value, bool if_missing) {
-    const io::Json* found = member(object, key);
-    return found == nullptr ? if_missing : *found == value;
-  };
-  const io::Json* model = member(document, "model");
-  if (model == nullptr || !is(*model, "type", "BPE", true)) fail("model", "a BPE, as GPT-2's is");
-  for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
-    if (!is(*model, key, "", true)) fail(std::string("model: ") + key, "none, as GPT-2 has");
-  for (const char* key : {"byte_fallback", "ignore_merges"})
-    if (!is(*model, key, false, true)) fail(std::string("model: ") + key, "false, as GPT-2 has");
-  if (member(document, "normalizer") != nullptr) fail("normalizer", "none, as GPT-2 has");
-  const io::Json* cut = member(document, "pre_tokenizer");
-  if (cut != nullptr && is(*cut, "type", "Sequence", false)) {
-    const io::Json* parts = member(*cut, "pretokenizers");
-    cut = parts != nullptr && parts->is_array() && parts->size() == 1 ? &(*parts)[0] : nullptr;
-  }
-  if (cut == nullptr || !is(*cut, "type", "ByteLevel", false) || !is(*cut, "add_prefix_space", false, false) ||
-      !is(*cut, "use_regex", true, true))
-    fail("pre_tokenizer", "ByteLevel without add_prefix_space, which cuts texts as GPT-2 does");
-
-  TokenizerJson result;
-  const io::Json *vocabulary = member(*model, "vocab"), *merges = member(*model, "merges");
-  if (vocabulary == nullptr || !vocabulary->is_object()) fail("model: vocab", "an object of token: id");
-  if (merges == nullptr || !merges->is_array()) fail("model: merges", "an array");
-  result.vocab_json = vocabulary->dump();
-  for (const io::Json& merge : *merges) {
-    if (merge.is_string()) {
-      result.merges += merge.get_ref<const std::string&>();
-    } else {
-      if (!merge.is_array() || merge.size() != 2 || !merge[0].is_string() || !merge[1].is_string())
-        fail("model: merges", "strings \"left right\" or pairs of strings");
-      result.merges += merge[0].get_ref<const std::string&>() + ' ' + merge[1].get_ref<const std::string&>();
-    }
-    result.merges += '\n';
-  }
-  result.added = added_tokens_of(document, name);
-  return result;
-}
-
-// The ids by token.  `name` opens every message.
-inline Vocabulary read_vocabulary(std::string_view json, const std::string& name) {
-  const io::Json document = io::parse_json(json, name);
-  if (!document.is_object()) raise<FormatError>(name + ": expected an object of token: id, found " + document.type_name());
-  constexpr std::int32_t largest = (std::numeric_limits<std::int32_t>::max)();
-  Vocabulary vocabulary;
-  vocabulary.reserve(document.size());
-  for (const auto& [token, id] : document.items()) {
-    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > std::uint64_t{largest})
-      raise<FormatError>(name + ": the id of token " + io::in_quotes(token) + ": expected a number from 0 to " + decimal(largest) +
-                         ", found " + io::in_quotes(id.dump()));
-    vocabulary.emplace(token, id.get<std::int32_t>());
-  }
-  return vocabulary;
-}
-
-// The tokens in added_tokens_decoder of a tokenizer_config.json, {"id": {"content": text, "special": true or false}}; none where it has no
-// such key.
-inline std::vector<AddedToken> read_added_tokens_decoder(std::string_view json, const std::string& name) {
-  const io::Json document = io::parse_json(json, name);
-  std::vector<AddedToken> added;
-  const auto found = document.is_object() ? document.find("added_tokens_decoder") : document.end();
-  if (!document.is_object() || found == document.end() || found->is_null()) return added;
-  const std::string what = name + ": added_tokens_decoder";
-  if (!found->is_object()) raise<FormatError>(what + ": expected an object, found " + found->type_name());
-  for (const auto& [key, token] : found->items()) {
-    std::int32_t id = -1;
-    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    const auto content = token.is_object() ? token.find("content") : token.end();
-    if (error != std::errc() || end != key.data() + key.size() || id < 0 || !token.is_object() || content == token.end() ||
-        !content->is_string())
-      raise<FormatError>(what + ": " + io::in_quotes(key) + ": expected an id of an object with content");
-    const auto special = token.find("special");
-    added.push_back({content->get<std::string>(), id, special != token.end() && *special == true});
-  }
-  return added;
-}
-
-// Gives `take` every token that added_tokens.json, tokenizer_config.json and tokenizer.json of the folder add, and the file that says so.
-inline void read_added_tokens(const std::filesystem::path& folder,
-                              const std::function<void(const AddedToken&, const std::string&)>& take) {
-  const std::filesystem::path list = folder / "added_tokens.json", config = folder / "tokenizer_config.json",
-                              whole = folder / "tokenizer.json";
-  std::error_code ignored;
-  if (std::filesystem::exists(list, ignored))
-    for (const auto& [content, id] : read_vocabulary(io::read_text(list), list.string())) take({content, id}, list.string());
-  if (std::filesystem::exists(config, ignored))
-    for (const AddedToken& token : read_added_tokens_decoder(io::read_text(config), config.string())) take(token, config.string());
-  if (std::filesystem::exists(whole, ignored))
-    for (const AddedToken& token : added_tokens_of(io::parse_json(io::read_text(whole), whole.string()), whole.string()))
-      take(token, whole.string());
-}
-
-}  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
@@ -271,7 +77,7 @@ class Tokenizer {
     io::require_utf8(merges, merges_name);
     if (const std::string found = io::mistaken_for(merges); !found.empty())
       raise<FormatError>(merges_name + ": expected lines of two tokens, found " + found);
-    tokenizer.take_merges(vocabulary, merges.starts_with("\xEF\xBB\xBF") ? merges.substr(3) : merges, merges_name);
+    tokenizer.pairs_.take_merges(vocabulary, merges.starts_with("\xEF\xBB\xBF") ? merges.substr(3) : merges, merges_name);
     if (const auto end = vocabulary.find("<|endoftext|>"); end != vocabulary.end())
       tokenizer.add_token(end->first, end->second, vocab_name);
     return tokenizer;
@@ -295,10 +101,10 @@ class Tokenizer {
 
   // The same, appended to `ids`: for many texts in one array.
   void encode(std::string_view text, std::vector<std::int32_t>& ids) const {
-    Scratch scratch;
+    detail::BytePairs::Scratch scratch;
     while (!text.empty()) {
       const std::size_t bytes = pre_token_length(text);
-      encode_word(text.substr(0, bytes), scratch, ids);
+      pairs_.encode_word(text.substr(0, bytes), scratch, ids);
       text.remove_prefix(bytes);
     }
   }
@@ -359,27 +165,6 @@ class Tokenizer {
   }
 
  private:
-  static constexpr std::size_t none = (std::numeric_limits<std::size_t>::max)();
-
-  struct Merge {
-    std::int32_t left, right, joined;
-  };
-  // One token of a word that is being merged; the tokens form a list.
-  struct Symbol {
-    std::int32_t id;  // -1: became part of its left neighbour
-    std::size_t previous, next;
-  };
-  // A merge that applies to the symbol at `position` and its right neighbour, or did when it was noted.
-  struct Candidate {
-    std::size_t rank, position;
-    friend auto operator<=>(const Candidate&, const Candidate&) = default;
-  };
-  // Kept from word to word for its memory.
-  struct Scratch {
-    std::vector<Symbol> symbols;
-    std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> candidates;
-  };
-
   Tokenizer() = default;
 
   void add_token(const std::string& content, std::int32_t id, const std::string& name) {
@@ -400,85 +185,14 @@ class Tokenizer {
         raise<FormatError>(name + ": id " + decimal(id) + " is given to two tokens, one of them " + io::in_quotes(token));
       vocab_size_ = (std::max)(vocab_size_, static_cast<std::size_t>(id) + 1);
     }
-    for (std::size_t b = 0; b < 256; ++b) {
-      const std::string symbol = detail::byte_symbol(b);
-      const auto found = vocabulary.find(symbol);
-      if (found == vocabulary.end())
-        raise<FormatError>(name + ": no token for the single byte " + decimal(b) + ", expected " + io::in_quotes(symbol));
-      byte_ids_[b] = found->second;
-    }
+    pairs_.take_bytes(vocabulary, name);
   }
 
-  void take_merges(const detail::Vocabulary& vocabulary, std::string_view text, const std::string& name) {
-    std::vector<std::size_t> line_of_merge;
-    for (std::size_t line_number = 1; !text.empty(); ++line_number) {
-      std::string_view line = text.substr(0, text.find('\n'));
-      text.remove_prefix((std::min)(text.size(), line.size() + 1));
-      if (line.ends_with('\r')) line.remove_suffix(1);
-      if (line.empty() || (line_number == 1 && line.starts_with("#version"))) continue;
-
-      const auto fail = [&](const std::string& what) {
-        raise<FormatError>(name + ": line " + decimal(line_number) + ": " + what + ": " + io::in_quotes(line));
-      };
-      const std::size_t space = line.find(' ');
-      if (space == std::string_view::npos || space == 0 || space + 1 == line.size() || line.find(' ', space + 1) != line.npos)
-        fail("expected two tokens with one space between them, found");
-      const std::string left(line.substr(0, space)), right(line.substr(space + 1));
-      const auto id_of = [&](const std::string& token) {
-        const auto found = vocabulary.find(token);
-        if (found == vocabulary.end()) fail(io::in_quotes(token) + " is not in the vocabulary, but is named or made by the merge");
-        return found->second;
-      };
-      const Merge merge{id_of(left), id_of(right), id_of(left + right)};
-      const auto [known, is_new] = rank_of_.emplace(detail::pair_key(merge.left, merge.right), merges_.size());
-      if (!is_new) fail("this merge is in line " + decimal(line_of_merge[known->second]) + " too");
-      merges_.push_back(merge);
-      line_of_merge.push_back(line_number);
-    }
-  }
-
-  void encode_word(std::string_view word, Scratch& scratch, std::vector<std::int32_t>& ids) const {
-    std::vector<Symbol>& symbols = scratch.symbols;
-    auto& candidates = scratch.candidates;
-    const auto note = [&](std::size_t position, std::size_t next) {
-      const auto found = rank_of_.find(detail::pair_key(symbols[position].id, symbols[next].id));
-      if (found != rank_of_.end()) candidates.push({found->second, position});
-    };
-
-    symbols.clear();
-    for (std::size_t i = 0; i < word.size(); ++i)
-      symbols.push_back(
-          {byte_ids_[static_cast<unsigned char>(word[i])], i == 0 ? none : i - 1, i + 1 == word.size() ? none : i + 1});
-    for (std::size_t i = 0; i + 1 < symbols.size(); ++i) note(i, i + 1);
-
-    while (!candidates.empty()) {
-      const auto [rank, position] = candidates.top();
-      candidates.pop();
-      const Merge& merge = merges_[rank];
-      Symbol& symbol = symbols[position];
-      // An earlier merge may have taken either of the two; a pair has one rank, so equal ids mean that the note still holds.
-      if (symbol.id != merge.left || symbol.next == none || symbols[symbol.next].id != merge.right) continue;
-      Symbol& taken = symbols[symbol.next];
-      symbol.id = merge.joined;
-      symbol.next = taken.next;
-      taken.id = -1;
-      if (symbol.next != none) {
-        symbols[symbol.next].previous = position;
-        note(position, symbol.next);
-      }
-      if (symbol.previous != none) note(symbol.previous, position);
-    }
-    for (const Symbol& symbol : symbols)
-      if (symbol.id >= 0) ids.push_back(symbol.id);
-  }
-
-  std::array<std::int32_t, 256> byte_ids_{};
+  detail::BytePairs pairs_;
   std::vector<std::pair<std::string, std::int32_t>> added_;
   std::unordered_set<std::int32_t> added_ids_;
   std::unordered_map<std::int32_t, std::string> bytes_of_;  // not a vector: ids may be far apart
   std::size_t vocab_size_ = 0;
-  std::vector<Merge> merges_;                               // by rank
-  std::unordered_map<std::uint64_t, std::size_t> rank_of_;  // of a detail::pair_key
 };
 
 }  // namespace lowbit::gpt2::inline LOWBIT_ABI

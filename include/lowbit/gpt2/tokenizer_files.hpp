@@ -12,7 +12,10 @@
 #include <vector>
 
 #include "lowbit/gpt2/tokenizer.hpp"
+#include "lowbit/gpt2/tokenizer_json.hpp"
 #include "lowbit/io/file.hpp"
+#include "lowbit/io/file_writer.hpp"
+#include "lowbit/io/folder_writer.hpp"
 
 namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 inline constexpr const char* end_of_text_token = "<|endoftext|>";

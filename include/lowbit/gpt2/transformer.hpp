@@ -14,18 +14,16 @@
 #include "lowbit/base/float_environment.hpp"
 #include "lowbit/base/per_thread.hpp"
 #include "lowbit/gpt2/attention.hpp"
+#include "lowbit/gpt2/batch.hpp"
 #include "lowbit/gpt2/embedding.hpp"
 #include "lowbit/gpt2/kv_cache.hpp"
+#include "lowbit/gpt2/layer_norm.hpp"
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/linear.hpp"
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
-// T: tokens of all rows together, C: width.
-struct LayerNorm {
-  AlignedBuffer<float> gain, shift;  // [C]
-};
-// One layer of the model.
+// One layer of the model.  C: width.
 struct Block {
   LayerNorm ln_1, ln_2;  // before attention; before the MLP
   Linear attention_in;   // (3C, C): q, k, v
@@ -62,7 +60,7 @@ class Transformer {
                 Executor& executor) const {
     const lowbit::detail::DefaultFloatEnvironment environment;
     require(config.classes != 0, [] { return std::string("classify: the model has no classification head"); });
-    const std::size_t rows = check_batch(ids, offsets), c = config.width;
+    const std::size_t rows = detail::check_batch(config, ids, offsets), c = config.width;
     require(logits.size() == rows * config.classes, [&] {
       return "classify: room for " + decimal(logits.size()) + " logits, " + decimal(rows) + " rows of " + decimal(config.classes) +
              " classes";
@@ -99,12 +97,12 @@ class Transformer {
     const lowbit::detail::DefaultFloatEnvironment environment;
     check_language_batch("language_logits", ids, offsets, caches);
     const std::size_t tokens = offsets.back() - offsets.front();
-    check_room("language_logits", logits.size(), tokens, "tokens");
+    detail::check_room("language_logits", config, logits.size(), tokens, "tokens");
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
     forward(ids, offsets, caches, b, executor);
     b.normed.grow(checked_mul(tokens, config.width, "activations"));
-    layer_norm(ln_f, b.x.data(), tokens, b.normed.data(), executor);
+    layer_norm(ln_f, config.epsilon, b.x.data(), tokens, b.normed.data(), executor);
     apply_head(b.normed.data(), tokens, logits.data(), executor);
   }
   // The logits of the token after each row: logits (rows, vocab), the last ones of language_logits(), bit for bit.
@@ -113,7 +111,7 @@ class Transformer {
     const lowbit::detail::DefaultFloatEnvironment environment;
     check_language_batch("next_logits", ids, offsets, caches);
     const std::size_t rows = offsets.size() - 1;
-    check_room("next_logits", logits.size(), rows, "rows");
+    detail::check_room("next_logits", config, logits.size(), rows, "rows");
     const lowbit::detail::PerThread<Buffers> buffers;
     Buffers& b = *buffers;
     forward(ids, offsets, caches, b, executor);
@@ -173,52 +171,11 @@ class Transformer {
     AlignedBuffer<float> x, normed, wide, attended, last;
     PreparedInput normed_input, inner_input;
   };
-  std::size_t check_batch(std::span<const std::int32_t> ids, std::span<const std::size_t> offsets) const {
-    require(offsets.size() >= 2, [] { return std::string("a batch needs at least one row: offsets must hold rows + 1 values"); });
-    for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {
-      require(offsets[r] < offsets[r + 1] && offsets[r + 1] <= ids.size(), [&] {
-        return "row " + decimal(r) + " of the batch: [" + decimal(offsets[r]) + ", " + decimal(offsets[r + 1]) + ") of " +
-               decimal(ids.size()) + " ids is empty or out of range";
-      });
-      require(offsets[r + 1] - offsets[r] <= config.positions, [&] {
-        return "row " + decimal(r) + " of the batch has " + decimal(offsets[r + 1] - offsets[r]) + " tokens; the model has " +
-               decimal(config.positions) + " positions";
-      });
-    }
-    for (std::size_t i = offsets.front(); i < offsets.back(); ++i)
-      require(ids[i] >= 0 && static_cast<std::size_t>(ids[i]) < config.vocab,
-              [&] { return "token id " + decimal(ids[i]) + " is outside the vocabulary of " + decimal(config.vocab); });
-    return offsets.size() - 1;
-  }
-
   void check_language_batch(const char* what, std::span<const std::int32_t> ids, std::span<const std::size_t> offsets,
                             std::span<KvCache* const> caches) const {
     require(config.tied || lm_head.rows() != 0, [&] { return std::string(what) + ": the model has no language-model head"; });
-    const std::size_t rows = check_batch(ids, offsets);
-    if (caches.empty()) return;
-    require(caches.size() == rows,
-            [&] { return std::string(what) + ": " + decimal(caches.size()) + " caches for " + decimal(rows) + " rows"; });
-    for (std::size_t r = 0; r < rows; ++r) {
-      const auto in_row = [&](const std::string& text) {
-        return std::string(what) + ": the cache of row " + decimal(r) + " of the batch " + text;
-      };
-      require(caches[r] != nullptr, [&] { return in_row("is null"); });
-      require(caches[r]->fits(config), [&] { return in_row("was made for a model of another shape"); });
-      require(std::find(caches.begin(), caches.begin() + static_cast<std::ptrdiff_t>(r), caches[r]) ==
-                  caches.begin() + static_cast<std::ptrdiff_t>(r),
-              [&] { return in_row("is that of another row too"); });
-      const std::size_t tokens = offsets[r + 1] - offsets[r];
-      require(tokens <= caches[r]->capacity() - caches[r]->length(), [&] {
-        return in_row("holds " + decimal(caches[r]->length()) + " of " + decimal(caches[r]->capacity()) +
-                      " tokens, without room for " + decimal(tokens) + " more");
-      });
-    }
-  }
-  void check_room(const char* what, std::size_t room, std::size_t count, const char* of) const {
-    require(room == checked_mul(count, config.vocab, "logits"), [&] {
-      return std::string(what) + ": room for " + decimal(room) + " logits, " + decimal(count) + " " + of + " of vocabulary " +
-             decimal(config.vocab);
-    });
+    detail::check_batch(config, ids, offsets);
+    detail::check_caches(what, config, offsets, caches);
   }
 
   // x (T, C): the residual stream after the last block.  caches: of the rows, which grow; or none.
@@ -236,7 +193,7 @@ class Transformer {
     for (std::size_t layer = 0; layer < blocks.size(); ++layer) {
       const Block& block = blocks[layer];
       block.attention_in.shape(b.normed_input);
-      layer_norm(block.ln_1, x.data, tokens, b.normed_input, executor);
+      layer_norm(block.ln_1, config.epsilon, x.data, tokens, b.normed_input, executor);
       block.attention_in.forward(b.normed_input, qkv, {}, call);
       if (caches.empty())
         attention(qkv.data, offsets, config.heads, c, attended.data, executor);
@@ -245,7 +202,7 @@ class Transformer {
       block.attention_out.forward(attended, x, add_to_x, call);
       block.mlp_in.shape(b.normed_input);
       block.mlp_out.shape(b.inner_input);
-      layer_norm(block.ln_2, x.data, tokens, b.normed_input, executor);
+      layer_norm(block.ln_2, config.epsilon, x.data, tokens, b.normed_input, executor);
       block.mlp_in.forward(b.normed_input, no_floats, {config.activation, {}, &b.inner_input}, call);
       block.mlp_out.forward(b.inner_input, x, add_to_x, call);
     }
@@ -259,7 +216,7 @@ class Transformer {
     b.last.grow(checked_mul(rows, c, "activations"));
     for (std::size_t r = 0; r < rows; ++r)
       std::copy_n(b.x.data() + (offsets[r + 1] - 1 - offsets[0]) * c, c, b.last.data() + r * c);
-    layer_norm(ln_f, b.last.data(), rows, b.normed.data(), executor);
+    layer_norm(ln_f, config.epsilon, b.last.data(), rows, b.normed.data(), executor);
   }
   // logits (rows, vocab) of normalized x (rows, C).
   void apply_head(const float* x, std::size_t rows, float* logits, Executor& executor) const {
@@ -277,29 +234,6 @@ class Transformer {
       position_embedding.rows_of(nullptr, first, tokens, out, true);
       out += tokens * c;
     }
-  }
-  // out (rows, C) = normalized x (rows, C).
-  void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, float* out, Executor& executor) const {
-    lowbit::detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
-      layer_norm_rows(n, x + begin * config.width, end - begin, out + begin * config.width);
-    });
-  }
-  // The same as the input of a linear layer.
-  void layer_norm(const LayerNorm& n, const float* x, std::size_t rows, PreparedInput& out, Executor& executor) const {
-    produce_input(
-        rows, [&](std::size_t begin, std::size_t count, float* to) { layer_norm_rows(n, x + begin * config.width, count, to); },
-        out, executor);
-  }
-  void layer_norm_rows(const LayerNorm& n, const float* x, std::size_t rows, float* out) const {
-    lowbit::detail::LayerNormArgs a;
-    a.x = x;
-    a.out = out;
-    a.gain = n.gain.data();
-    a.shift = n.shift.data();
-    a.rows = rows;
-    a.n = config.width;
-    a.epsilon = config.epsilon;
-    lowbit::detail::transformer_kernels().layer_norm(a);
   }
 };
 

@@ -21,7 +21,7 @@
 #include "lowbit/base/rounding.hpp"
 #include "lowbit/format/absmax_block.hpp"
 #include "lowbit/format/dense.hpp"
-#include "lowbit/io/file.hpp"
+#include "lowbit/io/file_writer.hpp"
 #include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/tensor_view.hpp"
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "lowbit/io/file.hpp"
+#include "lowbit/io/system_file.hpp"
 
 namespace lowbit::io::inline LOWBIT_ABI {
 

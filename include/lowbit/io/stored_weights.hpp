@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lowbit/io/bitsandbytes.hpp"
+#include "lowbit/io/bitsandbytes_state.hpp"
 #include "lowbit/io/tensor_view.hpp"
 #include "lowbit/tensor/int8_tensor.hpp"
 

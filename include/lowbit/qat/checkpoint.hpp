@@ -11,6 +11,7 @@
 
 #include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/safetensors.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 #include "lowbit/qat/adamw.hpp"
 
 namespace lowbit::qat::inline LOWBIT_ABI {
