@@ -171,8 +171,8 @@ class Program {
         fmt::print(stderr, "four_models: note: {}: left by a run that was killed; remove it, unless a run is writing just now\n",
                    left.string());
     }
-    for (const auto& folder : {options_.model, options_.qat_model}) examples::require_folder(folder);
-    for (const auto& folder : options_.checkpoints) examples::require_folder(folder);
+    for (const auto& folder : {options_.model, options_.qat_model}) lowbit::io::require_model_folder(folder);
+    for (const auto& folder : options_.checkpoints) lowbit::io::require_model_folder(folder);
     const auto config = lowbit::gpt2::FolderParameters(options_.model).config();
     if (config.classes == 0)
       lowbit::raise<lowbit::FormatError>(options_.model.string() + ": expected a classifier, found no score.weight");

@@ -7,7 +7,6 @@
 #include <string_view>
 #include <system_error>
 
-#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/quantize/commands.hpp"
@@ -34,7 +33,6 @@ void require_replaceable(const Options& o) {
 }  // namespace
 
 int write_gguf(const Options& o) {
-  examples::require_folder(o.in);
   require_replaceable(o);
   const auto began = std::chrono::steady_clock::now();
   const lowbit::gpt2::FolderParameters source(o.in);

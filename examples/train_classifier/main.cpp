@@ -99,7 +99,7 @@ int train(const Options& o) {
   const fs::path checkpoint = o.out / "checkpoint.safetensors";
   lowbit::io::Json recipe = recipe_of(o);
   Recorded recorded;
-  if (!fresh) examples::require_folder(o.model);
+  if (!fresh) lowbit::io::require_model_folder(o.model);
   examples::warn_of_threads("train_classifier", o.threads);
   require_not_moved_aside(o.out);
   if (o.resume) {
