@@ -300,6 +300,28 @@ TEST_CASE("lowbit-quantize: a calibration text takes errors to where they cost l
   refused(1, {"--scales", "search", "--calibration", (folder / "none").string()}, {"none"});
   put_file(folder / "text", "\n\r\n");
   refused(1, {"--scales", "search", "--calibration", text}, {text.c_str(), "lines of text"});
+
+  // Rows that were cut are counted.
+  std::string numbers;
+  for (int i = 0; i < 400; ++i) numbers += " " + std::to_string(i);
+  put_file(folder / "text", numbers + "\nTalks on the border go on\n");
+  const std::size_t all = 256 + gpt2::Tokenizer::load(mini()).encode("Talks on the border go on").size();
+  const Arguments calibrated{"quantize", mini(), (folder / "cut").string(), "--scales", "search", "--calibration", text};
+  CHECK(holds(run(folder, calibrated).out, "calibrated on 2 rows of " + std::to_string(all) + " tokens, 1 of them cut after 256"));
+
+  // The last layer's infinity reaches no other.
+  fs::copy(mini(), folder / "infinite");
+  std::string bytes = io::read_text(folder / "infinite/model.safetensors");
+  const auto image = io::SafeTensors::parse(lowbit_test::as_bytes(bytes), "image");
+  const auto& bias = image.at("transformer.h.3.mlp.c_fc.bias");
+  REQUIRE(bias.dtype == io::DType::BF16);
+  bytes.replace(static_cast<std::size_t>(bias.data.data() - reinterpret_cast<const std::byte*>(bytes.data())), 2, "\x80\x7F");
+  put_file(folder / "infinite/model.safetensors", bytes);
+  const Outcome o = run(
+      folder, {"quantize", (folder / "infinite").string(), (folder / "out").string(), "--scales", "search", "--calibration", text});
+  CHECK(o.code == 1);
+  CHECK(holds(o.err, "infinite: h.3.mlp.c_proj: expected finite inputs"));
+  CHECK_FALSE(fs::exists(folder / "out"));
 }
 
 TEST_CASE("lowbit-quantize: threads and shards change no bit") {
