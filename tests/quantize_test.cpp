@@ -212,6 +212,11 @@ TEST_CASE("lowbit-quantize: searched scales are the library's, and lose less") {
   o.scales = FourBitScales::search;
   check_same(searched, NF4Tensor<>::quantize(w, 768, 256, o));
   CHECK(snr(searched) > snr(plain) + 0.6);
+  CHECK_FALSE(io::read_config(folder / "plain").lowbit_quantization);
+  const auto recorded = io::read_config(folder / "searched").lowbit_quantization;
+  REQUIRE(recorded);
+  CHECK(recorded->method == "nf4");
+  CHECK(recorded->weight == "scales searched");
   CHECK(fs::file_size(folder / "searched" / "model.safetensors") < fs::file_size(folder / "plain" / "model.safetensors") + 64);
 }
 
@@ -307,7 +312,9 @@ TEST_CASE("lowbit-quantize: a calibration text takes errors to where they cost l
   put_file(folder / "text", numbers + "\nTalks on the border go on\n");
   const std::size_t all = 256 + gpt2::Tokenizer::load(mini()).encode("Talks on the border go on").size();
   const Arguments calibrated{"quantize", mini(), (folder / "cut").string(), "--scales", "search", "--calibration", text};
-  CHECK(holds(run(folder, calibrated).out, "calibrated on 2 rows of " + std::to_string(all) + " tokens, 1 of them cut after 256"));
+  const Outcome made = run(folder, calibrated);
+  CHECK(io::read_config(folder / "cut").lowbit_quantization->weight == "scales searched for the inputs on a text");
+  CHECK(holds(made.out, "calibrated on 2 rows of " + std::to_string(all) + " tokens, 1 of them cut after 256"));
 
   // The last layer's infinity reaches no other.
   fs::copy(mini(), folder / "infinite");

@@ -317,7 +317,7 @@ void say_summary(const Options& o, const Summary& s, const char* verb) {
     const io::Json json = {{"weights", s.weights},       {"elements", s.elements},      {"bits_per_weight", bits},
                            {"parameters", s.parameters}, {"bytes_in", s.bytes_in},      {"bytes_out", s.bytes_out},
                            {"seconds", s.seconds},       {"calibration", s.calibration}};
-    say(json.dump(2) + "\n");
+    say(json.dump(2, ' ', false, io::Json::error_handler_t::replace) + "\n");  // a path may be no UTF-8
     return;
   }
   say(fmt::format("{}: {} of {} parameters {} in {} weights, {:.3f} bits each; {} -> {} in {:.2f} s\n", o.out.string(), s.elements,
@@ -393,6 +393,10 @@ int quantize_folder(const Options& o) {
     io::Json skipped = nullptr;
     if (!o.only.empty() || !o.skip.empty()) skipped = left_alone;
     if (four_bit || o.format == Format::llm_int8) (*config)["quantization_config"] = bitsandbytes_config(o, std::move(skipped));
+    if (o.scales == Scales::search) {
+      const char* how = o.calibration.empty() ? "scales searched" : "scales searched for the inputs on a text";
+      (*config)["lowbit_quantization"] = {{"method", lowbit::format_name(o.format)}, {"weight", how}, {"activation", "as it is"}};
+    }
     if (o.format == Format::int8)
       (*config)["lowbit_quantization"] = {
           {"method", "int8"}, {"weight", "per-row absmax/127"}, {"activation", "per-token absmax/127"}};
