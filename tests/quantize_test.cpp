@@ -596,6 +596,21 @@ TEST_CASE("lowbit-quantize: a GPT-2 becomes a GGUF file") {
   CHECK_FALSE(fs::exists(folder / "most.gguf"));
 }
 
+#if defined(__linux__)  // elsewhere names are text
+TEST_CASE("lowbit-quantize: names that are no UTF-8 are shown as well as JSON can") {
+  const Folder folder;
+  for (const char* command : {"quantize", "gguf"}) {
+    const fs::path out = folder / (std::string(command) + "\xE9");
+    CHECK(holds(run(folder, {command, mini(), out.string(), "--json"}).out, "\"seconds\""));
+    CHECK(fs::exists(out));
+  }
+  put_file(folder / "text\xE9", "Talks on the border go on\n");
+  const Outcome o = run(folder, {"quantize", mini(), (folder / "out").string(), "--scales", "search", "--calibration",
+                                 (folder / "text\xE9").string(), "--json"});
+  CHECK(holds(o.out, "text\xEF\xBF\xBD\""));
+}
+#endif
+
 TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behind") {
   const Folder folder;
   std::vector<Weight> weights = llama();

@@ -553,6 +553,27 @@ TEST_CASE("train_classifier: more threads than processors are warned of") {
   CHECK(holds(o.err, "warning: --threads " + many));
 }
 
+#if defined(__linux__)  // elsewhere names are text
+TEST_CASE("train_classifier: names that are no UTF-8 cost no run") {
+  const Folder folder;
+  const std::string data = (folder / "caf\xE9.csv").string();
+  fs::copy_file(news(), data);
+  const auto arguments = [&](const fs::path& out, const Arguments& more) {
+    return joined({"--data", data, "--limit", "40", "--out", out.string(), "--epochs", "1", "--batch", "64", "--threads", "2"},
+                  more);
+  };
+  const fs::path first = folder / "m\xE9", second = folder / "second";
+  REQUIRE(run(folder, arguments(first, new_shape())).code == 0);
+  const Outcome o = run(folder, arguments(second, {"--model", first.string()}));
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  CHECK(holds(io::read_text(second / "training.json"), "caf\xEF\xBF\xBD.csv"));
+  // The same run, whose checkpoint says where its model was.
+  CHECK(run(folder, arguments(second, {"--model", first.string(), "--resume"})).code == 0);
+  CHECK(run(folder, arguments(second, {"--model", second.string(), "--resume"})).code == 1);
+}
+#endif
+
 TEST_CASE("train_classifier: help, and what is wrong") {
   const Folder folder;
   const Outcome help = run(folder, {"--help"});
