@@ -232,6 +232,29 @@ TEST_CASE("four_models: a row's name says what its model is, and the paper's fig
   CHECK(model_of(json_of(folder / "out/results.json"), "nf4_bnb").at("name") == "NF4, f32 compute");
 }
 
+TEST_CASE("four_models: NF4 whose scales were searched is not bitsandbytes', nor the paper's") {
+  const Folder folder;
+  const std::string nf4 = nf4_mini(folder, 64, true).string(), out = (folder / "out").string();
+  const auto row = [&](const std::vector<std::string>& arguments) {
+    std::vector<std::string> a{"--limit", "2", "--models", "nf4_bnb", "--out", out};
+    a.insert(a.end(), arguments.begin(), arguments.end());
+    REQUIRE(run(folder, a).code == 0);
+    return model_of(json_of(folder / "out/results.json"), "nf4_bnb");
+  };
+  CHECK(row({"--model", nf4}).at("name") == "NF4 (bnb)");
+  replace_in(folder / "nf4/config.json", "{",
+             R"({"lowbit_quantization": {"method": "nf4", "weight": "scales searched", "activation": "as it is"},)");
+  for (const std::vector<std::string>& from :
+       {std::vector<std::string>{"--model", nf4}, {"--model", mini().string(), "--checkpoint", nf4}}) {
+    const Json found = row(from);
+    CHECK(found.at("name") == "NF4, searched scales");
+    CHECK(found.at("settings").at("scales_of_the_folder") == "scales searched");
+    CHECK(holds(found.at("weights").get<std::string>(), "double-quantized absmax, scales searched; 16 of 16 layers"));
+    CHECK_FALSE(found.contains("paper"));
+  }
+  CHECK(row({"--model", mini().string()}).at("name") == "NF4 (bnb)");
+}
+
 TEST_CASE("four_models: a folder of other weights than its option stands for is refused, or named") {
   const Folder folder;
   CHECK(not_refused(run(folder, {"--model", mini().string(), "--qat-model", mini().string(), "--limit", "2"}), 1,

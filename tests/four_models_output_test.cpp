@@ -87,6 +87,20 @@ TEST_CASE("four_models: a report that nobody can read does not cost the files") 
     CHECK(not_refused(wait_for(process), 1, {"standard output"}) == "");
   }
 }
+
+TEST_CASE("four_models: messages that nobody can read change no exit code") {
+  const Folder folder;
+  const auto code = [&](const char* redirection, std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"-c", "exec \"$0\" \"$@\" " + std::string(redirection), FOUR_MODELS});
+    return Process("/bin/sh", folder, arguments).wait().code;
+  };
+  for (const char* redirection : {"2>/dev/full", "2>&-", "0<&- >&- 2>&-"}) {
+    CAPTURE(redirection);
+    CHECK(code(redirection, {"--bad"}) == 2);
+    CHECK(code(redirection, {"--model", mini().string(), "--max-tokens", "257"}) == 2);
+    CHECK(code(redirection, {"--model", (folder / "none").string()}) == 1);
+  }
+}
 #endif
 
 TEST_CASE("four_models: who stops reading the report gets the files, and a message") {

@@ -90,6 +90,50 @@ TEST_CASE("lowbit-generate: greedy text, as it comes and as JSON", "[generate]")
   CHECK(j.at("texts").at(0).at("finish") == "length");
   CHECK(j.at("prefill").at("tokens") == tokenizer().encode(prompt).size());
   CHECK(j.at("decode").at("tokens") == 11);  // the first one comes of the prompt
+  Json settings = {{"tokens", 12},
+                   {"temperature", 0.0},
+                   {"top_k", 0},
+                   {"top_p", 1.0},
+                   {"min_p", 0.0},
+                   {"repetition_penalty", 1.0},
+                   {"repetition_window", 0},
+                   {"seed", 0},
+                   {"stop", Json::array()},
+                   {"stop_tokens", Json::array()},
+                   {"ignore_end", false},
+                   {"batch", 8},
+                   {"cache", "f32"}};
+  CHECK(j.at("settings") == settings);
+  settings.update({{"temperature", 0.5},
+                   {"top_k", 7},
+                   {"top_p", 0.75},
+                   {"min_p", 0.25},
+                   {"repetition_penalty", 1.5},
+                   {"repetition_window", 3},
+                   {"seed", 9},
+                   {"stop", {"\n"}},
+                   {"stop_tokens", {5}},
+                   {"ignore_end", true},
+                   {"batch", 2},
+                   {"cache", "int8"}});
+  for (const char* format : {"fp32", "fp32,int8"}) {
+    Arguments more = {prompt,     "-n",
+                      "12",       "--temperature",
+                      "0.5",      "--top-k",
+                      "7",        "--top-p",
+                      "0.75",     "--min-p",
+                      "0.25",     "--repetition-penalty",
+                      "1.5",      "--repetition-window",
+                      "3",        "--seed",
+                      "9",        "--stop",
+                      "\\n",      "--stop-token",
+                      "5",        "--ignore-end",
+                      "--batch",  "2",
+                      "--cache",  "int8",
+                      "--format", format};
+    if (std::string(format) != "fp32") more.push_back("--compare");
+    CHECK(json_of(folder, more).at("settings") == settings);
+  }
   CHECK(j.at("decode").at("tokens_per_second").get<double>() > 0);
   CHECK(j.at("format").at("resident_bytes") == m.memory().resident_bytes);
   CHECK(j.at("cache").at("bytes") == lowbit::gpt2::KvCache(m.config, tokenizer().encode(prompt).size() + 11).resident_bytes());
@@ -309,6 +353,18 @@ TEST_CASE("lowbit-generate: perplexity of a text and of rows, per format", "[gen
   CHECK(std::fabs(likelihoods.at(0).get<double>() / nll(m, tokenizer().encode("Oil prices They rose in New York on Monday."), 1) -
                   1) < 1e-6);
   CHECK(holds(text_of(folder, {"--perplexity", (folder / "text").string(), "--context", "16", "--format", "fp32"}), "perplexity"));
+  CHECK(windows.at("settings") == Json{{"tokens", ids.size()}, {"context", 16}, {"stride", 6}});
+
+  // What is not measured is counted.
+  const std::string gaps = (folder / "gaps.csv").string();
+  put_file(gaps, "1,Oil prices,They rose.\n\n2,\"\",\" \"\n2,\"\",they\n  \n3,Red Sox,They won.\n");
+  REQUIRE(tokenizer().encode(" they").size() == 1);
+  CHECK(holds(text_of(folder, {"--perplexity", gaps, "--row-tokens", "3", "--format", "fp32"}),
+              "2 rows, 2 of them cut after 3 tokens; 1 rows of one token, 1 without a text and 2 blank lines skipped"));
+  CHECK(
+      json_of(folder, {"--perplexity", gaps, "--row-tokens", "3", "--rows", "9", "--format", "fp32"}).at("settings") ==
+      Json{
+          {"row_tokens", 3}, {"rows", 9}, {"cut_rows", 2}, {"rows_of_one_token", 1}, {"rows_without_text", 1}, {"blank_lines", 2}});
 }
 
 TEST_CASE("lowbit-generate: errors of every layer's weights", "[generate]") {
@@ -386,11 +442,21 @@ TEST_CASE("lowbit-generate: inputs of other kinds are named, pipes are read, mor
   for (const char* option : {"--file", "--perplexity"}) refused(run(folder, {option, text}), {"text", "found a zero at byte 3"});
   refused(Process(LOWBIT_GENERATE, folder, {(mini() / "model.safetensors").string(), "a"}).wait(),
           {"model.safetensors: is a file; expected the folder"});
+  refused(run(folder, {"a", "--base", (mini() / "config.json").string()}), {"config.json: is a file; expected the folder"});
   put_file(folder / "rows.csv", "1,Oil prices,They rose in New York.\n2,Red Sox,They won in the ninth inning.\n");
   const std::string rows = (folder / "rows.csv").string();
   refused(run(folder, {"--perplexity", rows, "--row-tokens", "257"}), {"--row-tokens", "256", "found 257"});
   CHECK(holds(text_of(folder, {"--perplexity", rows, "--row-tokens", "8", "--format", "fp32"}),
               "2 rows, 1 of them cut after 8 tokens"));
+
+  std::string numbers;
+  for (int i = 0; i < 400; ++i) numbers += " " + std::to_string(i);
+  const std::size_t tokens = tokenizer().encode(numbers).size();
+  REQUIRE(tokens > 256);
+  const std::string cut = " has " + std::to_string(tokens) + " tokens, of which the model reads the last 256";
+  CHECK(holds(run(folder, {"Oil", numbers, "-n", "1"}).err, "warning: prompt 2" + cut));
+  CHECK(holds(run(folder, {"Oil", numbers, "-n", "1", "--compare", "--format", "fp32"}).err, "warning: prompt 2" + cut));
+  CHECK_FALSE(holds(run(folder, {"Oil", "-n", "1"}).err, "warning"));
 
   put_file(text, "\xEF\xBB\xBFOil");
   CHECK(text_of(folder, {"--file", text, "-n", "2"}) == text_of(folder, {"Oil", "-n", "2"}));
@@ -440,6 +506,11 @@ TEST_CASE("lowbit-generate: parameters and logits that are not finite, and int8 
   }
   spoil({"transformer.ln_f.weight", "transformer.wte.weight"}, "\x80\x7E");  // finite, but their products are not
   refused({"--perplexity", text, "--format", "fp32"}, {"model: fp32: tokens 0 to ", "finite logits"});
+  const std::string not_finite = "sampling: a logit is NaN or infinity";
+  refused({"some text", "--no-prompt"}, {"model: fp32: prompt 1: " + not_finite});
+  refused({"some text", "--no-prompt", "--temperature", "1"}, {"model: fp32: prompt 1: " + not_finite});
+  refused({"some text", "another", "--compare", "--format", "fp32"}, {"model: fp32: prompt 1: " + not_finite});
+  refused({"some text", "another", "a third one"}, {"model: fp32: one of the prompts 1 to 3: " + not_finite});
 
   fs::remove_all(model);
   fs::copy(lowbit::testing::assets_dir() / "gpt2-mini-ag-news-int8-qat", model);

@@ -388,6 +388,16 @@ TEST_CASE("Model: what is wrong with a folder is said", "[model]") {
   }
 }
 
+TEST_CASE("Model: a file in place of a folder is named", "[model]") {
+  const fs::path& good = mini_folder;
+  for (const char* name : {"model.safetensors", "config.json"}) {
+    const std::initializer_list<std::string_view> words{name, ": is a file; expected the folder that holds config.json"};
+    CHECK(unsaid<IoError>([&] { Model<DenseTensor<float>>::load(good / name); }, words) == "");
+    CHECK(unsaid<IoError>([&] { lowbit::gpt2::FolderParameters(good, good / name); }, words) == "");
+  }
+  CHECK(unsaid<IoError>([&] { Model<DenseTensor<float>>::load("none"); }, {"none: cannot open"}) == "");
+}
+
 TEST_CASE("Model: what is wrong with an int8 twin is said", "[model]") {
   const Folder folder;
   Checkpoint twin = read_checkpoint(mini_twin);

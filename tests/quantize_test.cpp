@@ -214,6 +214,11 @@ TEST_CASE("lowbit-quantize: searched scales are the library's, and lose less") {
   o.scales = FourBitScales::search;
   check_same(searched, NF4Tensor<>::quantize(w, 768, 256, o));
   CHECK(snr(searched) > snr(plain) + 0.6);
+  CHECK_FALSE(io::read_config(folder / "plain").lowbit_quantization);
+  const auto recorded = io::read_config(folder / "searched").lowbit_quantization;
+  REQUIRE(recorded);
+  CHECK(recorded->method == "nf4");
+  CHECK(recorded->weight == "scales searched");
   CHECK(fs::file_size(folder / "searched" / "model.safetensors") < fs::file_size(folder / "plain" / "model.safetensors") + 64);
 }
 
@@ -302,6 +307,30 @@ TEST_CASE("lowbit-quantize: a calibration text takes errors to where they cost l
   refused(1, {"--scales", "search", "--calibration", (folder / "none").string()}, {"none"});
   put_file(folder / "text", "\n\r\n");
   refused(1, {"--scales", "search", "--calibration", text}, {text.c_str(), "lines of text"});
+
+  // Rows that were cut are counted.
+  std::string numbers;
+  for (int i = 0; i < 400; ++i) numbers += " " + std::to_string(i);
+  put_file(folder / "text", numbers + "\nTalks on the border go on\n");
+  const std::size_t all = 256 + gpt2::Tokenizer::load(mini()).encode("Talks on the border go on").size();
+  const Arguments calibrated{"quantize", mini(), (folder / "cut").string(), "--scales", "search", "--calibration", text};
+  const Outcome made = run(folder, calibrated);
+  CHECK(io::read_config(folder / "cut").lowbit_quantization->weight == "scales searched for the inputs on a text");
+  CHECK(holds(made.out, "calibrated on 2 rows of " + std::to_string(all) + " tokens, 1 of them cut after 256"));
+
+  // The last layer's infinity reaches no other.
+  fs::copy(mini(), folder / "infinite");
+  std::string bytes = io::read_text(folder / "infinite/model.safetensors");
+  const auto image = io::SafeTensors::parse(lowbit_test::as_bytes(bytes), "image");
+  const auto& bias = image.at("transformer.h.3.mlp.c_fc.bias");
+  REQUIRE(bias.dtype == io::DType::BF16);
+  bytes.replace(static_cast<std::size_t>(bias.data.data() - reinterpret_cast<const std::byte*>(bytes.data())), 2, "\x80\x7F");
+  put_file(folder / "infinite/model.safetensors", bytes);
+  const Outcome o = run(
+      folder, {"quantize", (folder / "infinite").string(), (folder / "out").string(), "--scales", "search", "--calibration", text});
+  CHECK(o.code == 1);
+  CHECK(holds(o.err, "infinite: h.3.mlp.c_proj: expected finite inputs"));
+  CHECK_FALSE(fs::exists(folder / "out"));
 }
 
 TEST_CASE("lowbit-quantize: threads and shards change no bit") {
@@ -568,6 +597,21 @@ TEST_CASE("lowbit-quantize: a GPT-2 becomes a GGUF file") {
   CHECK(holds(more.err, "8192"));
   CHECK_FALSE(fs::exists(folder / "most.gguf"));
 }
+
+#if defined(__linux__)  // elsewhere names are text
+TEST_CASE("lowbit-quantize: names that are no UTF-8 are shown as well as JSON can") {
+  const Folder folder;
+  for (const char* command : {"quantize", "gguf"}) {
+    const fs::path out = folder / (std::string(command) + "\xE9");
+    CHECK(holds(run(folder, {command, mini(), out.string(), "--json"}).out, "\"seconds\""));
+    CHECK(fs::exists(out));
+  }
+  put_file(folder / "text\xE9", "Talks on the border go on\n");
+  const Outcome o = run(folder, {"quantize", mini(), (folder / "out").string(), "--scales", "search", "--calibration",
+                                 (folder / "text\xE9").string(), "--json"});
+  CHECK(holds(o.out, "text\xEF\xBF\xBD\""));
+}
+#endif
 
 TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behind") {
   const Folder folder;

@@ -449,6 +449,22 @@ TEST_CASE("Tokenizer: whether it fits a model", "[tokenizer]") {
   const Tokenizer bytes = Tokenizer::from_text(json + "\"far\":8191}", "");
   CHECK_THROWS_AS(bytes.require_fits(8192, "folder"), lowbit::FormatError);
   CHECK_NOTHROW(Tokenizer::from_text(json + "\"near\":256}", "").require_fits(384, "folder"));
+
+  // merges.txt by itself: cut short at the end of a line it is well-formed.
+  const std::string vocabulary = lowbit::io::read_text(mini_folder / "vocab.json"),
+                    merges = lowbit::io::read_text(mini_folder / "merges.txt");
+  const auto with_merges = [&](std::size_t length) {
+    try {
+      Tokenizer::from_text(vocabulary, merges.substr(0, length)).require_fits(8192, "folder");
+      return std::string();
+    } catch (const lowbit::FormatError& error) {
+      return std::string(error.what());
+    }
+  };
+  const std::string end = " of them; were the merges cut short?";
+  CHECK(with_merges(0) == start + "expected merges that make its 8192 tokens, found none for 7935" + end);
+  CHECK(with_merges(merges.find('\n', merges.size() / 2) + 1).ends_with(end));
+  CHECK(with_merges(merges.find('\n', merges.size() - 1000) + 1) == "");
 }
 
 TEST_CASE("Tokenizer: tokenizer.json, added tokens, a byte order mark", "[tokenizer]") {

@@ -25,6 +25,7 @@
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
 #include "support/process.hpp"
+#include "support/sanitizers.hpp"
 
 namespace train_classifier_test {
 
@@ -384,7 +385,11 @@ TEST_CASE("train_classifier: a tokenizer that does not fit its model, a model th
   refused(with("few", mini, folder / "small"), {}, "does not fit the model: expected at least 7680 tokens");
   refused(with("many", folder / "small", mini), {}, "does not fit the model: expected token ids below 300");
 
-  const fs::path broken = with("broken", folder / "small", folder / "small");
+  const fs::path short_merges = with("short", mini, mini);
+  put_file(short_merges / "merges.txt", "#version: 0.2\n");
+  refused(short_merges, {}, "does not fit the model: expected merges that make its 8192 tokens, found none for 7935");
+
+  const fs::path broken = with("nan", folder / "small", folder / "small");  // which is no number, but a name like another
   const io::SafeTensors file = io::SafeTensors::open(broken / "model.safetensors");
   std::vector<float> gain(16, 1);
   gain[3] = std::numeric_limits<float>::quiet_NaN();
@@ -392,7 +397,7 @@ TEST_CASE("train_classifier: a tokenizer that does not fit its model, a model th
   for (const io::TensorView& t : file.tensors())
     tensors.push_back({t.name, t.dtype, t.shape, t.name == "transformer.ln_f.weight" ? std::as_bytes(std::span(gain)) : t.data});
   io::write_safetensors(broken / "model.safetensors", tensors, file.metadata());
-  refused(broken, {}, "broken: transformer.ln_f.weight: element (0, 3) is nan");
+  refused(broken, {}, "nan: transformer.ln_f.weight: element (0, 3) is nan");
 
   // A run that leaves the numbers: its loss, or, if that was its last step, what it makes of the test rows.
   const Arguments wild = {"--rate", "1e38", "--warmup", "0", "--weight-decay", "0"};
@@ -549,6 +554,27 @@ TEST_CASE("train_classifier: more threads than processors are warned of") {
   CHECK(holds(o.err, "warning: --threads " + many));
 }
 
+#if defined(__linux__)  // elsewhere names are text
+TEST_CASE("train_classifier: names that are no UTF-8 cost no run") {
+  const Folder folder;
+  const std::string data = (folder / "caf\xE9.csv").string();
+  fs::copy_file(news(), data);
+  const auto arguments = [&](const fs::path& out, const Arguments& more) {
+    return joined({"--data", data, "--limit", "40", "--out", out.string(), "--epochs", "1", "--batch", "64", "--threads", "2"},
+                  more);
+  };
+  const fs::path first = folder / "m\xE9", second = folder / "second";
+  REQUIRE(run(folder, arguments(first, new_shape())).code == 0);
+  const Outcome o = run(folder, arguments(second, {"--model", first.string()}));
+  INFO(o.err);
+  REQUIRE(o.code == 0);
+  CHECK(holds(io::read_text(second / "training.json"), "caf\xEF\xBF\xBD.csv"));
+  // The same run, whose checkpoint says where its model was.
+  CHECK(run(folder, arguments(second, {"--model", first.string(), "--resume"})).code == 0);
+  CHECK(run(folder, arguments(second, {"--model", second.string(), "--resume"})).code == 1);
+}
+#endif
+
 TEST_CASE("train_classifier: help, and what is wrong") {
   const Folder folder;
   const Outcome help = run(folder, {"--help"});
@@ -583,7 +609,13 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   refused({"--data", news(), "--out", out, "--vocab", "100"}, 1, "257");
   refused(small(folder, "fresh", {"--resume"}), 1, "checkpoint.safetensors");
   CHECK_FALSE(fs::exists(folder / "fresh/vocab.json"));
-  refused({"--data", news(), "--out", out, "--dropout", "nan"}, 2, "expected a number");
+  for (const char* value : {"nan", "NAN", "-nan", "nan(1)", "inf", "INFINITY", "1e400"})
+    for (const char* option : {"--dropout", "--rate", "--warmup", "--clip"})
+      refused({"--data", news(), "--out", out, option, value}, 2, std::string("expected a number, found ") + value);
+  if (!LOWBIT_TEST_SANITIZED)  // more than there are addresses
+    refused({"--data", news(), "--out", out, "--layers", "1", "--width", "64", "--heads", "1", "--vocab", "300", "--positions",
+             "1099511627776"},
+            1, "out of memory");
   put_file(folder / "few.csv", "1,a,b\n2,c,d\n");
   refused({"--data", (folder / "few.csv").string(), "--out", out, "--vocab", "257"}, 1, "20 rows");
   put_file(folder / "file", "x");

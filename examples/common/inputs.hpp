@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What a command line names, as every program takes it: folders of models, texts from files and pipes, numbers of threads.
+// What a command line names, as every program takes it: texts from files and pipes, numbers of threads.
 #pragma once
 #include <cstddef>
 #include <cstdio>
 #include <filesystem>
 #include <string>
-#include <system_error>
 
 #include "lowbit/base/error.hpp"
 #include "lowbit/io/file.hpp"
@@ -13,14 +12,6 @@
 #include "lowbit/parallel.hpp"
 
 namespace examples {
-
-// Throws IoError if the folder of a model is a file.  One that is not there says so when it is read.
-inline void require_folder(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored))
-    lowbit::raise<lowbit::IoError>(
-        path.string() + ": is a file; expected the folder that holds config.json, model.safetensors, vocab.json and merges.txt");
-}
 
 // A text, without its byte order mark.  The path may be a pipe.  Throws IoError, and FormatError for what is no text in UTF-8.
 inline std::string read_plain_text(const std::filesystem::path& path) {

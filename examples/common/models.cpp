@@ -2,11 +2,14 @@
 #include "examples/common/models.hpp"
 
 #include <algorithm>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "examples/common/text.hpp"
 #include "lowbit/format/finite.hpp"
 #include "lowbit/gpt2/model.hpp"
 #include "lowbit/io/hugging_face.hpp"
@@ -140,7 +143,7 @@ void require_trained_int8(const std::filesystem::path& folder) {
         (folder / "config.json").string(), lowbit::io::in_quotes(quantization->method)));
 }
 
-Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, const Tuning& tuning) {
+Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, const Tuning& tuning, const std::string& scales) {
   const Compute compute = compute_of(kind, tuning);
   std::size_t layers = 0, as_held = 0;
   for (const HeldForm& h : held) {
@@ -156,6 +159,11 @@ Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, cons
   if (kind.embeddings) identity.settings["embeddings"] = lowbit::format_name(*kind.embeddings);
   std::string differs;  // from the row's usual settings
   if (is_four_bit(kind.format)) differs = describe_four_bit(kind, held, tuning, identity);
+  if (is_four_bit(kind.format) && as_held != 0 && !scales.empty()) {
+    identity.weights += ", " + scales;
+    identity.settings["scales_of_the_folder"] = scales;
+    differs += ", searched scales";
+  }
   if (kind.format == Format::llm_int8) differs = describe_outliers(tuning, identity);
   if (!kind.compute && compute != four_bit_compute({})) differs += fmt::format(", {} compute", lowbit::compute_name(compute));
   if (kind.id == "int8_scratch" && as_held != layers) identity.weights = "int8 per row, quantized, not trained";  // synthetic
@@ -204,6 +212,14 @@ void require_finite(const lowbit::gpt2::Transformer& model) {
 }
 
 namespace {
+// How the scales of 4-bit weights were chosen, where the folder's config.json says that they are not the largest magnitudes.
+std::string recorded_scales(const ModelKind& kind, const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::is_directory(folder, ignored)) return {};
+  const auto quantization = lowbit::io::read_config(folder).lowbit_quantization;
+  return quantization && quantization->method == lowbit::format_name(kind.format) ? printable(quantization->weight) : std::string();
+}
+
 lowbit::FourBitOptions four_bit_options(const Tuning& tuning) {
   lowbit::FourBitOptions options;
   options.block_size = tuning.four_bit_block;
@@ -251,7 +267,7 @@ std::pair<lowbit::gpt2::Transformer, Identity> make_checked_model(const ModelKin
     lowbit::gpt2::Transformer net = make_model(kind, watched, tuning);
     require_fit(kind, watched.held(), needs_training, option);
     require_finite(net);
-    return {std::move(net), identify(kind, watched.held(), tuning)};
+    return {std::move(net), identify(kind, watched.held(), tuning, recorded_scales(kind, where))};
   } catch (const lowbit::InvalidArgument& error) {
     lowbit::raise<lowbit::InvalidArgument>(fmt::format("{}: {}: {}", where, kind.id, error.what()));
   }

@@ -118,7 +118,8 @@ struct Identity {
   bool as_in_paper = false;   // made and run as the paper's row of the same id: only then its figures belong beside it
   lowbit::io::Json settings;  // every number and choice behind it
 };
-Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, const Tuning& tuning);
+// scales: how the folder says that those of its 4-bit weights were chosen; empty: by the largest magnitude, as bitsandbytes does.
+Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, const Tuning& tuning, const std::string& scales = {});
 
 // Throws InvalidArgument that names the tensor if a parameter outside the linear layers' weights is NaN or infinite as the model
 // holds it (a float16 that overflowed is).
@@ -130,7 +131,8 @@ lowbit::Tensor quantize(const ModelKind& kind, const float* w, std::size_t rows,
 // Makes a model; weights that the source holds in another format are quantized.  Throws as Model<...>::load does.
 lowbit::gpt2::Transformer make_model(const ModelKind& kind, const lowbit::gpt2::ParameterSource& source, const Tuning& tuning);
 
-// The same, checked as require_fit() and require_finite() do, and what it is.  where: the folder; opens every message, with the id.
+// The same, checked as require_fit() and require_finite() do, and what it is.  where: the folder, or what else the weights are of;
+// opens every message, with the id.
 std::pair<lowbit::gpt2::Transformer, Identity> make_checked_model(const ModelKind& kind,
                                                                   const lowbit::gpt2::ParameterSource& source, const Tuning& tuning,
                                                                   const std::string& where, bool needs_training,

@@ -34,4 +34,7 @@ inline void say(const std::string& text) {
     lowbit::io::detail::raise_io("standard output", "write", errno);
 }
 
+// To standard error, one line that opens with the program's name.  One that cannot be written is lost: there is nowhere left to say so.
+inline void complain(const char* program, const std::string& text) { std::fprintf(stderr, "%s: %s\n", program, text.c_str()); }
+
 }  // namespace examples

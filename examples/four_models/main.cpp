@@ -123,6 +123,8 @@ void require_alike(const std::vector<LoadedModel>& models) {
   }
 }
 
+void complain(const std::string& text) { examples::complain("four_models", text); }
+
 // Throws if something that was printed is lost: the disk is full, or who read it is gone.
 void require_printed() {
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
@@ -168,11 +170,10 @@ class Program {
     if (!options_.out.empty()) {
       out.emplace(options_.out);
       for (const auto& left : out->left_by_killed())
-        fmt::print(stderr, "four_models: note: {}: left by a run that was killed; remove it, unless a run is writing just now\n",
-                   left.string());
+        complain("note: " + left.string() + ": left by a run that was killed; remove it, unless a run is writing just now");
     }
-    for (const auto& folder : {options_.model, options_.qat_model}) examples::require_folder(folder);
-    for (const auto& folder : options_.checkpoints) examples::require_folder(folder);
+    for (const auto& folder : {options_.model, options_.qat_model}) lowbit::io::require_model_folder(folder);
+    for (const auto& folder : options_.checkpoints) lowbit::io::require_model_folder(folder);
     const auto config = lowbit::gpt2::FolderParameters(options_.model).config();
     if (config.classes == 0)
       lowbit::raise<lowbit::FormatError>(options_.model.string() + ": expected a classifier, found no score.weight");
@@ -234,7 +235,7 @@ class Program {
     if (!results.interrupted) return 0;
     std::string where;
     if (out) where = results.rows_done == 0 ? "; nothing is written" : ", which are in " + partial.string();
-    fmt::print(stderr, "four_models: interrupted after {} of {} rows{}\n", results.rows_done, results.rows, where);
+    complain(fmt::format("interrupted after {} of {} rows{}", results.rows_done, results.rows, where));
     return examples::interrupted_exit_code();
   }
 
@@ -324,12 +325,12 @@ int main(int argc, char** argv) {
     examples::warn_of_threads("four_models", options.threads);
     return Program(std::move(options), std::vector<std::string>(argv, argv + argc)).run();
   } catch (const examples::UsageError& error) {
-    fmt::print(stderr, "four_models: {} (--help explains)\n", error.what());
+    complain(error.what() + std::string(" (--help explains)"));
     return examples::exit_usage;
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "four_models: out of memory\n");
+    complain("out of memory");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "four_models: {}\n", error.what());
+    complain(error.what());
   }
   return examples::exit_failure;
 }

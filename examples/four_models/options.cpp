@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "examples/common/standard_streams.hpp"
 #include "lowbit/format/four_bit.hpp"
 #include "lowbit/lowbit.hpp"
 
@@ -189,7 +190,7 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::Error& error) {
-    fmt::print(stderr, "four_models: {} (--help explains)\n", error.what());
+    complain("four_models", error.what() + std::string(" (--help explains)"));
     return exit_usage;
   }
   return std::nullopt;

@@ -24,7 +24,7 @@ int list_layer_errors(const Options& options);
 using examples::say;
 template <class... T>
 void complain(fmt::format_string<T...> format, T&&... values) {
-  std::fprintf(stderr, "lowbit-generate: %s\n", fmt::format(format, std::forward<T>(values)...).c_str());
+  examples::complain("lowbit-generate", fmt::format(format, std::forward<T>(values)...));
 }
 
 inline double mib(std::size_t bytes) { return static_cast<double>(bytes) / (1024.0 * 1024.0); }

@@ -39,6 +39,7 @@ int converse(const Loaded& model, const Source& source, const Options& o, lowbit
     std::fputs("> ", stderr);
     const std::optional<std::string> line = read_line();
     if (!line || examples::interrupted()) break;
+    warn_of_long_prompts(source, {*line});
     if (o.show_prompt) say(*line);
     const Texts texts =
         continue_prompts(model, source, {*line}, o, executor, [](std::size_t, std::string_view piece) { say(std::string(piece)); });
@@ -63,6 +64,7 @@ int continue_texts(const Options& o) {
   const Source source = open_source(o);
   std::vector<std::string> prompts;
   if (!o.interactive) prompts = prompts_of(o);
+  warn_of_long_prompts(source, prompts);
   examples::return_freed_buffers();
   const std::optional<std::size_t> before = examples::anonymous_bytes();
   const Loaded model = load(source, *kinds_of(o, source).front());
@@ -84,6 +86,7 @@ int continue_texts(const Options& o) {
     say(dumped({{"model", source.name},
                 {"level", lowbit::level_name(lowbit::active_level())},
                 {"threads", o.threads},
+                {"settings", settings_of(o)},
                 {"format", json_of(model)},
                 {"cache", {{"format", lowbit::format_name(o.generation.cache)}, {"bytes", result.cache_bytes}}},
                 {"process_growth_bytes", growth},
@@ -102,6 +105,7 @@ int continue_texts(const Options& o) {
 int compare_formats(const Options& o) {
   const Source source = open_source(o);
   const std::vector<std::string> prompts = o.prompts.empty() && o.file.empty() ? std::vector<std::string>{""} : prompts_of(o);
+  warn_of_long_prompts(source, prompts);
   lowbit::ThreadPool pool(o.threads);
   examples::Table table;
   table.title = fmt::format("{}: {} prompts, at most {} tokens each, {} threads", source.name, prompts.size(),
@@ -144,6 +148,7 @@ int compare_formats(const Options& o) {
     say(dumped({{"model", source.name},
                 {"level", lowbit::level_name(lowbit::active_level())},
                 {"threads", o.threads},
+                {"settings", settings_of(o)},
                 {"formats", formats}}));
   else if (!table.rows.empty())
     say(as_text(table));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // lowbit-generate: continues texts with a GPT-2 in any format, compares formats, and measures perplexity.
 #include <exception>
+#include <new>
 
 #include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
@@ -21,6 +22,8 @@ int main(int argc, char** argv) {
   } catch (const Interrupted&) {
     complain("interrupted");
     return examples::interrupted_exit_code();
+  } catch (const std::bad_alloc&) {
+    complain("out of memory");
   } catch (const std::exception& error) {
     complain("{}", error.what());
   }

@@ -8,7 +8,6 @@
 
 #include <fmt/format.h>
 
-#include "examples/common/inputs.hpp"
 #include "examples/common/progress.hpp"
 #include "lowbit/gpt2/gguf.hpp"
 #include "lowbit/lowbit.hpp"
@@ -25,7 +24,7 @@ Source open_source(const Options& o) {
   std::unique_ptr<gpt2::ParameterSource> parameters;
   if (is_file) {
     if (!o.base.empty()) lowbit::raise<lowbit::InvalidArgument>("--base: a GGUF file leaves nothing out");
-    if (o.model.extension() == ".safetensors" || o.model.extension() == ".json") examples::require_folder(o.model);
+    if (o.model.extension() == ".safetensors" || o.model.extension() == ".json") lowbit::io::require_model_folder(o.model);
     auto file = std::make_unique<gpt2::GgufParameters>(o.model);
     if (!tokenizer) tokenizer = file->tokenizer();
     parameters = std::move(file);

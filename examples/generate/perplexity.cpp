@@ -32,6 +32,7 @@ struct Material {
   std::vector<std::int32_t> ids;
   std::vector<Window> windows;
   std::string words;  // what it is
+  Json settings;      // what decides it
 };
 
 Material material_of(const Source& source, const Options& o) {
@@ -48,7 +49,14 @@ Material material_of(const Source& source, const Options& o) {
       m.ids.insert(m.ids.end(), item.ids.begin(), item.ids.end());
       if (item.ids.size() > 1) m.windows.push_back({begin, m.ids.size(), begin + 1});
     }
+    const std::size_t single = data.items.size() - m.windows.size();
     m.words = fmt::format("{} rows, {} of them cut after {} tokens", m.windows.size(), data.cut_texts, data.max_tokens);
+    if (single + data.empty_texts + data.blank_lines != 0)
+      m.words += fmt::format("; {} rows of one token, {} without a text and {} blank lines skipped", single, data.empty_texts,
+                             data.blank_lines);
+    m.settings = {
+        {"row_tokens", data.max_tokens}, {"rows", o.rows == 0 ? Json() : Json(o.rows)}, {"cut_rows", data.cut_texts},
+        {"rows_of_one_token", single},   {"rows_without_text", data.empty_texts},       {"blank_lines", data.blank_lines}};
   } else {
     const std::size_t context = o.context == 0 ? config.positions : o.context;
     lowbit::require(context >= 2 && context <= config.positions, [&] {
@@ -60,6 +68,7 @@ Material material_of(const Source& source, const Options& o) {
     m.ids = source.encode(examples::read_plain_text(o.perplexity), o.special);
     m.windows = windows_of(m.ids.size(), context, stride);
     m.words = fmt::format("{} tokens in {} windows of {}, {} apart", m.ids.size(), m.windows.size(), context, stride);
+    m.settings = {{"tokens", m.ids.size()}, {"context", context}, {"stride", stride}};
   }
   if (m.windows.empty())
     lowbit::raise<lowbit::FormatError>(o.perplexity.string() + ": expected a text of at least two tokens, found none");
@@ -170,6 +179,7 @@ int measure_perplexity(const Options& o) {
   if (o.json)
     say(Json{{"model", source.name},
              {"text", o.perplexity.string()},
+             {"settings", material.settings},
              {"units", material.windows.size()},
              {"cache", lowbit::format_name(o.generation.cache)},
              {"level", lowbit::level_name(lowbit::active_level())},

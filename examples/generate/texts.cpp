@@ -11,6 +11,7 @@
 #include "examples/common/interrupt.hpp"
 #include "examples/common/process_memory.hpp"
 #include "examples/common/progress.hpp"
+#include "examples/generate/commands.hpp"
 #include "lowbit/gpt2/text_stream.hpp"
 #include "lowbit/io/csv.hpp"
 #include "lowbit/lowbit.hpp"
@@ -59,6 +60,13 @@ std::vector<std::string> prompts_of(const Options& o) {
   return prompts;
 }
 
+void warn_of_long_prompts(const Source& source, const std::vector<std::string>& prompts) {
+  const std::size_t positions = source.parameters->config().positions;
+  for (std::size_t i = 0; i < prompts.size(); ++i)
+    if (const std::size_t tokens = source.tokenizer.encode(prompts[i]).size(); tokens > positions)
+      complain("warning: prompt {} has {} tokens, of which the model reads the last {}, its positions", i + 1, tokens, positions);
+}
+
 Texts continue_prompts(const Loaded& model, const Source& source, const std::vector<std::string>& prompts, const Options& o,
                        lowbit::Executor& executor, const std::function<void(std::size_t, std::string_view)>& on_text) {
   Texts result;
@@ -105,7 +113,14 @@ Texts continue_prompts(const Loaded& model, const Source& source, const std::vec
     result.cache_bytes = std::max(result.cache_bytes, bytes);
     Speed& speed = tokens == batch.size() ? result.decode : result.prefill;
     const auto began = std::chrono::steady_clock::now();
-    gpt2::advance(model.net, batch, executor);
+    try {
+      gpt2::advance(model.net, batch, executor);
+    } catch (const lowbit::InvalidArgument& error) {  // logits that are not finite; of which sequence, it does not say
+      const std::size_t from = jobs.front()->index + 1, to = jobs.back()->index + 1;
+      lowbit::raise<lowbit::Error>(fmt::format(
+          "{}: {}: {}: {}", source.name, model.kind->id,
+          from == to ? fmt::format("prompt {}", from) : fmt::format("one of the prompts {} to {}", from, to), error.what()));
+    }
     speed.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
     speed.tokens += tokens;
     ++speed.passes;
@@ -128,6 +143,22 @@ Texts continue_prompts(const Loaded& model, const Source& source, const std::vec
 std::string words_of(const Texts& t) {
   return fmt::format("prefill {} tokens, {:.1f} tokens/s; decode {} tokens, {:.1f} tokens/s", t.prefill.tokens,
                      t.prefill.tokens_per_second(), t.decode.tokens, t.decode.tokens_per_second());
+}
+lowbit::io::Json settings_of(const Options& o) {
+  const gpt2::SamplingOptions& s = o.generation.sampling;
+  return {{"tokens", o.generation.max_tokens},
+          {"temperature", s.temperature},
+          {"top_k", s.top_k},
+          {"top_p", s.top_p},
+          {"min_p", s.min_p},
+          {"repetition_penalty", s.repetition_penalty},
+          {"repetition_window", s.repetition_window},
+          {"seed", s.seed},
+          {"stop", o.stop_strings},
+          {"stop_tokens", o.generation.stop_tokens},
+          {"ignore_end", o.ignore_end},
+          {"batch", o.batch},
+          {"cache", lowbit::format_name(o.generation.cache)}};
 }
 lowbit::io::Json json_of(const Speed& s) {
   return {{"tokens", s.tokens}, {"passes", s.passes}, {"seconds", s.seconds}, {"tokens_per_second", s.tokens_per_second()}};

@@ -38,14 +38,20 @@ struct Texts {
 // The prompts of the command line or the file.  Throws IoError, and FormatError if there are none.
 std::vector<std::string> prompts_of(const Options& options);
 
+// A line on standard error for every prompt that is longer than the model's positions.
+void warn_of_long_prompts(const Source& source, const std::vector<std::string>& prompts);
+
 // Continues every prompt.  An empty one begins with the end of the text before, as models were trained.  on_text(i, piece): text i goes
 // on with this piece; its last piece comes before its end.  Stops early, with what there is, on interrupted().
-// Throws InvalidArgument for an empty prompt of a model without such a token.
+// Throws InvalidArgument for an empty prompt of a model without such a token, Error that names the model and the prompts where logits
+// are not finite.
 Texts continue_prompts(const Loaded& model, const Source& source, const std::vector<std::string>& prompts, const Options& options,
                        lowbit::Executor& executor, const std::function<void(std::size_t, std::string_view)>& on_text = {});
 
 // "prefill 12 tokens, 597.1 tokens/s; decode 127 tokens, 43.2 tokens/s".
 std::string words_of(const Texts& texts);
+// What decides the texts, beside the model and the prompts.
+lowbit::io::Json settings_of(const Options& options);
 lowbit::io::Json json_of(const Speed& speed);
 lowbit::io::Json json_of(const Text& text);
 // Name, format, compute, sizes of a model.

@@ -41,13 +41,17 @@ Calibration calibrate(const std::filesystem::path& folder, const std::filesystem
   tokenizer.require_fits(model.config.vocab, folder.string());
   std::vector<std::vector<double>> sums(model.blocks.size() * modules.size());
   Calibration result;
+  result.positions = model.config.positions;
   examples::Progress progress("calibrating, rows", rows);
   for (std::string_view rest = lines; !rest.empty() && result.rows < rows;) {
     if (examples::interrupted()) throw Interrupted{};
     const std::string_view line = rest.substr(0, rest.find('\n'));
     rest.remove_prefix(std::min(rest.size(), line.size() + 1));
     std::vector<std::int32_t> ids = tokenizer.encode(line.substr(0, line.find_last_not_of('\r') + 1));
-    ids.resize(std::min(ids.size(), model.config.positions));
+    if (ids.size() > model.config.positions) {
+      ids.resize(model.config.positions);
+      ++result.cut_rows;
+    }
     if (ids.empty()) continue;
     examples::ModelWalk walk(model, ids.size(), executor);
     std::size_t layer = 0;
@@ -67,9 +71,9 @@ Calibration calibrate(const std::filesystem::path& folder, const std::filesystem
     const std::string module = "h." + std::to_string(i / modules.size()) + "." + modules[i % modules.size()];
     std::vector<float>& of_layer = result.moments[module];
     for (const double sum : sums[i]) {
-      if (std::isnan(sum))
+      if (!std::isfinite(sum))
         lowbit::raise<lowbit::FormatError>(folder.string() + ": " + module + ": expected finite inputs on " + text.string() +
-                                           ", found NaN; a parameter before it may hold one");
+                                           ", found NaN or infinity; a parameter before it may hold one");
       of_layer.push_back(static_cast<float>((std::min)(sum / static_cast<double>(result.tokens), double{FLT_MAX})));
     }
   }

@@ -13,6 +13,7 @@ namespace quantize {
 
 struct Calibration {
   std::size_t rows = 0, tokens = 0;                   // of the text, that the model was run over
+  std::size_t cut_rows = 0, positions = 0;            // rows that were longer than the model's positions
   std::map<std::string, std::vector<float>> moments;  // by module, "h.0.attn.c_attn": mean squares of its input, [in]
 
   // Of a weight by its full name, whatever stands before "h."; empty for weights that are not in a block.

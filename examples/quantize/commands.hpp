@@ -25,7 +25,7 @@ int write_gguf(const Options& options);
 using examples::say;
 template <class... T>
 void complain(fmt::format_string<T...> format, T&&... values) {
-  std::fprintf(stderr, "lowbit-quantize: %s\n", fmt::format(format, std::forward<T>(values)...).c_str());
+  examples::complain("lowbit-quantize", fmt::format(format, std::forward<T>(values)...));
 }
 
 // "1.25 GB"

@@ -203,6 +203,7 @@ struct Summary {
   std::size_t weights = 0, elements = 0, parameters = 0;  // elements: of the weights that were quantized (or decoded)
   std::size_t weight_bytes = 0, bytes_in = 0, bytes_out = 0;
   double seconds = 0;
+  io::Json calibration;  // what it was made on; null: none
 };
 
 // Progress in megabytes; a step that is smaller counts with the next one.
@@ -317,15 +318,19 @@ void write_folder(const Options& o, const ModelFolder& in, const std::optional<i
 void say_summary(const Options& o, const Summary& s, const char* verb) {
   const double bits = s.elements == 0 ? 0 : 8 * static_cast<double>(s.weight_bytes) / static_cast<double>(s.elements);
   if (o.json) {
-    const io::Json json = {{"weights", s.weights},       {"elements", s.elements}, {"bits_per_weight", bits},
-                           {"parameters", s.parameters}, {"bytes_in", s.bytes_in}, {"bytes_out", s.bytes_out},
-                           {"seconds", s.seconds}};
-    say(json.dump(2) + "\n");
+    const io::Json json = {{"weights", s.weights},       {"elements", s.elements},      {"bits_per_weight", bits},
+                           {"parameters", s.parameters}, {"bytes_in", s.bytes_in},      {"bytes_out", s.bytes_out},
+                           {"seconds", s.seconds},       {"calibration", s.calibration}};
+    say(json.dump(2, ' ', false, io::Json::error_handler_t::replace) + "\n");  // a path may be no UTF-8
     return;
   }
   say(fmt::format("{}: {} of {} parameters {} in {} weights, {:.3f} bits each; {} -> {} in {:.2f} s\n", o.out.string(), s.elements,
                   s.parameters, verb, s.weights, bits, size_text(static_cast<double>(s.bytes_in)),
                   size_text(static_cast<double>(s.bytes_out)), s.seconds));
+  if (!s.calibration.is_null())
+    say(fmt::format("calibrated on {} rows of {} tokens, {} of them cut after {}\n", s.calibration.at("rows").get<std::size_t>(),
+                    s.calibration.at("tokens").get<std::size_t>(), s.calibration.at("cut_rows").get<std::size_t>(),
+                    s.calibration.at("positions").get<std::size_t>()));
 }
 
 // config.json's quantization_config as transformers writes it.
@@ -392,6 +397,10 @@ int quantize_folder(const Options& o) {
     io::Json skipped = nullptr;
     if (!o.only.empty() || !o.skip.empty()) skipped = left_alone;
     if (four_bit || o.format == Format::llm_int8) (*config)["quantization_config"] = bitsandbytes_config(o, std::move(skipped));
+    if (o.scales == Scales::search) {
+      const char* how = o.calibration.empty() ? "scales searched" : "scales searched for the inputs on a text";
+      (*config)["lowbit_quantization"] = {{"method", lowbit::format_name(o.format)}, {"weight", how}, {"activation", "as it is"}};
+    }
     if (o.format == Format::int8)
       (*config)["lowbit_quantization"] = {
           {"method", "int8"}, {"weight", "per-row absmax/127"}, {"activation", "per-token absmax/127"}};
@@ -400,6 +409,12 @@ int quantize_folder(const Options& o) {
   lowbit::ThreadPool pool(o.threads);
   const Calibration calibration =
       o.calibration.empty() ? Calibration() : calibrate(in.folder, o.calibration, o.calibration_rows, pool);
+  if (!o.calibration.empty())
+    summary.calibration = {{"text", o.calibration.string()},
+                           {"rows", calibration.rows},
+                           {"tokens", calibration.tokens},
+                           {"cut_rows", calibration.cut_rows},
+                           {"positions", calibration.positions}};
   const bool conv1d = in.has_conv1d();
   write_folder(o, in, config, summary, [&](ShardWriter& writer) {
     ByteProgress progress(rounded_only ? "rounding" : "quantizing", summary.bytes_in);

@@ -7,7 +7,6 @@
 #include <string_view>
 #include <system_error>
 
-#include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/quantize/commands.hpp"
@@ -34,7 +33,6 @@ void require_replaceable(const Options& o) {
 }  // namespace
 
 int write_gguf(const Options& o) {
-  examples::require_folder(o.in);
   require_replaceable(o);
   const auto began = std::chrono::steady_clock::now();
   const lowbit::gpt2::FolderParameters source(o.in);
@@ -52,7 +50,9 @@ int write_gguf(const Options& o) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   const std::uintmax_t bytes = fs::file_size(o.out);
   if (o.json)
-    say(io::Json{{"file", o.out.string()}, {"bytes", bytes}, {"left_out", left_out}, {"seconds", seconds}}.dump(2) + "\n");
+    say(io::Json{{"file", o.out.string()}, {"bytes", bytes}, {"left_out", left_out}, {"seconds", seconds}}.dump(
+            2, ' ', false, io::Json::error_handler_t::replace) +
+        "\n");
   else
     say(fmt::format("{}: {} in {:.2f} s{}\n", o.out.string(), size_text(static_cast<double>(bytes)), seconds,
                     left_out == 0 ? "" : "; score.weight is left out, as GGUF has no classifier of GPT-2"));

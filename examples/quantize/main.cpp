@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // lowbit-quantize: quantizes, decodes, inspects and compares model folders.
 #include <exception>
+#include <new>
 
 #include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
@@ -25,6 +26,8 @@ int main(int argc, char** argv) {
   } catch (const Interrupted&) {
     complain("interrupted; nothing was written");
     return examples::interrupted_exit_code();
+  } catch (const std::bad_alloc&) {
+    complain("out of memory");
   } catch (const std::exception& error) {
     complain("{}", error.what());
   }

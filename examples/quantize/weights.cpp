@@ -6,7 +6,6 @@
 #include <system_error>
 #include <utility>
 
-#include "examples/common/inputs.hpp"
 #include "lowbit/format/format.hpp"
 #include "lowbit/gpt2/gguf_writer.hpp"
 #include "lowbit/gpt2/parameters.hpp"
@@ -36,7 +35,6 @@ FolderWeights::FolderWeights(const fs::path& path, bool as_gguf) : model_(ModelF
     weights_.emplace(names_.back(), std::move(w));
   }
   if (!as_gguf) return;
-  examples::require_folder(path);
   const gpt2::FolderParameters parameters(path);
   std::map<std::string, io::StoredWeight> renamed;
   std::set<std::string> used;

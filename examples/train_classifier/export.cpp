@@ -261,7 +261,7 @@ void write_summary(const Options& o, const fs::path& made, const lowbit::io::Jso
                               {"accuracy", static_cast<double>(m.right) / static_cast<double>(test.items.size())},
                               {"interval_95", {low, high}}});
   }
-  lowbit::io::write_atomically(made / "training.json", json.dump(2) + "\n");
+  lowbit::io::write_atomically(made / "training.json", json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace train_classifier

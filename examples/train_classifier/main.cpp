@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <filesystem>
+#include <new>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -99,7 +100,7 @@ int train(const Options& o) {
   const fs::path checkpoint = o.out / "checkpoint.safetensors";
   lowbit::io::Json recipe = recipe_of(o);
   Recorded recorded;
-  if (!fresh) examples::require_folder(o.model);
+  if (!fresh) lowbit::io::require_model_folder(o.model);
   examples::warn_of_threads("train_classifier", o.threads);
   require_not_moved_aside(o.out);
   if (o.resume) {
@@ -196,8 +197,10 @@ int main(int argc, char** argv) {
     if (const auto done = read_options(argc, argv, options)) return exit_code(*done, "");
     const int code = train(options);
     return exit_code(code, code == 0 ? "; the model in " + options.out.string() + " is whole" : "");
+  } catch (const std::bad_alloc&) {
+    complain("out of memory");
   } catch (const std::exception& error) {
     complain("{}", error.what());
-    return exit_failed;
   }
+  return exit_failed;
 }

@@ -2,6 +2,7 @@
 #include "examples/train_classifier/options.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -113,36 +114,25 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       ->type_name("N")
       ->group(training);
   app.add_option("--batch", o.batch_rows, "rows per step [32]")->check(positive)->type_name("N")->group(training);
-  app.add_option("--rate", o.rate, "peak learning rate [1e-3; 2e-5 with --model]")
-      ->check(CLI::PositiveNumber)
-      ->type_name("X")
-      ->group(training);
-  app.add_option("--warmup", o.warmup, "share of the steps in which the rate rises; then it falls to 0 [0.06]")
-      ->check(share)
-      ->type_name("X")
-      ->group(training);
-  app.add_option("--weight-decay", o.weight_decay, "of matrices [0.05]")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("X")
-      ->group(training);
-  app.add_option("--dropout", o.dropout, "on the embedding and on residual branches [0.1]")
-      ->check(CLI::Range(0.0, 0.9))
-      ->type_name("X")
-      ->group(training);
-  app.add_option("--label-smoothing", o.label_smoothing, "[0.05]")->check(share)->type_name("X")->group(training);
-  app.add_option("--clip", o.clip, "largest norm of the gradient; 0: none [1]")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("X")
-      ->group(training);
-  app.add_option("--lm-weight", o.language_weight, "weight of the language-model loss [0.2; 0 with --model]")
-      ->check(CLI::NonNegativeNumber)
-      ->type_name("X")
-      ->group(training);
-  app.add_option("--lm-share", o.language_share,
-                 "share of the tokens whose successor is predicted, drawn anew for every batch [0.5]")
-      ->check(share)
-      ->type_name("X")
-      ->group(training);
+  // Ranges let NaN through.
+  const auto finite = CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        return CLI::detail::lexical_cast(text, value) && std::isfinite(value) ? std::string() : "expected a number, found " + text;
+      },
+      "");
+  const auto number = [&](const char* name, auto& value, const char* text, const CLI::Validator& range) {
+    app.add_option(name, value, text)->check(finite)->check(range)->type_name("X")->group(training);
+  };
+  number("--rate", o.rate, "peak learning rate [1e-3; 2e-5 with --model]", CLI::PositiveNumber);
+  number("--warmup", o.warmup, "share of the steps in which the rate rises; then it falls to 0 [0.06]", share);
+  number("--weight-decay", o.weight_decay, "of matrices [0.05]", CLI::NonNegativeNumber);
+  number("--dropout", o.dropout, "on the embedding and on residual branches [0.1]", CLI::Range(0.0, 0.9));
+  number("--label-smoothing", o.label_smoothing, "[0.05]", share);
+  number("--clip", o.clip, "largest norm of the gradient; 0: none [1]", CLI::NonNegativeNumber);
+  number("--lm-weight", o.language_weight, "weight of the language-model loss [0.2; 0 with --model]", CLI::NonNegativeNumber);
+  number("--lm-share", o.language_share, "share of the tokens whose successor is predicted, drawn anew for every batch [0.5]",
+         share);
   app.add_flag("--freeze-embeddings", o.freeze_embeddings, "keep token and position embeddings as they are")->group(training);
   app.add_option("--seed", o.seed, "of weights, order and dropout [1]")->type_name("N")->group(training);
 
@@ -162,12 +152,8 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
     for (const CLI::Option* option : shape) shape_given = shape_given || option->count() != 0;
     if (shape_given && !o.model.empty())
       throw CLI::ValidationError("--model", "has its own shape; leave the options of a new one out");
-    for (const CLI::Option* option : app.get_options()) {
+    for (const CLI::Option* option : app.get_options())
       if (option->count() != 0) o.given.insert(option->get_name());
-      for (const std::string& text : option->results())  // ranges let these through
-        if (text == "nan" || text == "-nan" || text == "NaN" || text == "inf" || text == "infinity")
-          throw CLI::ValidationError(option->get_name(), "expected a number, found " + text);
-    }
     o.class_names = names_in(class_names);
     if (!o.out.has_filename()) o.out = o.out.parent_path();  // "out/" is "out"
     if (o.width % o.heads != 0) throw CLI::ValidationError("--width", "expected a multiple of --heads");

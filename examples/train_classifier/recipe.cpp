@@ -32,6 +32,9 @@ std::string rows_of(const examples::Dataset& set) {
 // The number as it was typed: 0.2, not 0.20000000298.
 double typed(float value) { return std::stod(fmt::format("{}", value)); }
 
+// JSON cannot hold a path that is no UTF-8: such bytes are replaced, the same way every time.
+Json as_json(const fs::path& path) { return Json::parse(Json(path.string()).dump(-1, ' ', false, Json::error_handler_t::replace)); }
+
 // A folder that is named in another way is the same model.
 bool same_folder(const Json& recorded, const Json& given) {
   std::error_code ignored;
@@ -43,7 +46,7 @@ bool same_folder(const Json& recorded, const Json& given) {
 
 Json recipe_of(const Options& o) {
   Json r;
-  r["--model"] = o.model.string();
+  r["--model"] = as_json(o.model);
   r["--qat"] = lowbit::qat::quantization_name(o.quantization);
   if (o.model.empty()) {
     r["--layers"] = o.layers;

@@ -8,6 +8,8 @@
 
 #include <fmt/format.h>
 
+#include "examples/common/standard_streams.hpp"
+
 namespace train_classifier {
 
 // The system's code of the first write to standard output that failed; 0 if all of it was said.
@@ -21,11 +23,9 @@ void say(fmt::format_string<T...> format, T&&... values) {
   if (!written && say_failure == 0) say_failure = errno;
 }
 
-// To standard error, one line that opens with the program's name.
 template <class... T>
 void complain(fmt::format_string<T...> format, T&&... values) {
-  const std::string text = fmt::format(format, std::forward<T>(values)...);
-  std::fprintf(stderr, "train_classifier: %s\n", text.c_str());
+  examples::complain("train_classifier", fmt::format(format, std::forward<T>(values)...));
 }
 
 }  // namespace train_classifier

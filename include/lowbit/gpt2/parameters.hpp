@@ -89,8 +89,8 @@ class FolderParameters final : public ParameterSource {
  public:
   // Opens the files and reads config.json.
   explicit FolderParameters(const std::filesystem::path& folder, const std::optional<std::filesystem::path>& base = std::nullopt)
-      : files_(io::ModelFiles::open(folder)) {
-    if (base) base_.emplace(io::ModelFiles::open(*base));
+      : files_(open(folder)) {
+    if (base) base_.emplace(open(*base));
     const io::HuggingFaceConfig c = io::read_config(folder);
     const std::optional<Activation> activation = activation_of(c.activation);
     if (!activation)
@@ -161,6 +161,10 @@ class FolderParameters final : public ParameterSource {
   }
 
  private:
+  static io::ModelFiles open(const std::filesystem::path& folder) {
+    io::require_model_folder(folder);
+    return io::ModelFiles::open(folder);
+  }
   // The files of a folder, and what stands before the names of a plain GPT2Model in them: "", "transformer.", and where the model was
   // saved from inside another object ("module.", "_orig_mod.", "model."), that too.
   struct Folder : io::ModelFiles {

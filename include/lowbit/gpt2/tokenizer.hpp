@@ -149,9 +149,10 @@ class Tokenizer {
   std::size_t vocab_size() const noexcept { return vocab_size_; }
 
   // Throws FormatError, which starts with `name` (a folder), if this cannot be the tokenizer of a model of `vocab` embeddings: an
-  // id has none, or too many have no token.  Real models have some of those: padding to a multiple of 64 or 128 (51,200 for 50,295
-  // is the most that is common), and special tokens that other files list.  So a sixteenth of them may be unused, or 127 if that is
-  // more.  Call it wherever a model and a tokenizer come together: another model's tokenizer computes nonsense without a word.
+  // id has none, too many have no token, or no merge makes too many of the tokens (merges.txt was cut short, or is another model's).
+  // Real models have some of those: padding to a multiple of 64 or 128 (51,200 for 50,295 is the most that is common), and special
+  // tokens.  So a sixteenth of them may be unused, or 127 if that is more.  Call it wherever a model and a tokenizer come together:
+  // another model's tokenizer computes nonsense without a word.
   void require_fits(std::size_t vocab, const std::string& name) const {
     const auto fail = [&](const std::string& what) {
       raise<FormatError>(name + ": the tokenizer does not fit the model: " + what);
@@ -162,6 +163,13 @@ class Tokenizer {
     if (unused > most)
       fail("expected at least " + decimal(vocab - most) + " tokens for the model's vocabulary of " + decimal(vocab) + ", found " +
            decimal(bytes_of_.size()));
+    std::unordered_set<std::int32_t> made = added_ids_;
+    made.insert(byte_ids_.begin(), byte_ids_.end());
+    for (const Merge& merge : merges_) made.insert(merge.joined);
+    const std::size_t never_made = bytes_of_.size() - made.size();
+    if (never_made > most)
+      fail("expected merges that make its " + decimal(bytes_of_.size()) + " tokens, found none for " + decimal(never_made) +
+           " of them; were the merges cut short?");
   }
 
  private:

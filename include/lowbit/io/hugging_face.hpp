@@ -127,6 +127,14 @@ inline std::vector<std::string> labels_of(const Json& labels, const ConfigReader
 
 namespace lowbit::io::inline LOWBIT_ABI {
 
+// Throws IoError if `path`, which is to be a model's folder, is a file.  One that is not there says so when it is read.
+inline void require_model_folder(const std::filesystem::path& path) {
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_directory(path, ignored))
+    raise<IoError>(path.string() +
+                   ": is a file; expected the folder that holds config.json, model.safetensors, vocab.json and merges.txt");
+}
+
 // Reads the text of a config.json; `name` stands for the file in messages.  Throws FormatError, which names the file, the key, what
 // was expected and what was found: for any model_type but gpt2, for keys that are missing, of the wrong type or out of range, and
 // for the options that change GPT-2's arithmetic (unscaled attention, scaling by layer, cross attention).  Keys that nobody needs
