@@ -150,14 +150,18 @@ SEARCH = """(() => { const input = document.querySelector('.md-search__input'); 
 
 
 def search(browser, page):
+    def wait(condition):
+        for _ in range(300):
+            value = browser.value(condition)
+            if value:
+                return value
+            time.sleep(0.1)
+        return 0
+
     open_page(browser, page)
-    found = 0
-    for _ in range(100):
-        browser.value(SEARCH)
-        time.sleep(0.1)
-        found = browser.value("document.querySelectorAll('.md-search-result__item').length")
-        if found:
-            break
+    ready = wait("document.querySelector('.md-search-result__meta').textContent.includes('Type to start')")
+    browser.value(SEARCH)
+    found = wait("document.querySelectorAll('.md-search-result__item').length") if ready else 0
     print(f"search: {found} pages found")
     return found > 0
 
