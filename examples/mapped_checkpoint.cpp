@@ -4,8 +4,7 @@
 //   mapped_checkpoint FOLDER|FILE
 #include <cstddef>
 #include <cstdio>
-#include <exception>
-#include <utility>
+#include <string>
 #include <vector>
 
 #include <lowbit/io/bitsandbytes.hpp>

@@ -4,8 +4,8 @@
 
   draw.py [FOLDER]     FOLDER: where they go, by default beside this script
 
-They bring their own ground, so that they are legible on light and dark pages, and are 520 wide with letters of 14, so that they are on a
-phone.
+They bring their own ground, so that they are legible on light and dark pages, and are 400 wide with letters of 12.5 and more, so that
+they are on a phone.
 """
 import html
 import pathlib
@@ -17,7 +17,6 @@ STYLE = """
   .soft { fill: #f6f8fa; stroke: #8c959f }
   .warm { fill: #fdebd3; stroke: #b0681a }
   .cool { fill: #d9efe3; stroke: #2b7a4b }
-  .cell { fill: none; stroke: #8c959f; stroke-width: .6 }
   .line { fill: none; stroke: #57606a; stroke-width: 1.4 }
   .tip { fill: #57606a }
   text { font: 14px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; fill: #1f2328 }
@@ -32,7 +31,6 @@ STYLE = """
     .soft { fill: #262b33; stroke: #6e7681 }
     .warm { fill: #4a3418; stroke: #e0a45c }
     .cool { fill: #1d3b2b; stroke: #6cc48f }
-    .cell { stroke: #6e7681 }
     .line { stroke: #9da7b3 }
     .tip { fill: #9da7b3 }
     text { fill: #e6edf3 }
@@ -43,12 +41,11 @@ STYLE = """
 
 class Figure:
     def __init__(self, height, title, description):
-        self.width, self.height = 520, height
         self.out = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="520" height="{height}" viewBox="0 0 520 {height}" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="400" height="{height}" viewBox="0 0 400 {height}" role="img">',
             f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>",
             f"<style>{STYLE}</style>",
-            f'<rect class="ground" x=".5" y=".5" width="519" height="{height - 1}" rx="8"/>',
+            f'<rect class="ground" x=".5" y=".5" width="399" height="{height - 1}" rx="8"/>',
         ]
 
     def box(self, x, y, w, h, kind="box", radius=4):
@@ -75,129 +72,123 @@ class Figure:
 
 
 def layers():
-    f = Figure(596, "The layers of lowbit", "Boxes from the public pages down to base; a file includes only what stands below its box.")
-    f.text(20, 30, "A file includes what stands below it.", "faint")
+    f = Figure(624, "The layers of lowbit", "Boxes from the public pages down to base; a file includes only what stands below its box.")
+    f.text(14, 27, "A file includes what stands below it.", "faint")
 
-    def layer(y, name, what, kind="box", x=20, w=480, h=46):
+    def layer(y, name, what, kind="box", x=14, w=372, h=46):
         f.box(x, y, w, h, kind)
-        f.text(x + 12, y + 19, name, "code")
-        f.text(x + 12, y + 37, what, "small faint")
+        f.text(x + 9, y + 19, name, "code")
+        for i, line in enumerate(what.split("\n")):
+            f.text(x + 9, y + 37 + 17 * i, line, "small faint")
 
-    layer(44, "gpt2/  qat/", "forward pass, generation; training", "soft", w=233)
-    layer(44, "eigen.hpp  openmp.hpp", "adapters", "soft", x=267, w=233)
-    layer(98, "io/", "safetensors, bitsandbytes, GGUF", "soft", w=233)
-    layer(152, "linear.hpp  matmul.hpp", "the public pages: what is promised", "warm")
-    layer(206, "product/", "plan, input, workspace, parts for the threads", "warm")
-    layer(260, "tensor/", "owning weights, views", w=157)
-    layer(260, "parallel.hpp", "Executor and the pool", x=343, w=157)
-    f.box(187, 260, 146, 208, "cool")
-    f.text(199, 279, "kernel/", "code")
-    for i, (name, what) in enumerate([("dispatch/", "one table a level"), ("packed/", "panels"), ("canonical/", "bytes of files"),
+    layer(40, "gpt2/  qat/", "forward pass,\ngeneration, training", "soft", w=182, h=62)
+    layer(40, "eigen.hpp  openmp.hpp", "adapters", "soft", x=204, w=182, h=62)
+    layer(110, "io/", "safetensors, GGUF,\nbitsandbytes", "soft", w=182, h=62)
+    layer(180, "linear.hpp  matmul.hpp", "the public pages: what is promised", "warm")
+    layer(234, "product/", "plan, input, workspace, parts for the threads", "warm")
+    layer(288, "tensor/", "weights, owned\nor viewed", w=112, h=62)
+    layer(288, "parallel.hpp", "Executor,\nthe pool", x=274, w=112, h=62)
+    f.box(134, 288, 132, 220, "cool")
+    f.text(143, 307, "kernel/", "code")
+    for i, (name, what) in enumerate([("dispatch/", "a table a level"), ("packed/", "panels"), ("canonical/", "bytes of files"),
                                       ("ops/ training/", "all else"), ("simd/", "a file a level")]):
-        f.text(199, 304 + 34 * i, name, "code")
-        f.text(199, 319 + 34 * i, what, "small faint")
-    layer(314, "layout/", "how kernels read", w=157, h=154)
-    f.text(32, 376, "panels of 48", "small faint")
-    f.text(32, 394, "columns; blocks", "small faint")
-    f.text(32, 412, "as files hold them", "small faint")
-    f.box(343, 314, 157, 154, "cool")
-    f.text(355, 337, "Kernels are", "small faint")
-    f.text(355, 355, "compiled once for", "small faint")
-    f.text(355, 373, "each instruction set,", "small faint")
-    f.text(355, 391, "and know pointers,", "small faint")
-    f.text(355, 409, "not tensors.", "small faint")
-    layer(476, "format/  compute.hpp", "what bytes mean, in scalar code; the words of a product")
-    layer(530, "base/", "compiler, errors, memory, views, 16-bit floats, threads")
+        f.text(143, 332 + 37 * i, name, "code")
+        f.text(143, 348 + 37 * i, what, "small faint")
+    layer(358, "layout/", "how kernels\nread: panels of\n48 columns;\nblocks as files\nhold them", w=112, h=150)
+    f.box(274, 358, 112, 150, "cool")
+    for i, line in enumerate(["Kernels are", "compiled once", "for each level,", "and know", "pointers, not", "tensors."]):
+        f.text(283, 380 + 18 * i, line, "small faint")
+    layer(516, "format/  compute.hpp", "what bytes mean, in scalar code; options")
+    layer(570, "base/", "compiler, errors, memory, views, threads")
     f.write("layers.svg")
 
 
 def panel():
-    f = Figure(560, "A panel of packed 4-bit weights",
+    f = Figure(578, "A panel of packed 4-bit weights",
                "48 rows of the weight matrix become one stream of records; a record is 48 scales and then groups of 8 k by 48 columns.")
-    f.text(20, 30, "weights w (out, in): 48 rows make a panel")
-    f.box(20, 74, 240, 30, "soft", 0)
-    f.box(20, 104, 240, 30, "soft", 0)
-    f.box(20, 44, 240, 30, "cool", 0)
-    f.text(32, 64, "panel 0", "small")
-    f.text(32, 94, "panel 1", "small faint")
-    f.text(32, 124, "panel 2 ...", "small faint")
-    f.text(140, 152, "in = k", "small faint middle")
-    f.text(274, 64, "rows 0 to 47, all of k")
-    f.text(274, 84, "as one stream of bytes:", "faint")
-    f.line((140, 160), (140, 184), arrow=True)
+    f.text(14, 27, "weights w (out, in): 48 rows make a panel")
+    f.box(14, 70, 180, 30, "soft", 0)
+    f.box(14, 100, 180, 30, "soft", 0)
+    f.box(14, 40, 180, 30, "cool", 0)
+    f.text(24, 60, "panel 0", "small")
+    f.text(24, 90, "panel 1", "small faint")
+    f.text(24, 120, "panel 2 ...", "small faint")
+    f.text(104, 148, "in = k", "small faint middle")
+    f.text(206, 60, "rows 0 to 47, all of k")
+    f.text(206, 80, "as one stream of bytes:", "faint")
+    f.line((60, 140), (60, 178), arrow=True)
 
-    f.box(20, 190, 480, 40, "soft")
+    f.box(14, 184, 372, 40, "soft")
     for i, name in enumerate(["record 0", "record 1", "record 2", "..."]):
-        f.box(24 + 119 * i, 194, 115, 32, "cool" if i == 0 else "box")
-        f.text(81 + 119 * i, 215, name, "middle small")
-    f.text(20, 248, "a record: a block of k, which shares a scale (NF4: 64)", "small faint")
-    f.line((81, 256), (81, 280), arrow=True)
+        f.box(18 + 92 * i, 188, 88, 32, "cool" if i == 0 else "box")
+        f.text(62 + 92 * i, 209, name, "middle small")
+    f.text(14, 242, "a record: a block of k, which shares a scale (NF4: 64)", "small faint")
+    f.line((60, 250), (60, 274), arrow=True)
 
-    f.box(20, 286, 100, 44, "warm")
-    f.text(70, 305, "48 scales", "middle")
-    f.text(70, 322, "float32", "middle small faint")
+    f.box(14, 280, 76, 44, "warm")
+    f.text(52, 299, "48 scales", "middle small")
+    f.text(52, 316, "float32", "middle small faint")
     for i in range(8):
-        f.box(126 + 47 * i, 286, 43, 44, "cool" if i == 0 else "box")
-        f.text(147 + 47 * i, 313, str(i), "middle")
-    f.text(126, 348, "8 groups of 8 k: 192 + 8 x 192 = 1728 bytes,", "small faint")
-    f.text(126, 366, "4.5 bits a weight", "small faint")
-    f.line((147, 374), (147, 398), arrow=True)
+        f.box(95 + 36.5 * i, 280, 33, 44, "cool" if i == 0 else "box")
+        f.text(111.5 + 36.5 * i, 307, str(i), "middle")
+    f.text(95, 343, "8 groups of 8 k: 192 + 8 x 192 = 1728 bytes,", "small faint")
+    f.text(95, 361, "4.5 bits a weight", "small faint")
+    f.line((78, 332), (78, 392), arrow=True)
 
-    f.box(20, 404, 480, 40, "soft")
+    f.box(14, 398, 372, 40, "soft")
     for i, name in enumerate(["column 0", "column 1", "column 2", "...", "47"]):
-        x, w = [(24, 110), (138, 110), (252, 110), (366, 62), (432, 64)][i]
-        f.box(x, 408, w, 32, "cool" if i == 0 else "box")
-        f.text(x + w / 2, 429, name, "middle small")
-    f.text(20, 462, "a group: 48 dwords, so a register holds 16 columns", "small faint")
-    f.line((78, 470), (78, 490), arrow=True)
+        x, w = [(18, 88), (110, 88), (202, 88), (294, 40), (338, 44)][i]
+        f.box(x, 402, w, 32, "cool" if i == 0 else "box")
+        f.text(x + w / 2, 423, name, "middle small")
+    f.text(14, 456, "a group: 48 dwords, so a register holds 16 columns", "small faint")
+    f.line((60, 464), (60, 488), arrow=True)
     for i, k in enumerate([0, 2, 4, 6, 1, 3, 5, 7]):
-        f.box(24 + 40 * i, 496, 36, 30, "cool")
-        f.text(42 + 40 * i, 516, f"k{k}", "middle small")
-    f.text(356, 508, "8 codes of 4 bits:", "small faint")
-    f.text(356, 525, "shift by 4 i, look up", "small faint")
-    f.text(24, 546, "lowest bits", "small faint")
+        f.box(18 + 46 * i, 494, 42, 30, "cool")
+        f.text(39 + 46 * i, 514, f"k{k}", "middle small")
+    f.text(14, 543, "a dword, from its lowest bits: 8 codes of 4 bits.", "small faint")
+    f.text(14, 561, "Shifted by 4 i, its low bits are looked up.", "small faint")
     f.write("panel.svg")
 
 
 def tile():
-    f = Figure(568, "A tile of the product, with 512-bit registers",
+    f = Figure(586, "A tile of the product, with 512-bit registers",
                "8 rows of x by 48 columns in 24 registers; for every k three registers of weights are looked up and each is multiplied by x.")
-    f.text(20, 30, "512-bit registers: 8 rows by 48 columns")
+    f.text(14, 27, "512-bit registers: 8 rows by 48 columns")
     # Weights.
-    f.text(150, 62, "one k of a panel: 48 codes", "small faint")
+    f.text(122, 58, "one k of a panel: 48 codes", "small faint")
     for i in range(3):
-        f.box(150 + 117 * i, 70, 113, 30, "box")
-        f.text(206 + 117 * i, 90, "16 codes", "middle small")
-        f.line((206 + 117 * i, 100), (206 + 117 * i, 122), arrow=True)
-        f.box(150 + 117 * i, 126, 113, 30, "cool")
-        f.text(206 + 117 * i, 146, "16 operands", "middle small")
-    f.text(138, 90, "prologue", "end")
-    f.text(138, 118, "look-up in a", "small faint end")
-    f.text(138, 134, "register of 16", "small faint end")
-    f.text(138, 150, "table entries", "small faint end")
+        x, middle = 122 + 89 * i, 165 + 89 * i
+        f.box(x, 66, 86, 30, "box")
+        f.text(middle, 86, "16 codes", "middle small")
+        f.line((middle, 96), (middle, 118), arrow=True)
+        f.box(x, 122, 86, 30, "cool")
+        f.text(middle, 142, "operands", "middle small")
+    f.text(14, 86, "prologue")
+    f.text(14, 108, "look-up in a", "small faint")
+    f.text(14, 125, "register of 16", "small faint")
+    f.text(14, 142, "table entries", "small faint")
     # Sums.
     for r in range(8):
-        y = 190 + 26 * r
-        f.box(84, y, 50, 22, "warm")
-        f.text(109, y + 16, f"x[{r}][k]", "middle small")
+        y = 206 + 26 * r
+        f.box(64, y, 52, 22, "warm")
+        f.text(90, y + 16, f"x[{r}][k]", "middle small")
         for i in range(3):
-            f.box(150 + 117 * i, y, 113, 22, "soft")
-            f.text(206 + 117 * i, y + 16, "sum += x w" if r == 0 else "", "middle small")
-    f.text(20, 210, "one", "small faint")
-    f.text(20, 226, "number", "small faint")
-    f.text(20, 242, "times", "small faint")
-    f.text(20, 258, "16", "small faint")
-    f.text(150, 178, "micro-kernel: 24 sums in registers, for all k of a block", "small faint")
-    f.line((323, 400), (323, 424), arrow=True)
-    f.text(150, 418, "end of a block", "small faint")
-    f.box(150, 430, 347, 30, "box")
-    f.text(323, 450, "total += sum x the block's 48 scales", "middle small")
-    f.line((323, 460), (323, 484), arrow=True)
-    f.text(150, 478, "end of k", "small faint")
-    f.box(150, 490, 347, 30, "warm")
-    f.text(323, 510, "+ bias, activation, + residual, into y", "middle small")
-    f.text(138, 510, "epilogue", "end")
-    f.text(20, 548, "Panel after panel is one task of a thread; rows of x beyond 8 take the next tile.", "small faint")
+            f.box(122 + 89 * i, y, 86, 22, "soft")
+            f.text(165 + 89 * i, y + 16, "sum += x w" if r == 0 else "", "middle small")
+    for i, line in enumerate(["each x", "times", "16 w"]):
+        f.text(14, 222 + 17 * i, line, "small faint")
+    f.text(14, 178, "micro-kernel")
+    f.text(122, 178, "24 sums in registers, for all k of a block", "small faint")
+    f.line((254, 416), (254, 442), arrow=True)
+    f.text(122, 434, "end of a block", "small faint")
+    f.box(122, 448, 264, 30, "box")
+    f.text(254, 468, "total += sum x the block's 48 scales", "middle small")
+    f.line((254, 478), (254, 504), arrow=True)
+    f.text(122, 496, "end of k", "small faint")
+    f.box(122, 510, 264, 30, "warm")
+    f.text(254, 530, "+ bias, activation, + residual, into y", "middle small")
+    f.text(14, 530, "epilogue")
+    f.text(14, 568, "Panel after panel; then the next 8 rows of x.", "small faint")
     f.write("tile.svg")
 
 

@@ -65,7 +65,7 @@ def shown(comment):
     text = " ".join(line.strip().removeprefix("//").removeprefix("/").strip() for line in comment)
     for character in "\\@#%":
         text = text.replace(character, "\\" + character)
-    return text.replace("<", "&lt;").replace(">", "&gt;").replace("*/", "* /").replace("&gt;::", r"&gt;\::")
+    return text.replace("<", r"\<").replace(">", r"\>").replace("*/", "* /").replace(r"\>::", r"\>\::")
 
 
 def of_c(lines):

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What MkDocs does not do: pages from beside docs/, and links out of docs/ to files of the repository, which become text on the site."""
+"""What MkDocs does not do: pages from beside docs/, links out of docs/ to files of the repository, which become text on the site, and
+a search that works where the site is read from a folder."""
+import glob
+import json
 import os
 import posixpath
 import re
@@ -57,3 +60,24 @@ def on_page_markdown(markdown, page, config, files):
         return posixpath.relpath(place(source, match[1])[1], posixpath.dirname(source) or ".") + (match[2] or "")
 
     return "".join(part if part.startswith("```") else LINK.sub(on_site, part) for part in CODE.split(markdown))
+
+
+# A page of a folder may neither fetch an index nor start a worker from a file.  The theme takes both from __search where it is there.
+SEARCH = "search/search.js"
+
+
+def on_post_page(output, page, config):
+    bundle = re.search(r'<script src="([./]*)assets/javascripts/bundle', output)
+    return output[: bundle.start()] + f'<script src="{bundle[1]}{SEARCH}"></script>\n' + output[bundle.start() :]
+
+
+def on_post_build(config):
+    site = config["site_dir"]
+    with open(os.path.join(site, "search", "search_index.json"), encoding="utf-8") as file:
+        index = file.read()
+    [path] = glob.glob(os.path.join(site, "assets", "javascripts", "workers", "search.*.js"))
+    with open(path, encoding="utf-8") as file:
+        worker = file.read()
+    with open(os.path.join(site, SEARCH), "w", encoding="utf-8") as file:
+        file.write(f"var __search = {{ index: Promise.resolve({index}),\n"
+                   f"  worker: URL.createObjectURL(new Blob([{json.dumps(worker)}], {{ type: 'text/javascript' }})) }}\n")

@@ -46,7 +46,8 @@ LOWBIT_FUNCTION MatmulPlan forward(const LinearState& layer, const Input& x, con
 
 namespace lowbit::inline LOWBIT_ABI {
 
-// Move-only.
+// A layer: forward() multiplies by weights of any format as it was planned once, when the layer was made.  Move-only; calls
+// from several threads are safe.
 class Linear {
  public:
   Linear() = default;

@@ -173,6 +173,7 @@ run_release() {
   diff -r first second
   (cd first && sha256sum --check SHA256SUMS && tar xzf lowbit-*.tar.gz)
   python3 -m py_compile first/conan/conanfile.py
+  python3 -m json.tool first/vcpkg/lowbit/vcpkg.json >/dev/null
   cmake_project "$here/subproject" build -DLOWBIT_SOURCE="$(echo "$PWD"/first/lowbit-*/)"
 }
 

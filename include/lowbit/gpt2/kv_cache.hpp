@@ -13,7 +13,7 @@
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
-// Move-only.  One call at a time may use a cache.
+// The keys and values of one sequence.  Move-only.  One call at a time may use a cache.
 class KvCache {
  public:
   KvCache() = default;

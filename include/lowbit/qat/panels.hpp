@@ -12,7 +12,7 @@
 
 namespace lowbit::qat::inline LOWBIT_ABI {
 
-// Thread safe to read.
+// A float matrix as training multiplies by it.  Thread safe to read.
 class Panels {
  public:
   // For y = x w^T: w (n, k) row-major, `stride` floats from row to row.

@@ -8,7 +8,7 @@
 
 namespace lowbit::inline LOWBIT_ABI {
 
-// Nothing can be chosen.
+// Of DenseTensor::quantize: nothing can be chosen.
 struct DenseOptions {};
 
 // A matrix (rows, cols) of T.

@@ -32,7 +32,7 @@ struct TensorParts {
   std::array<float, 16> table{};                      // nf4, fp4
 };
 
-// Move-only; reading from several threads is safe.
+// A weight matrix in canonical bytes, of any format.  Move-only; reading from several threads is safe.
 class Tensor {
  public:
   Tensor() = default;

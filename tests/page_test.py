@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Opens a page in headless Chromium at 1280 and 390 pixels, light and dark, and fails on errors in the console, on a request to
-anything but the page, and on what is wider than the window.  Needs chromium (Debian: apt-get install chromium) and nothing else.
+"""Opens pages in headless Chromium at 1280 and 390 pixels, light and dark, and fails on errors in the console, on a request to
+anything but files, on what is wider than the window, and on drawings without words.  Needs chromium (Debian: apt-get install
+chromium) and nothing else.
 
-usage: report_page.py PAGE.html [FOLDER]     FOLDER: where the pictures of the page are written
+usage: page_test.py PAGE.html [FOLDER]   a report, which has figures
+       page_test.py SITE [FOLDER]        the pages of docs/site/build, whose search must find something; their reference is Doxygen's
+FOLDER: where pictures of the pages are written
 """
 import base64
 import json
@@ -25,7 +28,7 @@ class Browser:
     def __init__(self, folder):
         program = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if p), None)
         if program is None:
-            sys.exit("report_page: no chromium found (Debian: apt-get install chromium)")
+            sys.exit("page_test: no chromium found (Debian: apt-get install chromium)")
         self.process = subprocess.Popen(
             [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
              "--remote-debugging-port=0", "--no-first-run", f"--user-data-dir={folder}", "about:blank"],
@@ -57,7 +60,7 @@ class Browser:
         while len(self.bytes) < count:
             more = self.connection.recv(1 << 20)
             if not more:
-                sys.exit("report_page: the browser ended")
+                sys.exit("page_test: the browser ended")
             self.bytes += more
         taken, self.bytes = self.bytes[:count], self.bytes[count:]
         return taken
@@ -84,7 +87,7 @@ class Browser:
             answer = self.message()
             if answer.get("id") == self.number:
                 if "error" in answer:
-                    sys.exit(f"report_page: {method}: {answer['error']}")
+                    sys.exit(f"page_test: {method}: {answer['error']}")
                 return answer["result"]
             self.events.append(answer)
 
@@ -96,15 +99,20 @@ WIDER = """[...document.querySelectorAll('body *')].filter(e => !e.closest('.scr
     e.getBoundingClientRect().right > innerWidth + 0.5).slice(0, 5).map(e => e.tagName + '.' + e.className)"""
 
 
-def check(browser, page, width, scheme, pictures):
-    browser.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
-    browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+def open_page(browser, page):
     browser.events.clear()
     browser.ask("Page.navigate", url=page)
     for _ in range(300):
         if browser.value("document.readyState + location.href") == "complete" + page:
             break
         time.sleep(0.1)
+
+
+def check(browser, page, name, width, scheme, pictures, is_report):
+    browser.ask("Storage.clearDataForOrigin", origin="file://", storageTypes="local_storage")  # the mode that a page before was in
+    browser.ask("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    browser.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    open_page(browser, page)
     wrong = []
     for event in browser.events:
         what, about = event["method"], event["params"]
@@ -114,12 +122,12 @@ def check(browser, page, width, scheme, pictures):
             wrong.append("console: " + str(about["args"]))
         elif what == "Log.entryAdded" and about["entry"]["level"] in ("error", "warning"):
             wrong.append("log: " + about["entry"]["text"])
-        elif what == "Network.requestWillBeSent" and not about["request"]["url"].startswith(("file:", "data:")):
+        elif what == "Network.requestWillBeSent" and not about["request"]["url"].startswith(("file:", "data:", "blob:")):
             wrong.append("request: " + about["request"]["url"])
     inner, scroll = browser.value("innerWidth"), browser.value("document.scrollingElement.scrollWidth")
     if inner != width or scroll > inner:
         wrong.append(f"{scroll} pixels wide in a window of {inner}: {browser.value(WIDER)}")
-    if browser.value("document.querySelectorAll('svg[role=img]').length") == 0:
+    if is_report and browser.value("document.querySelectorAll('svg[role=img]').length") == 0:
         wrong.append("no figures")
     unnamed = browser.value("[...document.querySelectorAll('svg[role=img]')].filter(s => !s.querySelector('title')?.textContent ||"
                             " !s.querySelector('desc')?.textContent).length")
@@ -132,17 +140,40 @@ def check(browser, page, width, scheme, pictures):
     if pictures:
         picture = browser.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True,
                               clip={"x": 0, "y": 0, "width": width, "height": height, "scale": 1})
-        (pathlib.Path(pictures) / f"page-{width}-{scheme}.png").write_bytes(base64.b64decode(picture["data"]))
-    print(f"{width} px, {scheme}: {scroll} x {height}, " + ("; ".join(wrong) if wrong else "ok"))
+        (pathlib.Path(pictures) / f"{name}-{width}-{scheme}.png").write_bytes(base64.b64decode(picture["data"]))
+    print(f"{name}, {width} px, {scheme}: {scroll} x {height}, " + ("; ".join(wrong) if wrong else "ok"))
     return not wrong
+
+
+SEARCH = """(() => { const input = document.querySelector('.md-search__input'); input.focus(); input.value = 'workspace';
+    input.dispatchEvent(new KeyboardEvent('keyup', { bubbles: true })) })()"""
+
+
+def search(browser, page):
+    def wait(condition):
+        for _ in range(300):
+            value = browser.value(condition)
+            if value:
+                return value
+            time.sleep(0.1)
+        return 0
+
+    open_page(browser, page)
+    ready = wait("document.querySelector('.md-search-result__meta').textContent.includes('Type to start')")
+    browser.value(SEARCH)
+    found = wait("document.querySelectorAll('.md-search-result__item').length") if ready else 0
+    print(f"search: {found} pages found")
+    return found > 0
 
 
 def main():
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    page = pathlib.Path(sys.argv[1]).resolve()
-    if not page.is_file():
-        sys.exit(f"report_page: {page}: is not there")
+    path = pathlib.Path(sys.argv[1]).resolve()
+    is_report = path.is_file()
+    pages = [path] if is_report else sorted(p for p in path.rglob("*.html") if path / "api" not in p.parents and p.name != "404.html")
+    if not pages:
+        sys.exit(f"page_test: {path}: no page is there")
     pictures = sys.argv[2] if len(sys.argv) == 3 else None
     if pictures:
         pathlib.Path(pictures).mkdir(parents=True, exist_ok=True)
@@ -151,7 +182,13 @@ def main():
         try:
             for domain in ("Page", "Runtime", "Log", "Network"):
                 browser.ask(domain + ".enable")
-            fine = [check(browser, page.as_uri(), width, scheme, pictures) for width in (1280, 390) for scheme in ("light", "dark")]
+            fine = []
+            for page in pages:
+                name = "page" if is_report else page.relative_to(path).with_suffix("").as_posix().replace("/", "-")
+                fine += [check(browser, page.as_uri(), name, width, scheme, pictures, is_report)
+                         for width in (1280, 390) for scheme in ("light", "dark") if is_report or pictures or (width == 390) == (scheme == "dark")]
+            if not is_report:
+                fine.append(search(browser, (path / "index.html").as_uri()))
         finally:
             browser.close()
     sys.exit(0 if all(fine) else 1)
