@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -125,6 +126,12 @@ class BytePairs {
       merges_.push_back(merge);
       line_of_merge.push_back(line_number);
     }
+  }
+
+  // The tokens that it gives: single bytes, and what merges make.
+  void add_tokens_to(std::unordered_set<std::int32_t>& ids) const {
+    ids.insert(byte_ids_.begin(), byte_ids_.end());
+    for (const Merge& merge : merges_) ids.insert(merge.joined);
   }
 
   // Appends the tokens of `word`.

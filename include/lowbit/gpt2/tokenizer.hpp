@@ -164,8 +164,7 @@ class Tokenizer {
       fail("expected at least " + decimal(vocab - most) + " tokens for the model's vocabulary of " + decimal(vocab) + ", found " +
            decimal(bytes_of_.size()));
     std::unordered_set<std::int32_t> made = added_ids_;
-    made.insert(byte_ids_.begin(), byte_ids_.end());
-    for (const Merge& merge : merges_) made.insert(merge.joined);
+    pairs_.add_tokens_to(made);
     const std::size_t never_made = bytes_of_.size() - made.size();
     if (never_made > most)
       fail("expected merges that make its " + decimal(bytes_of_.size()) + " tokens, found none for " + decimal(never_made) +
