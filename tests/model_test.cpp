@@ -276,7 +276,7 @@ TEST_CASE("Model: batches and threads change no bit", "[model]") {
     }
     CHECK(bits_of(grouped) == bits_of(alone));
     // Several callers at once, with one pool.
-    std::vector<std::vector<float>> results(3);
+    std::vector<std::vector<float>> results(8);
     std::vector<std::thread> callers;
     for (auto& result : results) callers.emplace_back([&] { result = classify(m, rows, two); });
     for (std::thread& t : callers) t.join();
