@@ -20,8 +20,8 @@
 
 #include "lowbit/io/bitsandbytes.hpp"
 #include "lowbit/io/bitsandbytes_writer.hpp"
-#include "lowbit/matmul.hpp"
 #include "lowbit/io/safetensors_writer.hpp"
+#include "lowbit/matmul.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"

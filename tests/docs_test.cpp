@@ -215,7 +215,8 @@ TEST_CASE("code on a page of docs is in the file that the page names", "[docs]")
     const std::string_view cpp = "\n```cpp\n";
     for (std::size_t at = page.find(cpp); at != page.npos; at = page.find(cpp, at + 1)) {
       INFO(entry.path().filename().string() << " does not say where this stands: " << page.substr(at, 200));
-      CHECK(std::string_view(page).substr(0, at).ends_with(" -->"));
+      const std::string_view before = std::string_view(page).substr(0, at);
+      CHECK(before.substr(before.rfind('\n') + 1).starts_with("<!-- code: "));
     }
     for (const Shown& shown : shown_on(page)) {
       const std::vector<std::string> code = bare_lines(shown.code), file = bare_lines(lowbit::io::read_text(project / shown.file));

@@ -12,10 +12,10 @@
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/file_writer.hpp"
 #include "lowbit/io/folder_writer.hpp"
-#include "lowbit/io/system_file.hpp"
 #include "lowbit/io/gguf_writer.hpp"
 #include "lowbit/io/safetensors.hpp"
 #include "lowbit/io/safetensors_writer.hpp"
+#include "lowbit/io/system_file.hpp"
 #include "support/catch.hpp"
 #include "support/io_files.hpp"
 

@@ -22,8 +22,8 @@
 #include "lowbit/tensor/error_statistics.hpp"
 #include "support/catch.hpp"
 #include "support/io_files.hpp"
-#include "support/paths.hpp"
 #include "support/npy.hpp"
+#include "support/paths.hpp"
 #include "support/process.hpp"
 
 namespace generate_test {

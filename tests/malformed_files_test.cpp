@@ -15,10 +15,10 @@
 
 #include "lowbit/gpt2/gguf.hpp"
 #include "lowbit/gpt2/model.hpp"
+#include "lowbit/io/bitsandbytes_writer.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 #include "lowbit/io/stored_weights.hpp"
 #include "lowbit/lowbit.hpp"
-#include "lowbit/io/safetensors_writer.hpp"
-#include "lowbit/io/bitsandbytes_writer.hpp"
 #include "support/catch.hpp"
 #include "support/gguf_image.hpp"
 #include "support/golden.hpp"

@@ -16,13 +16,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "lowbit/lowbit.hpp"
-#include "lowbit/io/safetensors_writer.hpp"
 #include "lowbit/io/bitsandbytes_writer.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
+#include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
-#include "support/io_files.hpp"
 #include "support/gpt2_models.hpp"
+#include "support/io_files.hpp"
 #include "support/reference_gpt2.hpp"
 
 namespace model_files_test {

@@ -20,8 +20,8 @@
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 #include "support/golden.hpp"
-#include "support/io_files.hpp"
 #include "support/gpt2_models.hpp"
+#include "support/io_files.hpp"
 #include "support/reference_gpt2.hpp"
 
 namespace model_test {

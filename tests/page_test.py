@@ -104,8 +104,9 @@ def open_page(browser, page):
     browser.ask("Page.navigate", url=page)
     for _ in range(300):
         if browser.value("document.readyState + location.href") == "complete" + page:
-            break
+            return
         time.sleep(0.1)
+    sys.exit(f"{page}: did not open in 30 seconds")
 
 
 def check(browser, page, name, width, scheme, pictures, is_report):

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The tokenizer against token ids that two other implementations agree on, against a plain implementation of the merges, and
 // against pre-tokens cut by hand.
-#include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/gpt2/byte_pairs.hpp"
+#include "lowbit/gpt2/tokenizer.hpp"
 #include "lowbit/gpt2/tokenizer_files.hpp"
 
 #include <chrono>
@@ -23,10 +23,10 @@
 
 #include "lowbit/io/csv.hpp"
 #include "support/catch.hpp"
-#include "support/sizes.hpp"
 #include "support/golden.hpp"
 #include "support/io_files.hpp"
 #include "support/paths.hpp"
+#include "support/sizes.hpp"
 
 namespace tokenizer_test {
 

@@ -152,7 +152,10 @@ run_single() {
   # The consumers' own files, which know the headers' names.
   mkdir -p include/lowbit/io
   printf '#include "../../lowbit_all.hpp"\n' >include/lowbit/lowbit.hpp
-  printf '#define LOWBIT_WITH_IO\n#include "../../../lowbit_all.hpp"\n' >include/lowbit/io/bitsandbytes.hpp
+  local page
+  for page in "$source"/include/lowbit/io/*.hpp; do
+    printf '#define LOWBIT_WITH_IO\n#include "../../../lowbit_all.hpp"\n' >"include/lowbit/io/${page##*/}"
+  done
   local sources=("$here"/{main,product}.cpp)
   $launcher $CXX -std=c++20 $CXXFLAGS -pthread -Iinclude "${sources[@]}" -o header_only
   ./header_only

@@ -13,12 +13,12 @@
 
 #include "fuzz/small_tokenizer.hpp"
 #include "fuzz/small_training.hpp"
+#include "lowbit/io/bitsandbytes_writer.hpp"
+#include "lowbit/io/file_writer.hpp"
+#include "lowbit/io/safetensors_writer.hpp"
 #include "lowbit/io/stored_weights.hpp"
 #include "lowbit/tensor/dense_tensor.hpp"
 #include "lowbit/tensor/packed_tensor.hpp"
-#include "lowbit/io/file_writer.hpp"
-#include "lowbit/io/safetensors_writer.hpp"
-#include "lowbit/io/bitsandbytes_writer.hpp"
 #include "support/gguf_image.hpp"
 #include "support/random.hpp"
 

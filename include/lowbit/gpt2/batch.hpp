@@ -14,8 +14,8 @@
 
 namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 
-// Rows of a batch.  Throws InvalidArgument if one is empty, not inside ids or longer than the model's positions, or an id is outside the
-// vocabulary.
+// Rows of a batch.  Throws InvalidArgument if one is empty, not inside ids or longer than the model's positions, or an id is outside
+// the vocabulary.
 inline std::size_t check_batch(const Config& config, std::span<const std::int32_t> ids, std::span<const std::size_t> offsets) {
   require(offsets.size() >= 2, [] { return std::string("a batch needs at least one row: offsets must hold rows + 1 values"); });
   for (std::size_t r = 0; r + 1 < offsets.size(); ++r) {

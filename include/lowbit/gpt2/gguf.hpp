@@ -10,9 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "lowbit/gpt2/byte_pairs.hpp"
 #include "lowbit/gpt2/parameters.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
-#include "lowbit/gpt2/byte_pairs.hpp"
 #include "lowbit/gpt2/tokenizer_json.hpp"
 #include "lowbit/io/gguf.hpp"
 #include "lowbit/io/gguf_tensor.hpp"

@@ -15,8 +15,8 @@
 #include "lowbit/gpt2/gguf.hpp"
 #include "lowbit/gpt2/parameter_shapes.hpp"
 #include "lowbit/gpt2/tokenizer_files.hpp"
-#include "lowbit/io/gguf_writer.hpp"
 #include "lowbit/gpt2/tokenizer_json.hpp"
+#include "lowbit/io/gguf_writer.hpp"
 
 namespace lowbit::gpt2::detail::inline LOWBIT_ABI {
 

@@ -10,7 +10,7 @@
 
 namespace lowbit::gpt2::inline LOWBIT_ABI {
 
-// C: width.
+// Gain and shift of a layer norm over rows of C = width.
 struct LayerNorm {
   AlignedBuffer<float> gain, shift;  // [C]
 };

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,7 +38,7 @@ namespace lowbit::gpt2::inline LOWBIT_ABI {
 class Tokenizer {
  public:
   // Reads vocab.json and merges.txt of `folder`, or tokenizer.json where there is no vocab.json; and where there are such files, the
-  // tokens of added_tokens.json, of tokenizer_config.json's added_tokens_decoder and of tokenizer.json's added_tokens.  Throws IoError
+  // tokens of added_tokens.json and of tokenizer_config.json's added_tokens_decoder, or else of tokenizer.json's added_tokens.  Throws IoError
   // if a file cannot be read, and what from_text(), from_tokenizer_json() and add_tokens() throw.
   static Tokenizer load(const std::filesystem::path& folder) {
     const std::filesystem::path vocabulary = folder / "vocab.json", merges = folder / "merges.txt",

@@ -45,13 +45,15 @@ inline std::vector<AddedToken> added_tokens_of(const io::Json& document, const s
   std::vector<AddedToken> added;
   const auto found = document.is_object() ? document.find("added_tokens") : document.end();
   if (!document.is_object() || found == document.end() || found->is_null()) return added;
-  if (!found->is_array()) raise<FormatError>(name + ": added_tokens: expected an array");
-  for (const io::Json& token : *found) {
+  if (!found->is_array()) raise<FormatError>(name + ": added_tokens: expected an array, found " + io::found_text(*found));
+  for (std::size_t i = 0; i < found->size(); ++i) {
+    const io::Json& token = (*found)[i];
     const auto member = [&](const char* key) { return token.is_object() && token.contains(key) ? &token[key] : nullptr; };
     const io::Json *content = member("content"), *id = member("id"), *special = member("special");
     if (content == nullptr || !content->is_string() || id == nullptr || !id->is_number_unsigned() ||
         id->get<std::uint64_t>() > std::uint64_t{largest_token_id})
-      raise<FormatError>(name + ": added_tokens: expected objects with content and id");
+      raise<FormatError>(name + ": added_tokens: entry " + decimal(i) + ": expected an object with content and id, found " +
+                         io::found_text(token));
     added.push_back({content->get<std::string>(), id->get<std::int32_t>(), special != nullptr && *special == true});
   }
   return added;
@@ -145,17 +147,24 @@ inline std::vector<AddedToken> read_added_tokens_decoder(std::string_view json, 
   return added;
 }
 
-// Gives `take` every token that added_tokens.json, tokenizer_config.json and tokenizer.json of the folder add, and the file that says so.
+// Gives `take` every token that added_tokens.json and tokenizer_config.json of the folder add, or else, beside a vocab.json, its
+// tokenizer.json; and the file that says so.
 inline void read_added_tokens(const std::filesystem::path& folder,
                               const std::function<void(const AddedToken&, const std::string&)>& take) {
   const std::filesystem::path list = folder / "added_tokens.json", config = folder / "tokenizer_config.json",
                               whole = folder / "tokenizer.json";
   std::error_code ignored;
-  if (std::filesystem::exists(list, ignored))
-    for (const auto& [content, id] : read_vocabulary(io::read_text(list), list.string())) take({content, id}, list.string());
-  if (std::filesystem::exists(config, ignored))
-    for (const AddedToken& token : read_added_tokens_decoder(io::read_text(config), config.string())) take(token, config.string());
-  if (std::filesystem::exists(whole, ignored))
+  const auto exists = [&](const std::filesystem::path& path) { return std::filesystem::exists(path, ignored); };
+  bool any = false;
+  const auto give = [&](const AddedToken& token, const std::string& file) {
+    any = true;
+    take(token, file);
+  };
+  if (exists(list))
+    for (const auto& [content, id] : read_vocabulary(io::read_text(list), list.string())) give({content, id}, list.string());
+  if (exists(config))
+    for (const AddedToken& token : read_added_tokens_decoder(io::read_text(config), config.string())) give(token, config.string());
+  if (!any && exists(folder / "vocab.json") && exists(whole))
     for (const AddedToken& token : added_tokens_of(io::parse_json(io::read_text(whole), whole.string()), whole.string()))
       take(token, whole.string());
 }

@@ -18,9 +18,9 @@
 #include <vector>
 
 #include "lowbit/base/error.hpp"
+#include "lowbit/gpt2/byte_pairs.hpp"
 #include "lowbit/gpt2/pre_tokenizer.hpp"
 #include "lowbit/gpt2/tokenizer.hpp"
-#include "lowbit/gpt2/byte_pairs.hpp"
 #include "lowbit/gpt2/tokenizer_files.hpp"
 #include "lowbit/io/json.hpp"
 

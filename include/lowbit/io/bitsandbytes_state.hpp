@@ -8,7 +8,10 @@
 #include <limits>
 #include <string>
 
+#include "lowbit/base/aligned_buffer.hpp"
+#include "lowbit/base/checked.hpp"
 #include "lowbit/base/error.hpp"
+#include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/json.hpp"
 #include "lowbit/io/tensor_view.hpp"
 #include "lowbit/tensor/nf4_tensor.hpp"

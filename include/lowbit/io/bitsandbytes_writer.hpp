@@ -10,6 +10,7 @@
 
 #include "lowbit/base/error.hpp"
 #include "lowbit/io/bitsandbytes_state.hpp"
+#include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/json.hpp"
 #include "lowbit/io/safetensors_writer.hpp"
 #include "lowbit/io/tensor_view.hpp"

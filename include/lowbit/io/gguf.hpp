@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: MIT
-// GGUF, the file format of llama.cpp: keys and tensors read without a copy, and its simplest quantized types as lowbit's tensors.
+// GGUF, the file format of llama.cpp: keys and tensors read without a copy.
 //   "GGUF"  u32 version (2 or 3)  u64 tensors  u64 keys
 //   keys    string, u32 type, value; a string is u64 length and bytes, an array u32 type, u64 count and values
 //   tensors string, u32 dimensions, u64 each (the fastest first), u32 type, u64 offset
 //   the rest, from the next multiple of general.alignment (32): the tensors' bytes, offsets counted from there
-// Types: F32, F16, BF16; in blocks of 32, a float16 scale d before the codes:
-//   Q8_0    d, 32 x i8                            w = d q
-//   Q4_0    d, 16 bytes: byte j holds q_j in its low half, q_(j+16) in its high one     w = d (q - 8)
-//   IQ4_NL  the same layout                       w = d table[q]
-// Every other type is listed and refused by name when it is read.  Rule: ggml/docs/gguf.md and ggml-quants.c of llama.cpp.
+// Types of any kind are listed; which of them can be read: gguf_tensor.hpp.  Rule: ggml/docs/gguf.md of llama.cpp.
 #pragma once
 #include <algorithm>
 #include <array>

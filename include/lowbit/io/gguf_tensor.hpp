@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A tensor of a GGUF file, and lowbit's tensor of it where its type is one of those in gguf.hpp.  Rule: ggml-quants.c of llama.cpp.
+// A tensor of a GGUF file, and lowbit's tensor of it.  Types: F32, F16, BF16; in blocks of 32, a float16 scale d before the codes:
+//   Q8_0    d, 32 x i8                            w = d q
+//   Q4_0    d, 16 bytes: byte j holds q_j in its low half, q_(j+16) in its high one     w = d (q - 8)
+//   IQ4_NL  the same layout                       w = d table[q]
+// Every other type is refused by name when it is read.  Rule: ggml-quants.c of llama.cpp.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -12,7 +16,9 @@
 #include <utility>
 #include <vector>
 
+#include "lowbit/base/checked.hpp"
 #include "lowbit/base/error.hpp"
+#include "lowbit/base/half.hpp"
 #include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/tensor_view.hpp"
 #include "lowbit/tensor/dense_tensor.hpp"
@@ -70,7 +76,7 @@ struct GgufTensor {
   std::string where() const { return file + ": tensor " + in_quotes(name); }
 };
 
-// Whether read_gguf() takes the tensor: a vector or matrix of one of the types above.
+// Whether read_gguf() takes the tensor: a vector or matrix of one of its types.
 inline bool is_supported(const GgufTensor& t) {
   constexpr std::array<std::string_view, 6> types{"F32", "F16", "BF16", "Q8_0", "Q4_0", "IQ4_NL"};
   return t.shape.size() <= 2 && std::find(types.begin(), types.end(), t.type_name()) != types.end();

@@ -11,8 +11,10 @@
 #include <unordered_set>
 #include <vector>
 
+#include "lowbit/base/checked.hpp"
 #include "lowbit/base/error.hpp"
 #include "lowbit/io/file_writer.hpp"
+#include "lowbit/io/in_quotes.hpp"
 #include "lowbit/io/json.hpp"
 #include "lowbit/io/safetensors.hpp"
 #include "lowbit/io/tensor_view.hpp"

@@ -42,7 +42,6 @@ namespace lowbit::io::detail::inline LOWBIT_ABI {
   raise<IoError>(path.string() + ": cannot " + action + ": " + std::generic_category().message(code));
 }
 
-// What the systems call differently.
 #if LOWBIT_POSIX
 using FileStatus = struct ::stat;
 // Without O_NONBLOCK, opening a pipe would wait for a writer instead of being refused later.

@@ -8,7 +8,7 @@
 
 namespace lowbit::inline LOWBIT_ABI {
 
-// Of DenseTensor::quantize: nothing can be chosen.
+// Options of DenseTensor::quantize(); there are none.
 struct DenseOptions {};
 
 // A matrix (rows, cols) of T.

@@ -13,8 +13,8 @@
 #include <lowbit.h>
 #include <lowbit/io/bitsandbytes.hpp>
 #include <lowbit/io/bitsandbytes_writer.hpp>
-#include <lowbit/io/safetensors_writer.hpp>
 #include <lowbit/io/file_writer.hpp>
+#include <lowbit/io/safetensors_writer.hpp>
 #include <lowbit/lowbit.hpp>
 
 namespace {

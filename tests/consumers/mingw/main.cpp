@@ -9,9 +9,9 @@
 
 #include <lowbit/io/bitsandbytes.hpp>
 #include <lowbit/io/bitsandbytes_writer.hpp>
-#include <lowbit/io/safetensors_writer.hpp>
 #include <lowbit/io/file_writer.hpp>
 #include <lowbit/io/folder_writer.hpp>
+#include <lowbit/io/safetensors_writer.hpp>
 #include <lowbit/lowbit.hpp>
 
 // After lowbit, as it is: what it leaves must go with this file's macros and declarations.

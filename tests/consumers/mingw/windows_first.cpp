@@ -3,7 +3,11 @@
 // clang-format off
 #include <windows.h>
 #include <lowbit/io/bitsandbytes.hpp>
+#include <lowbit/io/bitsandbytes_writer.hpp>
+#include <lowbit/io/file_writer.hpp>
+#include <lowbit/io/folder_writer.hpp>
 #include <lowbit/io/model_files.hpp>
+#include <lowbit/io/safetensors_writer.hpp>
 #include <lowbit/lowbit.hpp>
 // clang-format on
 
