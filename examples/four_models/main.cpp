@@ -172,48 +172,18 @@ class Program {
       for (const auto& left : out->left_by_killed())
         complain("note: " + left.string() + ": left by a run that was killed; remove it, unless a run is writing just now");
     }
-    for (const auto& folder : {options_.model, options_.qat_model}) lowbit::io::require_model_folder(folder);
-    for (const auto& folder : options_.checkpoints) lowbit::io::require_model_folder(folder);
-    const auto config = lowbit::gpt2::FolderParameters(options_.model).config();
-    if (config.classes == 0)
-      lowbit::raise<lowbit::FormatError>(options_.model.string() + ": expected a classifier, found no score.weight");
-    settle_max_tokens(config.positions);
     // All input is read before the long work.
-    auto data = examples::read_dataset(options_.data, options_.model, config, *options_.max_tokens, options_.limit);
+    examples::Dataset data = read_rows();
     const std::size_t all_rows = data.items.size();
     if (options_.sample != 0) examples::keep_sample(data, options_.sample, options_.seed);
     const std::vector<LoadedModel> models = load_all({options_, false}, command_line_);
     require_alike(models);
+    const examples::Evaluation evaluation = evaluate(models, data);
 
-    // LLM.int8() per call: a call must be one text in both passes, or accuracy and latency would not be of one configuration.
-    const std::size_t group = options_.tuning.outliers == lowbit::Outliers::per_call ? 1 : 4;
-    examples::Evaluation evaluation;
-    evaluation.done.assign(data.items.size(), 0);
-    evaluation.runs.resize(models.size());
-    if (models.size() == options_.kinds.size()) evaluation = examples::evaluate(models, data, options_.repeat, group, pool_);
-
-    examples::RunResults run{blank_results(), std::nullopt};
+    examples::RunResults run{results_of(models, evaluation, data), std::nullopt};
     Results& results = run.main;
-    results.machine.load_after = examples::load_average();
-    results.dataset = data.path;
-    results.latency_rows = fmt::format("One row at a time at its own length, {} rows{}", data.items.size(),
-                                       options_.repeat == 1 ? "" : fmt::format(", the median of {} times", options_.repeat));
-    results.class_names = data.class_names;
-    results.rows = data.items.size();
-    results.rows_done = evaluation.rows_done();
     if (data.items.size() != all_rows) results.sampled_from = all_rows;
-    results.repeat = options_.repeat;
-    results.operator_rows = evaluation.operator_rows;
-    results.max_tokens = data.max_tokens;
-    results.mean_tokens = data.mean_tokens();
-    results.cut_texts = data.cut_texts;
-    results.empty_texts = data.empty_texts;
-    results.blank_lines = data.blank_lines;
-    results.models = examples::summarize(models, evaluation, data, options_.seed);
-    results.notes = options_.notes;
-    add_warnings(results);
     print_section(comparison_section(results));
-
     if (options_.synthetic && !examples::interrupted()) {
       std::fputs("\n", stdout);
       run.synthetic = run_synthetic();
@@ -225,10 +195,7 @@ class Program {
     const std::filesystem::path partial = options_.out / "interrupted";
     if (out && results.interrupted && results.rows_done != 0) out.emplace(partial);
     if (out && (!results.interrupted || results.rows_done != 0)) {
-      const examples::RunFiles files{examples::results_json(run), examples::predictions_csv(models, evaluation, data),
-                                     examples::latency_csv(models, evaluation, data)};
-      out->replace(
-          examples::all_files(files, options_.texts ? examples::read_texts(options_.data, results, false) : examples::Texts{}));
+      write_files(*out, run, models, evaluation, data);
       if (!results.interrupted) fmt::print("\nReport: {}\n", (options_.out / "report.html").string());
     }
     require_printed();
@@ -240,6 +207,59 @@ class Program {
   }
 
  private:
+  // Throws where a model is no folder of a classifier, too.
+  examples::Dataset read_rows() {
+    for (const auto& folder : {options_.model, options_.qat_model}) lowbit::io::require_model_folder(folder);
+    for (const auto& folder : options_.checkpoints) lowbit::io::require_model_folder(folder);
+    const auto config = lowbit::gpt2::FolderParameters(options_.model).config();
+    if (config.classes == 0)
+      lowbit::raise<lowbit::FormatError>(options_.model.string() + ": expected a classifier, found no score.weight");
+    settle_max_tokens(config.positions);
+    return examples::read_dataset(options_.data, options_.model, config, *options_.max_tokens, options_.limit);
+  }
+
+  // With no row done where an interrupt came before all models were there.
+  examples::Evaluation evaluate(const std::vector<LoadedModel>& models, const examples::Dataset& data) {
+    // LLM.int8() per call: a call must be one text in both passes, or accuracy and latency would not be of one configuration.
+    const std::size_t group = options_.tuning.outliers == lowbit::Outliers::per_call ? 1 : 4;
+    if (models.size() == options_.kinds.size()) return examples::evaluate(models, data, options_.repeat, group, pool_);
+    examples::Evaluation evaluation;
+    evaluation.done.assign(data.items.size(), 0);
+    evaluation.runs.resize(models.size());
+    return evaluation;
+  }
+
+  Results results_of(const std::vector<LoadedModel>& models, const examples::Evaluation& evaluation,
+                     const examples::Dataset& data) const {
+    Results results = blank_results();
+    results.machine.load_after = examples::load_average();
+    results.dataset = data.path;
+    results.latency_rows = fmt::format("One row at a time at its own length, {} rows{}", data.items.size(),
+                                       options_.repeat == 1 ? "" : fmt::format(", the median of {} times", options_.repeat));
+    results.class_names = data.class_names;
+    results.rows = data.items.size();
+    results.rows_done = evaluation.rows_done();
+    results.repeat = options_.repeat;
+    results.operator_rows = evaluation.operator_rows;
+    results.max_tokens = data.max_tokens;
+    results.mean_tokens = data.mean_tokens();
+    results.cut_texts = data.cut_texts;
+    results.empty_texts = data.empty_texts;
+    results.blank_lines = data.blank_lines;
+    results.models = examples::summarize(models, evaluation, data, options_.seed);
+    results.notes = options_.notes;
+    add_warnings(results);
+    return results;
+  }
+
+  void write_files(examples::OutputFolder& out, const examples::RunResults& run, const std::vector<LoadedModel>& models,
+                   const examples::Evaluation& evaluation, const examples::Dataset& data) const {
+    const examples::RunFiles files{examples::results_json(run), examples::predictions_csv(models, evaluation, data),
+                                   examples::latency_csv(models, evaluation, data)};
+    out.replace(
+        examples::all_files(files, options_.texts ? examples::read_texts(options_.data, run.main, false) : examples::Texts{}));
+  }
+
   void settle_max_tokens(std::size_t positions) {
     if (options_.max_tokens && *options_.max_tokens > positions)
       throw examples::UsageError(fmt::format("--max-tokens: expected at most {}, the positions of {}, found {}", positions,

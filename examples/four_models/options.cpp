@@ -104,29 +104,29 @@ void choose_kinds(const std::vector<std::string>& ids, Options& o) {
   if (!has_twin) o.notes.push_back("int8_scratch is left out: it needs --qat-model DIR.");
 }
 
-}  // namespace
-
-std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
-  CLI::App app(description, "four_models");
-  app.footer(footer);
-  std::string model, qat_model, data, out, report, outliers = "per-row", compute;
-  std::vector<std::string> ids, checkpoints;
-  bool no_double_quant = false, no_synthetic = false, no_texts = false;
-  o.threads = lowbit::available_processors();
-  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
-  app.add_option("--model", model, "the float model [the small one of the repository]")->type_name("DIR");
-  app.add_option("--qat-model", qat_model, "its INT8 twin, trained with quantization in the loop")->type_name("DIR");
-  app.add_option("--checkpoint", checkpoints,
+void add_folder_options(CLI::App& app, Options& o) {
+  app.add_option("--model", o.model, "the float model [the small one of the repository]")->type_name("DIR");
+  app.add_option("--qat-model", o.qat_model, "its INT8 twin, trained with quantization in the loop")->type_name("DIR");
+  app.add_option("--checkpoint", o.checkpoints,
                  "the float model quantized by bitsandbytes or lowbit-quantize: ids of its format take it (again for more)")
       ->type_name("DIR")
       ->take_all()
       ->allow_extra_args(false);
-  app.add_option("--data", data, "labelled rows [the news items of the repository]")->type_name("CSV");
-  app.add_option("--out", out, "where the results and the report are written")->type_name("DIR");
-  app.add_option("--report", report, "run nothing: make the report of the earlier run in DIR again, from its files")
+  app.add_option("--data", o.data, "labelled rows [the news items of the repository]")->type_name("CSV");
+  app.add_option("--out", o.out, "where the results and the report are written")->type_name("DIR");
+}
+
+void add_report_options(CLI::App& app, Options& o) {
+  app.add_option("--report", o.report, "run nothing: make the report of the earlier run in DIR again, from its files")
       ->type_name("DIR");
   app.add_flag("--paper", o.paper, "print the paper's claims one by one, and what the run found, too");
-  app.add_flag("--no-texts", no_texts, "leave the texts out of report.html");
+  app.add_flag_callback(
+      "--no-texts", [&o] { o.texts = false; }, "leave the texts out of report.html");
+}
+
+// What runs, on which rows; `ids` is what choose_kinds() takes.
+void add_run_options(CLI::App& app, Options& o, std::vector<std::string>& ids) {
+  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
   app.add_option("--models", ids, "which models, by id, see below")->delimiter(',')->type_name("ID,...");
   app.add_option("--limit", o.limit, "only the first N rows")->check(positive)->type_name("N");
   app.add_option("--sample", o.sample, "only N of the rows, drawn by the seed")->check(positive)->type_name("N");
@@ -140,52 +140,88 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       ->check(positive)
       ->type_name("N");
   app.add_option("--seed", o.seed, "of the sample, the bootstrap, the synthetic weights and rows [1]")->type_name("N");
-  app.add_option("--nf4-block", o.tuning.four_bit_block, "elements of NF4 and FP4 that share a scale: 32, 64, ... 4096 [64]")
+}
+
+// How models are quantized; `outliers` and `compute` are names, which settle_tuning() takes.
+void add_tuning_options(CLI::App& app, Tuning& t, std::string& outliers, std::string& compute) {
+  app.add_option("--nf4-block", t.four_bit_block, "elements of NF4 and FP4 that share a scale: 32, 64, ... 4096 [64]")
       ->type_name("N");
-  app.add_flag("--no-double-quant", no_double_quant, "keep the scales of NF4 and FP4 in float32");
-  app.add_option("--int8-threshold", o.tuning.int8_threshold, "int8_bnb: |x| from which on a value is an outlier; 0: none [6]")
+  app.add_flag_callback(
+      "--no-double-quant", [&t] { t.double_quantized = false; }, "keep the scales of NF4 and FP4 in float32");
+  app.add_option("--int8-threshold", t.int8_threshold, "int8_bnb: |x| from which on a value is an outlier; 0: none [6]")
       ->type_name("X");
   app.add_option("--outliers", outliers,
                  "int8_bnb: take an outlier out of its own row (per-row), or its column out of all rows of a call (per-call; then\n"
                  "every text is a call of its own) [per-row]")
       ->type_name("HOW");
   app.add_option("--compute", compute, "of nf4_bnb and fp4: f32, bf16 or int8")->type_name("TYPE");
+}
+
+void check_tuning(const Tuning& t) {
+  if (t.four_bit_block > 4096 || !lowbit::valid_block_size(t.four_bit_block))
+    throw CLI::ValidationError("--nf4-block", "expected a power of two from 32 to 4096, found " + std::to_string(t.four_bit_block));
+  if (!(t.int8_threshold >= 0) || !std::isfinite(t.int8_threshold))
+    throw CLI::ValidationError("--int8-threshold", "expected a number from 0 on");
+}
+
+void settle_tuning(Tuning& t, const std::string& outliers, const std::string& compute) {
+  t.outliers = value_of<lowbit::Outliers>({{"per-row", lowbit::Outliers::per_row}, {"per-call", lowbit::Outliers::per_call}},
+                                          outliers, "--outliers");
+  if (!compute.empty())
+    t.compute = value_of<lowbit::Compute>(
+        {{"f32", lowbit::Compute::f32}, {"bf16", lowbit::Compute::bf16}, {"int8", lowbit::Compute::int8}}, compute, "--compute");
+}
+
+void require_model(const Options& o) {
+  if (o.model.empty() && !o.qat_model.empty())
+    throw CLI::ValidationError("--qat-model", "needs --model DIR, which has its embeddings and its tokenizer");
+  if (o.model.empty() && !o.checkpoints.empty())
+    throw CLI::ValidationError("--checkpoint", "needs --model DIR, the float model that it was made of");
+}
+
+// Refuses options of a run beside --report.
+void require_report_alone(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options())
+    if (option->count() != 0 && option->get_name() != "--report" && option->get_name() != "--paper" &&
+        option->get_name() != "--data" && option->get_name() != "--no-texts")
+      throw CLI::ValidationError("--report", "takes --data, --no-texts and --paper beside it, found " + option->get_name());
+}
+
+// The repository's files, where none are given.
+void fill_in_files(Options& o) {
+  const std::filesystem::path assets = LOWBIT_ASSETS;
+  o.data_given = !o.data.empty();
+  if (!o.data_given) o.data = assets / "news_items.csv";
+  if (!o.model.empty()) return;
+  o.model = assets / "gpt2-mini-ag-news";
+  o.qat_model = assets / "gpt2-mini-ag-news-int8-qat";
+}
+
+}  // namespace
+
+std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
+  CLI::App app(description, "four_models");
+  app.footer(footer);
+  std::string outliers = "per-row", compute;
+  std::vector<std::string> ids;
+  bool no_synthetic = false;
+  o.threads = lowbit::available_processors();
+  add_folder_options(app, o);
+  add_report_options(app, o);
+  add_run_options(app, o, ids);
+  add_tuning_options(app, o.tuning, outliers, compute);
   app.add_flag("--no-synthetic", no_synthetic, "leave out the part with synthetic weights");
   app.set_version_flag("--version", "four_models (lowbit) " LOWBIT_VERSION);
   app.add_option("--measure-resident", o.measure_resident)->group("");  // hidden: how the program starts itself
 
   try {
     app.parse(argc, argv);
-    if (o.tuning.four_bit_block > 4096 || !lowbit::valid_block_size(o.tuning.four_bit_block))
-      throw CLI::ValidationError("--nf4-block",
-                                 "expected a power of two from 32 to 4096, found " + std::to_string(o.tuning.four_bit_block));
-    if (!(o.tuning.int8_threshold >= 0) || !std::isfinite(o.tuning.int8_threshold))
-      throw CLI::ValidationError("--int8-threshold", "expected a number from 0 on");
-    if (model.empty() && !qat_model.empty())
-      throw CLI::ValidationError("--qat-model", "needs --model DIR, which has its embeddings and its tokenizer");
-    if (model.empty() && !checkpoints.empty())
-      throw CLI::ValidationError("--checkpoint", "needs --model DIR, the float model that it was made of");
-    o.tuning.outliers = value_of<lowbit::Outliers>(
-        {{"per-row", lowbit::Outliers::per_row}, {"per-call", lowbit::Outliers::per_call}}, outliers, "--outliers");
-    if (!compute.empty())
-      o.tuning.compute = value_of<lowbit::Compute>(
-          {{"f32", lowbit::Compute::f32}, {"bf16", lowbit::Compute::bf16}, {"int8", lowbit::Compute::int8}}, compute, "--compute");
-    o.tuning.double_quantized = !no_double_quant;
-    o.texts = !no_texts;
-    o.report = report;
-    o.data_given = !data.empty();
-    if (!report.empty())
-      for (const CLI::Option* option : app.get_options())
-        if (option->count() != 0 && option->get_name() != "--report" && option->get_name() != "--paper" &&
-            option->get_name() != "--data" && option->get_name() != "--no-texts")
-          throw CLI::ValidationError("--report", "takes --data, --no-texts and --paper beside it, found " + option->get_name());
-    const std::filesystem::path assets = LOWBIT_ASSETS;
-    o.synthetic = model.empty() && !no_synthetic;
-    o.model = model.empty() ? assets / "gpt2-mini-ag-news" : std::filesystem::path(model);
-    o.qat_model = model.empty() ? assets / "gpt2-mini-ag-news-int8-qat" : std::filesystem::path(qat_model);
-    o.checkpoints.assign(checkpoints.begin(), checkpoints.end());
-    o.data = data.empty() ? assets / "news_items.csv" : std::filesystem::path(data);
-    o.out = out;
+    check_tuning(o.tuning);
+    require_model(o);
+    settle_tuning(o.tuning, outliers, compute);
+    if (!o.report.empty()) require_report_alone(app);
+    o.synthetic = o.model.empty() && !no_synthetic;
+    fill_in_files(o);
     choose_kinds(ids, o);
   } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
@@ -78,34 +80,35 @@ std::string unescaped(const std::string& text) {
   return result;
 }
 
-}  // namespace
+// Without what CLI11 would say of it in --help.
+CLI::Validator positive() { return CLI::Range(std::size_t{1}, std::size_t{1} << 40).description(""); }
 
-std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
-  const std::map<std::string, Format> caches{{"f32", Format::f32}, {"bf16", Format::bf16}, {"int8", Format::int8}};
-  CLI::App app(description, "lowbit-generate");
-  app.footer(footer);
-  app.set_version_flag("--version", std::string("lowbit-generate ") + LOWBIT_VERSION);
-  o.threads = lowbit::available_processors();
-  std::vector<std::string> formats, stops;
-  std::string cache;
-  bool hide_prompt = false;
-  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40).description("");
-  lowbit::gpt2::SamplingOptions& s = o.generation.sampling;
-
+void add_prompt_options(CLI::App& app, Options& o) {
   app.add_option("MODEL", o.model, "model folder, or GGUF file")->required();
   app.add_option("PROMPT", o.prompts, "text to continue (again for more)");
   app.add_option("--file", o.file, "read the prompt from a file, - for standard input")->type_name("FILE");
   app.add_flag("--lines", o.lines, "... in which every line that is not blank is a prompt");
   app.add_flag("--interactive", o.interactive, "ask for a prompt again and again, until the input ends");
+}
+
+// How the model is held; `formats` is what choose_kinds() takes.
+void add_model_options(CLI::App& app, Options& o, std::vector<std::string>& formats) {
+  const std::map<std::string, Format> caches{{"f32", Format::f32}, {"bf16", Format::bf16}, {"int8", Format::int8}};
   app.add_option("--format", formats, "how weights are held; several, with commas, for --compare and --perplexity")
       ->delimiter(',')
       ->type_name("ID,...");
   app.add_option("--base", o.base, "folder for embeddings that MODEL leaves out, and its tokenizer")->type_name("DIR");
   app.add_option("--tokenizer", o.tokenizer, "folder of the tokenizer [MODEL]")->type_name("DIR");
-  app.add_option("--cache", cache, "how keys and values are kept: f32, bf16 or int8 [f32]")
+  app.add_option_function<std::string>(
+         "--cache", [&o, caches](const std::string& name) { o.generation.cache = caches.at(name); },
+         "how keys and values are kept: f32, bf16 or int8 [f32]")
       ->check(CLI::IsMember(caches).description(""))
       ->type_name("f32|bf16|int8");
-  app.add_option("-n,--tokens", o.generation.max_tokens, "most tokens of a text [128]")->check(positive)->type_name("N");
+}
+
+void add_sampling_options(CLI::App& app, Options& o) {
+  lowbit::gpt2::SamplingOptions& s = o.generation.sampling;
+  app.add_option("-n,--tokens", o.generation.max_tokens, "most tokens of a text [128]")->check(positive())->type_name("N");
   app.add_option("--temperature", s.temperature, "0: the likeliest token, always [0]")->type_name("T");
   app.add_option("--top-k", s.top_k, "draw from the K likeliest tokens; 0: all [0]")->type_name("K");
   app.add_option("--top-p", s.top_p, "... from the fewest that together are this likely [1]")->type_name("P");
@@ -114,61 +117,99 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       ->type_name("X");
   app.add_option("--repetition-window", s.repetition_window, "... among the last N; 0: all [0]")->type_name("N");
   app.add_option("--seed", s.seed, "of the draws; text i has seed + i [0]")->type_name("N");
-  app.add_option("--stop", stops, "end a text before this string (again for more)")->type_name("TEXT");
+}
+
+// Where a text ends, and what of it is read and shown.  --stop is taken as it stands: unescape_stops() comes after.
+void add_text_options(CLI::App& app, Options& o) {
+  app.add_option("--stop", o.stop_strings, "end a text before this string (again for more)")->type_name("TEXT");
   app.add_option("--stop-token", o.generation.stop_tokens, "end a text at the token of this id (again for more)")
       ->check(CLI::NonNegativeNumber.description(""))
       ->type_name("ID");
   app.add_flag("--special", o.special, "read <|endoftext|> and other added tokens in a prompt as tokens, not as text");
   app.add_flag("--ignore-end", o.ignore_end, "go on where the model says that the text ends");
-  app.add_flag("--no-prompt", hide_prompt, "print what is new, without the prompt");
-  app.add_option("--batch", o.batch, "texts that are continued at once [8]")->check(positive)->type_name("N");
+  app.add_flag_callback(
+      "--no-prompt", [&o] { o.show_prompt = false; }, "print what is new, without the prompt");
+  app.add_option("--batch", o.batch, "texts that are continued at once [8]")->check(positive())->type_name("N");
+}
+
+void add_measurement_options(CLI::App& app, Options& o) {
   app.add_flag("--compare", o.compare, "the same texts with every format: sizes, speeds and how far they agree");
   app.add_option("--perplexity", o.perplexity, "measure the perplexity of a text or a CSV of news")->type_name("FILE");
   app.add_option("--context", o.context, "--perplexity of a text: tokens of a window [the model's positions]")->type_name("N");
   app.add_option("--stride", o.stride, "... tokens from one window to the next [half of that]")->type_name("N");
-  app.add_option("--row-tokens", o.row_tokens, "... of a CSV: most tokens of a row [160]")->check(positive)->type_name("N");
-  app.add_option("--rows", o.rows, "... of a CSV: the first N rows [all]")->check(positive)->type_name("N");
+  app.add_option("--row-tokens", o.row_tokens, "... of a CSV: most tokens of a row [160]")->check(positive())->type_name("N");
+  app.add_option("--rows", o.rows, "... of a CSV: the first N rows [all]")->check(positive())->type_name("N");
   app.add_flag("--layer-errors", o.layer_errors, "signal to noise and cosine of every layer's weights");
+}
+
+void choose_kinds(const std::vector<std::string>& formats, Options& o) {
+  for (const std::string& id : formats) {
+    const ModelKind* kind = kind_of(id);
+    if (std::find(o.kinds.begin(), o.kinds.end(), kind) != o.kinds.end())
+      throw CLI::ValidationError("--format", "\"" + id + "\" is there twice");
+    o.kinds.push_back(kind);
+  }
+}
+
+void unescape_stops(Options& o) {
+  for (std::string& stop : o.stop_strings) {
+    if (stop.empty()) throw CLI::ValidationError("--stop", "expected a text, found an empty one");
+    stop = unescaped(stop);
+  }
+}
+
+void check_sampling(const lowbit::gpt2::SamplingOptions& s) {
+  try {
+    lowbit::gpt2::check(s);
+  } catch (const lowbit::InvalidArgument& error) {
+    throw CLI::ValidationError(error.what());
+  }
+}
+
+// Throws ValidationError for options that ask for different things, or for a part of what they need.
+void require_one_task(const CLI::App& app, const Options& o) {
+  const bool has_prompt = !o.prompts.empty() || !o.file.empty();
+  const bool measures = !o.perplexity.empty() || o.layer_errors;
+  if (!o.prompts.empty() && !o.file.empty()) throw CLI::ValidationError("--file", "cannot stand beside PROMPT");
+  if (o.lines && o.file.empty()) throw CLI::ValidationError("--lines", "needs --file FILE");
+  if (o.interactive && (has_prompt || o.compare || o.json))
+    throw CLI::ValidationError("--interactive", "cannot stand beside PROMPT, --file, --compare or --json");
+  if (measures && (has_prompt || o.interactive || o.compare))
+    throw CLI::ValidationError("--perplexity, --layer-errors", "measure instead of continuing a text");
+  if (o.layer_errors && !o.perplexity.empty()) throw CLI::ValidationError("--layer-errors", "cannot stand beside --perplexity");
+  if (!measures && !o.compare && o.kinds.size() > 1)
+    throw CLI::ValidationError("--format", "several are for --compare, --perplexity and --layer-errors");
+  if (!measures && !o.interactive && !has_prompt)
+    throw CLI::ValidationError("PROMPT", "expected a text, --file, --interactive, --perplexity or --layer-errors");
+  for (const char* name : {"--context", "--stride", "--row-tokens", "--rows"})
+    if (o.perplexity.empty() && app.count(name) != 0) throw CLI::ValidationError(name, "needs --perplexity FILE");
+  for (const char* name : {"--context", "--stride"})
+    if (app.count(name) != 0 && app.get_option(name)->as<std::size_t>() == 0)
+      throw CLI::ValidationError(name, "expected at least 1, found 0");
+}
+
+}  // namespace
+
+std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
+  CLI::App app(description, "lowbit-generate");
+  app.footer(footer);
+  app.set_version_flag("--version", std::string("lowbit-generate ") + LOWBIT_VERSION);
+  o.threads = lowbit::available_processors();
+  std::vector<std::string> formats;
+  add_prompt_options(app, o);
+  add_model_options(app, o, formats);
+  add_sampling_options(app, o);
+  add_text_options(app, o);
+  add_measurement_options(app, o);
   app.add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024).description(""))->type_name("N");
   app.add_flag("--json", o.json, "print JSON");
 
   try {
     app.parse(argc, argv);
-    o.show_prompt = !hide_prompt;
-    if (!cache.empty()) o.generation.cache = caches.at(cache);
-    for (const std::string& id : formats) {
-      const ModelKind* kind = kind_of(id);
-      if (std::find(o.kinds.begin(), o.kinds.end(), kind) != o.kinds.end())
-        throw CLI::ValidationError("--format", "\"" + id + "\" is there twice");
-      o.kinds.push_back(kind);
-    }
-    for (const std::string& stop : stops) {
-      if (stop.empty()) throw CLI::ValidationError("--stop", "expected a text, found an empty one");
-      o.stop_strings.push_back(unescaped(stop));
-    }
-    try {
-      lowbit::gpt2::check(s);
-    } catch (const lowbit::InvalidArgument& error) {
-      throw CLI::ValidationError(error.what());
-    }
-    const bool has_prompt = !o.prompts.empty() || !o.file.empty();
-    const bool measures = !o.perplexity.empty() || o.layer_errors;
-    if (!o.prompts.empty() && !o.file.empty()) throw CLI::ValidationError("--file", "cannot stand beside PROMPT");
-    if (o.lines && o.file.empty()) throw CLI::ValidationError("--lines", "needs --file FILE");
-    if (o.interactive && (has_prompt || o.compare || o.json))
-      throw CLI::ValidationError("--interactive", "cannot stand beside PROMPT, --file, --compare or --json");
-    if (measures && (has_prompt || o.interactive || o.compare))
-      throw CLI::ValidationError("--perplexity, --layer-errors", "measure instead of continuing a text");
-    if (o.layer_errors && !o.perplexity.empty()) throw CLI::ValidationError("--layer-errors", "cannot stand beside --perplexity");
-    if (!measures && !o.compare && o.kinds.size() > 1)
-      throw CLI::ValidationError("--format", "several are for --compare, --perplexity and --layer-errors");
-    if (!measures && !o.interactive && !has_prompt)
-      throw CLI::ValidationError("PROMPT", "expected a text, --file, --interactive, --perplexity or --layer-errors");
-    for (const char* name : {"--context", "--stride", "--row-tokens", "--rows"})
-      if (o.perplexity.empty() && app.get_option(name)->count() != 0) throw CLI::ValidationError(name, "needs --perplexity FILE");
-    for (const char* name : {"--context", "--stride"})
-      if (app.get_option(name)->count() != 0 && app.get_option(name)->as<std::size_t>() == 0)
-        throw CLI::ValidationError(name, "expected at least 1, found 0");
+    choose_kinds(formats, o);
+    unescape_stops(o);
+    check_sampling(o.generation.sampling);
+    require_one_task(app, o);
   } catch (const CLI::Error& end) {  // --help and --version too
     return examples::end_of_parsing(app, end, "lowbit-generate", exit_usage);
   }

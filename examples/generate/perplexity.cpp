@@ -129,6 +129,55 @@ std::string error_words(const Estimate& e, const char* format) {
 }
 Json json_of(const Estimate& e) { return {{"value", e.value}, {"standard_error", e.error ? Json(*e.error) : Json()}}; }
 
+// A matrix of weights, [out, in].
+struct Layer {
+  std::string name;
+  std::size_t out, in;
+  bool is_embedding = false;
+};
+
+std::vector<Layer> layers_of(const gpt2::Config& config) {
+  std::vector<Layer> layers;
+  for (std::size_t i = 0; i < config.layers; ++i) {
+    const std::string h = "h." + std::to_string(i) + ".";
+    layers.push_back({h + "attn.c_attn", 3 * config.width, config.width});
+    layers.push_back({h + "attn.c_proj", config.width, config.width});
+    layers.push_back({h + "mlp.c_fc", config.inner, config.width});
+    layers.push_back({h + "mlp.c_proj", config.width, config.inner});
+  }
+  layers.push_back({"wte", config.vocab, config.width, true});
+  layers.push_back({"wpe", config.positions, config.width, true});
+  return layers;
+}
+
+// Throws InvalidArgument if they are quantized already, or not finite.
+lowbit::AlignedBuffer<float> float_weights(const Source& source, const Layer& layer) {
+  lowbit::AlignedBuffer<float> w;
+  if (layer.is_embedding) {
+    w = source.parameters->floats(layer.name + ".weight", layer.out, layer.in);
+  } else {
+    const lowbit::Tensor held = source.parameters->linear(layer.name, layer.out, layer.in);
+    lowbit::require(held.format() == lowbit::Format::f32, [&] {
+      return fmt::format("{}: {}: expected float weights, which errors are measured against, found {}", source.name, layer.name,
+                         lowbit::format_name(held.format()));
+    });
+    w.reset(held.size());
+    held.dequantize(w.data());
+  }
+  if (const std::size_t i = lowbit::first_non_finite(w.data(), w.size()); i != w.size())
+    lowbit::raise<lowbit::InvalidArgument>(
+        fmt::format("{}: {}.weight: expected finite values, found {} at element {}", source.name, layer.name, w.data()[i], i));
+  return w;
+}
+
+// Of the weights w as a model of this kind holds them; nothing where it holds them as they are.
+std::optional<lowbit::ErrorStatistics> error_of(const examples::ModelKind& kind, const Layer& layer, std::span<const float> w) {
+  examples::ModelKind as = kind;
+  if (layer.is_embedding) as.format = kind.embeddings.value_or(lowbit::Format::f32);
+  if (as.format == lowbit::Format::f32) return std::nullopt;
+  return lowbit::error_statistics(w.data(), layer.out, layer.in, examples::quantize(as, w.data(), layer.out, layer.in, {}));
+}
+
 }  // namespace
 
 int measure_perplexity(const Options& o) {
@@ -194,23 +243,7 @@ int measure_perplexity(const Options& o) {
 
 int list_layer_errors(const Options& o) {
   const Source source = open_source(o);
-  const gpt2::Config& config = source.parameters->config();
-  struct Layer {
-    std::string name;
-    std::size_t out, in;
-    bool is_embedding = false;
-  };
-  std::vector<Layer> layers;
-  for (std::size_t i = 0; i < config.layers; ++i) {
-    const std::string h = "h." + std::to_string(i) + ".";
-    layers.push_back({h + "attn.c_attn", 3 * config.width, config.width});
-    layers.push_back({h + "attn.c_proj", config.width, config.width});
-    layers.push_back({h + "mlp.c_fc", config.inner, config.width});
-    layers.push_back({h + "mlp.c_proj", config.width, config.inner});
-  }
-  layers.push_back({"wte", config.vocab, config.width, true});
-  layers.push_back({"wpe", config.positions, config.width, true});
-
+  const std::vector<Layer> layers = layers_of(source.parameters->config());
   std::vector<const examples::ModelKind*> kinds;
   for (const examples::ModelKind* kind : kinds_of(o, source))
     if (kind->format != lowbit::Format::f32) kinds.push_back(kind);
@@ -227,35 +260,14 @@ int list_layer_errors(const Options& o) {
   examples::Progress progress("layers", layers.size());
   for (const Layer& layer : layers) {
     if (examples::interrupted()) throw Interrupted{};
-    lowbit::AlignedBuffer<float> w;
-    if (layer.is_embedding) {
-      w = source.parameters->floats(layer.name + ".weight", layer.out, layer.in);
-    } else {
-      const lowbit::Tensor held = source.parameters->linear(layer.name, layer.out, layer.in);
-      lowbit::require(held.format() == lowbit::Format::f32, [&] {
-        return fmt::format("{}: {}: expected float weights, which errors are measured against, found {}", source.name, layer.name,
-                           lowbit::format_name(held.format()));
-      });
-      w.reset(held.size());
-      held.dequantize(w.data());
-    }
-    if (const std::size_t i = lowbit::first_non_finite(w.data(), w.size()); i != w.size())
-      lowbit::raise<lowbit::InvalidArgument>(
-          fmt::format("{}: {}.weight: expected finite values, found {} at element {}", source.name, layer.name, w.data()[i], i));
+    const auto w = float_weights(source, layer);
     std::vector<std::string> cells = {layer.name};
     Json row = {{"layer", layer.name}};
     for (const examples::ModelKind* kind : kinds) {
-      examples::ModelKind as = *kind;
-      if (layer.is_embedding) as.format = kind->embeddings.value_or(lowbit::Format::f32);
-      if (as.format == lowbit::Format::f32) {
-        cells.insert(cells.end(), {"", ""});
-        continue;
-      }
-      const lowbit::ErrorStatistics e =
-          lowbit::error_statistics(w.data(), layer.out, layer.in, examples::quantize(as, w.data(), layer.out, layer.in, {}));
-      cells.push_back(fmt::format("{:.2f}", e.snr_db));
-      cells.push_back(fmt::format("{:.6f}", e.cosine));
-      row[std::string(kind->id)] = {{"snr_db", e.snr_db}, {"cosine", e.cosine}, {"rms", e.rms}, {"max", e.max}};
+      const auto e = error_of(*kind, layer, {w.data(), w.size()});
+      cells.push_back(e ? fmt::format("{:.2f}", e->snr_db) : "");
+      cells.push_back(e ? fmt::format("{:.6f}", e->cosine) : "");
+      if (e) row[std::string(kind->id)] = {{"snr_db", e->snr_db}, {"cosine", e->cosine}, {"rms", e->rms}, {"max", e->max}};
     }
     table.rows.push_back(std::move(cells));
     rows.push_back(std::move(row));

@@ -39,6 +39,46 @@ const char* finish_words(const Job& job) {
   }
 }
 
+// Text `index`, before its first pass.
+std::unique_ptr<Job> begin_job(const Loaded& model, const Source& source, const std::string& prompt, std::size_t index,
+                               const Options& o) {
+  std::vector<std::int32_t> ids = source.encode(prompt, o.special);
+  if (ids.empty()) {
+    lowbit::require(source.end_of_text.has_value(),
+                    [] { return std::string("the prompt is empty, and the tokenizer has no <|endoftext|> to begin with"); });
+    ids.push_back(*source.end_of_text);
+  }
+  gpt2::GenerationOptions options = o.generation;
+  options.sampling.seed += index;
+  if (source.end_of_text && !o.ignore_end) options.stop_tokens.push_back(*source.end_of_text);
+  return std::make_unique<Job>(
+      Job{index, gpt2::Sequence(model.net.config, std::move(ids), options), gpt2::TextStream(o.stop_strings)});
+}
+
+// One pass of the model over all of them, clocked.
+void advance_jobs(const Loaded& model, const Source& source, const std::vector<std::unique_ptr<Job>>& jobs,
+                  lowbit::Executor& executor, Texts& result) {
+  std::vector<gpt2::Sequence*> batch;
+  std::size_t tokens = 0;
+  for (const auto& job : jobs) {
+    batch.push_back(&job->sequence);
+    tokens += job->sequence.pending().size();
+  }
+  Speed& speed = tokens == batch.size() ? result.decode : result.prefill;
+  const auto began = std::chrono::steady_clock::now();
+  try {
+    gpt2::advance(model.net, batch, executor);
+  } catch (const lowbit::InvalidArgument& error) {  // logits that are not finite; of which sequence, it does not say
+    const std::size_t from = jobs.front()->index + 1, to = jobs.back()->index + 1;
+    lowbit::raise<lowbit::Error>(fmt::format(
+        "{}: {}: {}: {}", source.name, model.kind->id,
+        from == to ? fmt::format("prompt {}", from) : fmt::format("one of the prompts {} to {}", from, to), error.what()));
+  }
+  speed.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  speed.tokens += tokens;
+  ++speed.passes;
+}
+
 }  // namespace
 
 std::vector<std::string> prompts_of(const Options& o) {
@@ -88,42 +128,15 @@ Texts continue_prompts(const Loaded& model, const Source& source, const std::vec
   if (!on_text) progress.emplace(std::string(model.kind->id) + ", texts", prompts.size());
   while (!examples::interrupted() && (next < prompts.size() || !jobs.empty())) {
     for (; next < prompts.size() && jobs.size() < o.batch; ++next) {
-      std::vector<std::int32_t> ids = source.encode(prompts[next], o.special);
-      if (ids.empty()) {
-        lowbit::require(source.end_of_text.has_value(),
-                        [] { return std::string("the prompt is empty, and the tokenizer has no <|endoftext|> to begin with"); });
-        ids.push_back(*source.end_of_text);
-      }
-      gpt2::GenerationOptions options = o.generation;
-      options.sampling.seed += next;
-      if (source.end_of_text && !o.ignore_end) options.stop_tokens.push_back(*source.end_of_text);
+      jobs.push_back(begin_job(model, source, prompts[next], next, o));
       result.texts[next].prompt = prompts[next];
-      result.texts[next].prompt_tokens = ids.size();
-      jobs.push_back(std::make_unique<Job>(
-          Job{next, gpt2::Sequence(model.net.config, std::move(ids), options), gpt2::TextStream(o.stop_strings)}));
+      result.texts[next].prompt_tokens = jobs.back()->sequence.prompt().size();
     }
-    std::vector<gpt2::Sequence*> batch;
-    std::size_t tokens = 0, bytes = 0;
-    for (const auto& job : jobs) {
-      batch.push_back(&job->sequence);
-      tokens += job->sequence.pending().size();
-      bytes += job->sequence.cache().resident_bytes();
-    }
+    std::size_t bytes = 0;
+    for (const auto& job : jobs) bytes += job->sequence.cache().resident_bytes();
     const bool is_peak = bytes > result.cache_bytes;
     result.cache_bytes = std::max(result.cache_bytes, bytes);
-    Speed& speed = tokens == batch.size() ? result.decode : result.prefill;
-    const auto began = std::chrono::steady_clock::now();
-    try {
-      gpt2::advance(model.net, batch, executor);
-    } catch (const lowbit::InvalidArgument& error) {  // logits that are not finite; of which sequence, it does not say
-      const std::size_t from = jobs.front()->index + 1, to = jobs.back()->index + 1;
-      lowbit::raise<lowbit::Error>(fmt::format(
-          "{}: {}: {}: {}", source.name, model.kind->id,
-          from == to ? fmt::format("prompt {}", from) : fmt::format("one of the prompts {} to {}", from, to), error.what()));
-    }
-    speed.seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-    speed.tokens += tokens;
-    ++speed.passes;
+    advance_jobs(model, source, jobs, executor, result);
     for (const auto& job : jobs) {
       for (const auto tokens_so_far = job->sequence.tokens(); job->read < tokens_so_far.size(); ++job->read)
         give(*job, job->stream.push(source.tokenizer.decode(tokens_so_far.subspan(job->read, 1))));

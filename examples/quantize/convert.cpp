@@ -356,54 +356,147 @@ void set_dtype(io::Json& config, DType type) {
   config[config.contains("torch_dtype") ? "torch_dtype" : "dtype"] = torch_name(type);
 }
 
+// ---- quantize ------------------------------------------------------------------------------------------------------------------
+
+bool is_rounding(Format f) { return f == Format::f16 || f == Format::bf16; }
+bool is_four_bit(Format f) { return f == Format::nf4 || f == Format::fp4; }
+
+// The type of everything that is not quantized; nothing: as it is.
+std::optional<DType> rest_of(const Options& o) {
+  return o.format == Format::f16 ? DType::F16 : o.format == Format::bf16 ? DType::BF16 : o.rest;
+}
+
+bool matches_one(const std::vector<std::string>& patterns, const std::string& module) {
+  return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& p) { return matches(p, module); });
+}
+
+// Which of the weights are quantized; the modules that could be and are not, but for embeddings, go to left_alone.
+std::vector<bool> choose_weights(const ModelFolder& in, const std::vector<io::StoredWeight>& weights, const Options& o,
+                                 std::vector<std::string>& left_alone) {
+  std::vector<bool> chosen(weights.size(), false);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const TensorView& view = in.files.at(weights[i].name);
+    if (weights[i].kind != io::StoredWeight::Kind::plain)
+      raise<FormatError>(view.where() + ": is quantized already; lowbit-quantize dequantize makes floats of it");
+    const std::string module = io::module_name(view.name);
+    if (is_rounding(o.format) || module == view.name || view.shape.size() != 2 || !is_float(view.dtype) || view.elements() == 0)
+      continue;
+    chosen[i] = o.only.empty() ? !is_kept_by_default(module) && !matches_one(o.skip, module) : matches_one(o.only, module);
+    if (!chosen[i] && !is_embedding(module)) left_alone.push_back(module);
+  }
+  if (!is_rounding(o.format) && std::find(chosen.begin(), chosen.end(), true) == chosen.end())
+    raise<InvalidArgument>(in.files.location() + ": found no float matrix X.weight to quantize" +
+                           (o.only.empty() ? "" : " that --only names"));
+  return chosen;
+}
+
+// config.json of the new folder, if the old one has it.
+std::optional<io::Json> quantized_config(const ModelFolder& in, const Options& o, std::vector<std::string> left_alone) {
+  std::optional<io::Json> config = in.config;
+  if (!config) return config;
+  if (config->contains("quantization_config"))
+    raise<FormatError>((in.folder / "config.json").string() + ": has a quantization_config, expected a folder of floats");
+  if (const auto rest = rest_of(o)) set_dtype(*config, *rest);
+  io::Json skipped = nullptr;
+  if (!o.only.empty() || !o.skip.empty()) skipped = std::move(left_alone);
+  if (is_four_bit(o.format) || o.format == Format::llm_int8)
+    (*config)["quantization_config"] = bitsandbytes_config(o, std::move(skipped));
+  if (o.scales == Scales::search) {
+    const char* how = o.calibration.empty() ? "scales searched" : "scales searched for the inputs on a text";
+    (*config)["lowbit_quantization"] = {{"method", lowbit::format_name(o.format)}, {"weight", how}, {"activation", "as it is"}};
+  }
+  if (o.format == Format::int8)
+    (*config)["lowbit_quantization"] = {
+        {"method", "int8"}, {"weight", "per-row absmax/127"}, {"activation", "per-token absmax/127"}};
+  return config;
+}
+
+// The tensors that hold a quantized weight in a file; their bytes may be those of `tensor`.
+io::StateDict state_of(const TensorView& view, const lowbit::Tensor& tensor, const Options& o) {
+  io::StateDict state;
+  if (is_four_bit(o.format)) {
+    io::add_four_bit(state, view.name, tensor, torch_name(rest_of(o).value_or(view.dtype)), o.storage);
+  } else if (o.format == Format::llm_int8) {
+    io::add_llm_int8(state, io::module_name(view.name), tensor);
+  } else {
+    const auto& p = tensor.parts();
+    state.add(view.name, DType::I8, {p.rows, p.cols}, p.codes.data(), p.codes.size());
+    state.add(view.name + "_scale", DType::F32, {p.rows}, p.scales.data(), p.scales.size_bytes());
+  }
+  return state;
+}
+
+void add_quantized(ShardWriter& writer, const TensorView& view, const lowbit::Tensor& tensor, const Options& o, Summary& summary) {
+  const io::StateDict state = state_of(view, tensor, o);
+  for (const io::TensorToWrite& t : state.tensors) {
+    writer.add(t, false);
+    summary.weight_bytes += t.bytes.size();
+  }
+  ++summary.weights;
+  summary.elements += view.elements();
+}
+
+// ---- dequantize ----------------------------------------------------------------------------------------------------------------
+
+// The bytes of a weight as `type`, [out, in], or [in, out] where `turned`.  Throws InvalidArgument that opens with `where` if one is
+// not finite.
+lowbit::AlignedBuffer<std::byte> decoded_as(DType type, const lowbit::Tensor& tensor, bool turned, const std::string& where,
+                                            lowbit::Executor& executor) {
+  const std::size_t rows = tensor.rows(), cols = tensor.cols(), size = io::dtype_bits(type) / 8;
+  lowbit::AlignedBuffer<std::byte> out(tensor.size() * size);
+  lowbit::detail::for_row_parts(rows, executor, [&](std::size_t, std::size_t begin, std::size_t end) {
+    std::vector<float> row(cols);
+    for (std::size_t r = begin; r < end; ++r) {
+      tensor.dequantize_rows(r, r + 1, row.data());
+      if (const std::size_t c = lowbit::first_non_finite(row.data(), cols); c != cols)
+        raise<InvalidArgument>(
+            fmt::format("{}: expected finite weights, found {} at element [{}, {}] of [out, in], decoded", where, row[c], r, c));
+      for (std::size_t c = 0; c < cols; ++c) {
+        std::byte* at = out.data() + (turned ? c * rows + r : r * cols + c) * size;
+        const auto store = [&](const auto& element) { std::memcpy(at, &element, sizeof(element)); };
+        if (type == DType::F16)
+          store(lowbit::to_float16(row[c]));
+        else if (type == DType::BF16)
+          store(lowbit::to_bfloat16(row[c]));
+        else
+          store(row[c]);
+      }
+    }
+  });
+  return out;
+}
+
+// conv1d: linear layers' weights stand as [in, out] in the file; embeddings and heads as they are.
+void add_decoded(ShardWriter& writer, const io::ModelFiles& files, const io::StoredWeight& w, DType type, bool conv1d,
+                 lowbit::Executor& executor, Summary& summary) {
+  const lowbit::Tensor tensor = io::read_quantized(files, w);
+  const bool turned = conv1d && !is_kept_by_default(io::module_name(w.name));
+  const auto out = decoded_as(type, tensor, turned, files.at(w.parts.front()).where(), executor);
+  std::vector<std::size_t> shape{tensor.rows(), tensor.cols()};
+  if (turned) std::swap(shape[0], shape[1]);
+  writer.add({w.name, type, shape, {out.data(), out.size()}}, false);
+  writer.count_parameters(tensor.size());
+  ++summary.weights;
+  summary.elements += tensor.size();
+  summary.parameters += tensor.size();
+  summary.weight_bytes += out.size();
+}
+
 }  // namespace
 
 int quantize_folder(const Options& o) {
   const ModelFolder in = ModelFolder::open(o.in);
   std::optional<ModelFolder> offsets;
   if (!o.offsets_of.empty()) offsets.emplace(ModelFolder::open(o.offsets_of));
-  const bool rounded_only = o.format == Format::f16 || o.format == Format::bf16;
-  const bool four_bit = o.format == Format::nf4 || o.format == Format::fp4;
-  const std::optional<DType> rest = o.format == Format::f16 ? DType::F16 : o.format == Format::bf16 ? DType::BF16 : o.rest;
-
-  // What is quantized, and what is left alone.
+  const bool rounded_only = is_rounding(o.format);
   const std::vector<io::StoredWeight> weights = io::stored_weights(in.files);
-  std::vector<bool> chosen(weights.size(), false);
   std::vector<std::string> left_alone;
+  const std::vector<bool> chosen = choose_weights(in, weights, o, left_alone);
+  const std::optional<io::Json> config = quantized_config(in, o, std::move(left_alone));
   Summary summary;
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const TensorView& view = in.files.at(weights[i].name);
-    if (weights[i].kind != io::StoredWeight::Kind::plain)
-      raise<FormatError>(view.where() + ": is quantized already; lowbit-quantize dequantize makes floats of it");
-    summary.bytes_in += view.data.size();
-    summary.parameters += view.elements();
-    const std::string module = io::module_name(view.name);
-    const auto any = [&](const std::vector<std::string>& patterns) {
-      return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& p) { return matches(p, module); });
-    };
-    if (rounded_only || module == view.name || view.shape.size() != 2 || !is_float(view.dtype) || view.elements() == 0) continue;
-    chosen[i] = o.only.empty() ? !is_kept_by_default(module) && !any(o.skip) : any(o.only);
-    if (!chosen[i] && !is_embedding(module)) left_alone.push_back(module);
-  }
-  if (!rounded_only && std::find(chosen.begin(), chosen.end(), true) == chosen.end())
-    raise<InvalidArgument>(in.files.location() + ": found no float matrix X.weight to quantize" +
-                           (o.only.empty() ? "" : " that --only names"));
-
-  std::optional<io::Json> config = in.config;
-  if (config) {
-    if (config->contains("quantization_config"))
-      raise<FormatError>((in.folder / "config.json").string() + ": has a quantization_config, expected a folder of floats");
-    if (rest) set_dtype(*config, *rest);
-    io::Json skipped = nullptr;
-    if (!o.only.empty() || !o.skip.empty()) skipped = left_alone;
-    if (four_bit || o.format == Format::llm_int8) (*config)["quantization_config"] = bitsandbytes_config(o, std::move(skipped));
-    if (o.scales == Scales::search) {
-      const char* how = o.calibration.empty() ? "scales searched" : "scales searched for the inputs on a text";
-      (*config)["lowbit_quantization"] = {{"method", lowbit::format_name(o.format)}, {"weight", how}, {"activation", "as it is"}};
-    }
-    if (o.format == Format::int8)
-      (*config)["lowbit_quantization"] = {
-          {"method", "int8"}, {"weight", "per-row absmax/127"}, {"activation", "per-token absmax/127"}};
+  for (const io::StoredWeight& w : weights) {
+    summary.bytes_in += in.files.at(w.name).data.size();
+    summary.parameters += in.files.at(w.name).elements();
   }
 
   lowbit::ThreadPool pool(o.threads);
@@ -421,30 +514,14 @@ int quantize_folder(const Options& o) {
     for (std::size_t i = 0; i < weights.size(); ++i) {
       if (examples::interrupted()) throw Interrupted{};
       const TensorView& view = in.files.at(weights[i].name);
-      if (!chosen[i]) {
-        add_plain(writer, view, rest);
-      } else {
-        const std::string module = io::module_name(view.name);
-        const Matrix m = Matrix::of(view, conv1d && !is_kept_by_default(module), rest);
-        io::StateDict state;
-        const lowbit::Tensor tensor = four_bit
+      if (chosen[i]) {
+        const Matrix m = Matrix::of(view, conv1d && !is_kept_by_default(io::module_name(view.name)), rest_of(o));
+        const lowbit::Tensor tensor = is_four_bit(o.format)
                                           ? four_bit_tensor(m, o, offset_in(offsets, view.name), calibration.of(view.name), pool)
                                           : quantize_rows(m, o.format, pool);
-        if (four_bit) {
-          io::add_four_bit(state, view.name, tensor, torch_name(rest.value_or(view.dtype)), o.storage);
-        } else if (o.format == Format::llm_int8) {
-          io::add_llm_int8(state, module, tensor);
-        } else {
-          const auto& p = tensor.parts();
-          state.add(view.name, DType::I8, {p.rows, p.cols}, p.codes.data(), p.codes.size());
-          state.add(view.name + "_scale", DType::F32, {p.rows}, p.scales.data(), p.scales.size_bytes());
-        }
-        for (const io::TensorToWrite& t : state.tensors) {
-          writer.add(t, false);
-          summary.weight_bytes += t.bytes.size();
-        }
-        ++summary.weights;
-        summary.elements += view.elements();
+        add_quantized(writer, view, tensor, o, summary);
+      } else {
+        add_plain(writer, view, rest_of(o));
       }
       progress.step(view.data.size(), view.name);
       io::release_pages(view.data);
@@ -483,38 +560,7 @@ int dequantize_folder(const Options& o) {
         writer.count_parameters(view.elements());
         summary.parameters += view.elements();
       } else {
-        const lowbit::Tensor tensor = io::read_quantized(in.files, w);
-        // Conv1D's place for linear weights is [in, out]; embeddings and heads stand as they are.
-        const bool turn = conv1d && !is_kept_by_default(io::module_name(w.name));
-        const std::size_t rows = tensor.rows(), cols = tensor.cols(), size = io::dtype_bits(type) / 8;
-        lowbit::AlignedBuffer<std::byte> out(tensor.size() * size);
-        lowbit::detail::for_row_parts(rows, pool, [&](std::size_t, std::size_t begin, std::size_t end) {
-          std::vector<float> row(cols);
-          for (std::size_t r = begin; r < end; ++r) {
-            tensor.dequantize_rows(r, r + 1, row.data());
-            if (const std::size_t c = lowbit::first_non_finite(row.data(), cols); c != cols)
-              raise<InvalidArgument>(fmt::format("{}: expected finite weights, found {} at element [{}, {}] of [out, in], decoded",
-                                                 in.files.at(w.parts.front()).where(), row[c], r, c));
-            for (std::size_t c = 0; c < cols; ++c) {
-              std::byte* at = out.data() + (turn ? c * rows + r : r * cols + c) * size;
-              const auto store = [&](const auto& element) { std::memcpy(at, &element, sizeof(element)); };
-              if (type == DType::F16)
-                store(lowbit::to_float16(row[c]));
-              else if (type == DType::BF16)
-                store(lowbit::to_bfloat16(row[c]));
-              else
-                store(row[c]);
-            }
-          }
-        });
-        std::vector<std::size_t> shape{rows, cols};
-        if (turn) std::swap(shape[0], shape[1]);
-        writer.add({w.name, type, shape, {out.data(), out.size()}}, false);
-        writer.count_parameters(tensor.size());
-        ++summary.weights;
-        summary.elements += tensor.size();
-        summary.parameters += tensor.size();
-        summary.weight_bytes += out.size();
+        add_decoded(writer, in.files, w, type, conv1d, pool, summary);
       }
       progress.step(bytes_of(in.files, w), w.name);
       release(in.files, w);

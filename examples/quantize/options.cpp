@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "examples/quantize/options.hpp"
 
+#include <cstdint>
 #include <map>
+#include <string>
+#include <type_traits>
 
 #include <CLI/CLI.hpp>
 
@@ -73,50 +76,44 @@ std::string names_of(const std::map<std::string, T>& names) {
   return text;
 }
 
-}  // namespace
+// An option that takes one of these names, and sets `value` to what the name stands for.
+template <class T>
+void add_choice(CLI::App* command, const char* option, T& value, const std::map<std::string, std::type_identity_t<T>>& names,
+                const char* text) {
+  command
+      ->add_option_function<std::string>(
+          option, [&value, names](const std::string& name) { value = names.at(name); }, text)
+      ->check(CLI::IsMember(names))
+      ->type_name(names_of(names));
+}
 
-std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
-  const std::map<std::string, Format> formats{{"nf4", Format::nf4},   {"fp4", Format::fp4}, {"llm_int8", Format::llm_int8},
-                                              {"int8", Format::int8}, {"f16", Format::f16}, {"bf16", Format::bf16}};
-  const std::map<std::string, Format> float_formats{{"f32", Format::f32}, {"f16", Format::f16}, {"bf16", Format::bf16}};
-  const std::map<std::string, GgufType> gguf_types{{"q8_0", GgufType::q8_0}, {"f16", GgufType::f16}, {"f32", GgufType::f32}};
-  const std::map<std::string, DType> rests{{"f32", DType::F32}, {"f16", DType::F16}, {"bf16", DType::BF16}};
-  const std::map<std::string, DType> storages{
-      {"uint8", DType::U8}, {"float16", DType::F16}, {"bfloat16", DType::BF16}, {"float32", DType::F32}};
-  const std::map<std::string, std::string> computes{{"float32", "float32"}, {"float16", "float16"}, {"bfloat16", "bfloat16"}};
-  const std::map<std::string, Scales> scale_names{{"absmax", Scales::absmax}, {"search", Scales::search}};
+void add_folders(CLI::App* command, Options& o) {
+  command->add_option("IN", o.in, "model folder, safetensors file or index")->required();
+  command->add_option("OUT", o.out, "folder to write")->required();
+}
 
-  CLI::App app(description, "lowbit-quantize");
-  app.footer(footer);
-  app.require_subcommand(1);
-  app.set_version_flag("--version", std::string("lowbit-quantize ") + LOWBIT_VERSION);
-  o.threads = lowbit::available_processors();
-  o.shard_bytes = std::size_t{50'000'000'000};
-  std::string format_text, rest_text, storage_text, compute_text, scales_text, shard_text, gguf_text;
+// --shard-size is read by read_options.
+void add_writing_options(CLI::App* command, Options& o) {
+  command->add_option("--shard-size", "most bytes of a file: 5GB, 500MB, 2GiB [50GB]")->type_name("SIZE");
+  command->add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
+  command->add_flag("--overwrite", o.overwrite, "replace the model in OUT; other files of the folder stay");
+  command->add_flag("--json", o.json, "print the summary as JSON");
+}
 
-  const auto choice = [](CLI::App* command, const char* name, std::string& text, const auto& names, const std::string& what) {
-    return command->add_option(name, text, what)->check(CLI::IsMember(names))->type_name(names_of(names));
-  };
-  const auto folder_pair = [&](CLI::App* command, const char* out_text) {
-    command->add_option("IN", o.in, "model folder, safetensors file or index")->required();
-    command->add_option("OUT", o.out, out_text)->required();
-  };
-  const auto writing = [&](CLI::App* command) {
-    command->add_option("--shard-size", shard_text, "most bytes of a file: 5GB, 500MB, 2GiB [50GB]")->type_name("SIZE");
-    command->add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
-    command->add_flag("--overwrite", o.overwrite, "replace the model in OUT; other files of the folder stay");
-  };
-
-  CLI::App* quantize = app.add_subcommand("quantize", "a folder of floats to a quantized one");
-  quantize->footer(quantize_footer);
-  folder_pair(quantize, "folder to write");
-  choice(quantize, "--format", format_text, formats,
-         "nf4, fp4, llm_int8: bitsandbytes'; int8: a scale a row, for lowbit alone; f16, bf16: rounded only [nf4]");
+void add_format_options(CLI::App* quantize, Options& o) {
+  add_choice(quantize, "--format", o.format,
+             {{"nf4", Format::nf4},
+              {"fp4", Format::fp4},
+              {"llm_int8", Format::llm_int8},
+              {"int8", Format::int8},
+              {"f16", Format::f16},
+              {"bf16", Format::bf16}},
+             "nf4, fp4, llm_int8: bitsandbytes'; int8: a scale a row, for lowbit alone; f16, bf16: rounded only [nf4]");
   quantize->add_option("--block", o.block, "nf4, fp4: elements that share a scale, 32 to 4096 [64]")->type_name("N");
-  bool plain = false;
-  quantize->add_flag("--plain-absmax", plain, "nf4, fp4: scales as float32 instead of 8 bits");
-  choice(quantize, "--scales", scales_text, scale_names,
-         "nf4, fp4: the largest magnitude of the block, or what gives the least squared error [absmax]");
+  quantize->add_flag_callback(
+      "--plain-absmax", [&o] { o.double_quantized = false; }, "nf4, fp4: scales as float32 instead of 8 bits");
+  add_choice(quantize, "--scales", o.scales, {{"absmax", Scales::absmax}, {"search", Scales::search}},
+             "nf4, fp4: the largest magnitude of the block, or what gives the least squared error [absmax]");
   quantize
       ->add_option("--calibration", o.calibration,
                    "--scales search, GPT-2: weigh errors by the inputs that the layers have on this text, a row a line")
@@ -124,25 +121,48 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   quantize->add_option("--calibration-rows", o.calibration_rows, "the first N lines that are not empty [128]")
       ->check(CLI::Range(std::size_t{1}, std::size_t{1} << 40))
       ->type_name("N");
-  choice(quantize, "--rest", rest_text, rests, "type of everything that is not quantized [as it is]");
+}
+
+void add_selection_options(CLI::App* quantize, Options& o) {
+  add_choice(quantize, "--rest", o.rest, {{"f32", DType::F32}, {"f16", DType::F16}, {"bf16", DType::BF16}},
+             "type of everything that is not quantized [as it is]");
   quantize->add_option("--skip", o.skip, "modules to leave alone, beside embeddings and heads (again for more)")
       ->type_name("PATTERN");
   quantize->add_option("--only", o.only, "quantize these modules and no others (again for more)")->type_name("PATTERN");
-  choice(quantize, "--quant-storage", storage_text, storages, "nf4, fp4: the type that the file gives the codes [uint8]");
-  choice(quantize, "--compute-dtype", compute_text, computes,
-         "what transformers is to compute in, written to config.json [float32]");
+}
+
+void add_bitsandbytes_options(CLI::App* quantize, Options& o) {
+  add_choice(quantize, "--quant-storage", o.storage,
+             {{"uint8", DType::U8}, {"float16", DType::F16}, {"bfloat16", DType::BF16}, {"float32", DType::F32}},
+             "nf4, fp4: the type that the file gives the codes [uint8]");
+  add_choice(quantize, "--compute-dtype", o.compute, {{"float32", "float32"}, {"float16", "float16"}, {"bfloat16", "bfloat16"}},
+             "what transformers is to compute in, written to config.json [float32]");
   quantize
       ->add_option("--offsets-of", o.offsets_of, "take the offsets of double quantization from this checkpoint, to compare bytes")
       ->type_name("DIR");
-  writing(quantize);
-  quantize->add_flag("--json", o.json, "print the summary as JSON");
+}
 
+CLI::App* add_quantize(CLI::App& app, Options& o) {
+  CLI::App* quantize = app.add_subcommand("quantize", "a folder of floats to a quantized one");
+  quantize->footer(quantize_footer);
+  add_folders(quantize, o);
+  add_format_options(quantize, o);
+  add_selection_options(quantize, o);
+  add_bitsandbytes_options(quantize, o);
+  add_writing_options(quantize, o);
+  return quantize;
+}
+
+CLI::App* add_dequantize(CLI::App& app, Options& o) {
   CLI::App* dequantize = app.add_subcommand("dequantize", "a quantized folder to one of floats");
-  folder_pair(dequantize, "folder to write");
-  choice(dequantize, "--format", format_text, float_formats, "of all weights [f32]");
-  writing(dequantize);
-  dequantize->add_flag("--json", o.json, "print the summary as JSON");
+  add_folders(dequantize, o);
+  add_choice(dequantize, "--format", o.format, {{"f32", Format::f32}, {"f16", Format::f16}, {"bf16", Format::bf16}},
+             "of all weights [f32]");
+  add_writing_options(dequantize, o);
+  return dequantize;
+}
 
+CLI::App* add_gguf(CLI::App& app, Options& o) {
   CLI::App* gguf = app.add_subcommand("gguf", "a GPT-2 folder to one file for llama.cpp");
   gguf->footer(
       "The token embedding, the linear layers and an untied head are stored as --format says, all else as float32, as llama.cpp's\n"
@@ -151,11 +171,16 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       "tokenizer.json; added tokens) goes into the file; a classifier's score.weight has no place there.");
   gguf->add_option("IN", o.in, "folder of a GPT-2 with its tokenizer")->required();
   gguf->add_option("OUT", o.out, "file to write")->required();
-  choice(gguf, "--format", gguf_text, gguf_types, "q8_0: 8.5 bits per weight; f16, f32 [q8_0]");
+  add_choice(gguf, "--format", o.gguf_type, {{"q8_0", GgufType::q8_0}, {"f16", GgufType::f16}, {"f32", GgufType::f32}},
+             "q8_0: 8.5 bits per weight; f16, f32 [q8_0]");
   gguf->add_flag("--overwrite", o.overwrite, "replace OUT");
   gguf->add_flag("--json", o.json, "print the summary as JSON");
+  return gguf;
+}
 
-  constexpr const char* checkpoint_text = "model folder, safetensors file or index, or GGUF file";
+constexpr const char* checkpoint_text = "model folder, safetensors file or index, or GGUF file";
+
+CLI::App* add_inspect(CLI::App& app, Options& o) {
   CLI::App* inspect = app.add_subcommand("inspect", "what a folder or file holds, weight by weight");
   inspect->footer(
       "Of a GGUF file every tensor is listed, of whatever type; magnitudes and errors are those of F32, F16, BF16, Q8_0, Q4_0 and\n"
@@ -166,7 +191,10 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   inspect->add_option("--against", o.against, "the model before quantization: adds the error of every weight")->type_name("MODEL");
   inspect->add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
   inspect->add_flag("--json", o.json, "print JSON");
+  return inspect;
+}
 
+void add_verify(CLI::App& app, Options& o) {
   CLI::App* verify = app.add_subcommand("verify", "compare two checkpoints, tensor by tensor");
   verify->footer(
       "Tensors are the same if type, shape and bytes are.  Where one side is quantized and the other is not, or differently, the\n"
@@ -182,6 +210,48 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   verify->add_option("A", o.in, checkpoint_text)->required();
   verify->add_option("B", o.out, "what it is compared with")->required();
   verify->add_flag("--json", o.json, "print JSON");
+}
+
+std::size_t bytes_of_size(const std::string& text) {
+  std::uint64_t bytes = 0;
+  std::string number = text, wrong = "no number";
+  try {
+    wrong = CLI::AsSizeValue(true)(number);
+  } catch (const CLI::Error&) {  // its own message lists a hundred spellings
+  }
+  if (!wrong.empty() || !CLI::detail::lexical_cast(number, bytes) || bytes == 0)
+    throw CLI::ValidationError("--shard-size", "expected a size such as 5GB, 500MB or 2GiB, found \"" + text + "\"");
+  return static_cast<std::size_t>(bytes);
+}
+
+// Throws ValidationError for options of the command that do not go together.
+void require_compatible(const CLI::App& quantize, const Options& o) {
+  const bool four_bit = o.format == Format::nf4 || o.format == Format::fp4;
+  if (!lowbit::valid_block_size(o.block))
+    throw CLI::ValidationError("--block", "expected a power of two from 32 to 4096, found " + std::to_string(o.block));
+  if (!four_bit && o.command == Command::quantize)
+    for (const char* name : {"--block", "--plain-absmax", "--scales", "--quant-storage", "--offsets-of"})
+      if (quantize.count(name) != 0) throw CLI::ValidationError(name, "is for --format nf4 and fp4");
+  if (!o.calibration.empty() && o.scales != Scales::search) throw CLI::ValidationError("--calibration", "needs --scales search");
+  if (o.calibration.empty() && quantize.count("--calibration-rows") != 0)
+    throw CLI::ValidationError("--calibration-rows", "needs --calibration FILE");
+  if (!o.skip.empty() && !o.only.empty()) throw CLI::ValidationError("--only", "cannot stand beside --skip");
+}
+
+}  // namespace
+
+std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
+  CLI::App app(description, "lowbit-quantize");
+  app.footer(footer);
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string("lowbit-quantize ") + LOWBIT_VERSION);
+  o.threads = lowbit::available_processors();
+  o.shard_bytes = std::size_t{50'000'000'000};
+  const CLI::App* quantize = add_quantize(app, o);
+  const CLI::App* dequantize = add_dequantize(app, o);
+  const CLI::App* gguf = add_gguf(app, o);
+  const CLI::App* inspect = add_inspect(app, o);
+  add_verify(app, o);
 
   try {
     app.parse(argc, argv);
@@ -190,35 +260,11 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
                 : inspect->parsed()    ? Command::inspect
                 : gguf->parsed()       ? Command::gguf
                                        : Command::verify;
-    if (o.command == Command::dequantize) o.format = Format::f32;
-    if (!format_text.empty()) o.format = formats.contains(format_text) ? formats.at(format_text) : float_formats.at(format_text);
-    if (!gguf_text.empty()) o.gguf_type = gguf_types.at(gguf_text);
-    if (!rest_text.empty()) o.rest = rests.at(rest_text);
-    if (!storage_text.empty()) o.storage = storages.at(storage_text);
-    if (!compute_text.empty()) o.compute = compute_text;
-    if (!scales_text.empty()) o.scales = scale_names.at(scales_text);
-    o.double_quantized = !plain;
-    if (!shard_text.empty()) {
-      std::uint64_t bytes = 0;
-      std::string text = shard_text, wrong = "no number";
-      try {
-        wrong = CLI::AsSizeValue(true)(text);
-      } catch (const CLI::Error&) {  // its own message lists a hundred spellings
-      }
-      if (!wrong.empty() || !CLI::detail::lexical_cast(text, bytes) || bytes == 0)
-        throw CLI::ValidationError("--shard-size", "expected a size such as 5GB, 500MB or 2GiB, found \"" + shard_text + "\"");
-      o.shard_bytes = static_cast<std::size_t>(bytes);
-    }
-    const bool four_bit = o.format == Format::nf4 || o.format == Format::fp4;
-    if (!lowbit::valid_block_size(o.block))
-      throw CLI::ValidationError("--block", "expected a power of two from 32 to 4096, found " + std::to_string(o.block));
-    if (!four_bit && o.command == Command::quantize)
-      for (const char* name : {"--block", "--plain-absmax", "--scales", "--quant-storage", "--offsets-of"})
-        if (quantize->get_option(name)->count() != 0) throw CLI::ValidationError(name, "is for --format nf4 and fp4");
-    if (!o.calibration.empty() && o.scales != Scales::search) throw CLI::ValidationError("--calibration", "needs --scales search");
-    if (o.calibration.empty() && quantize->get_option("--calibration-rows")->count() != 0)
-      throw CLI::ValidationError("--calibration-rows", "needs --calibration FILE");
-    if (!o.skip.empty() && !o.only.empty()) throw CLI::ValidationError("--only", "cannot stand beside --skip");
+    if (dequantize->parsed() && dequantize->count("--format") == 0) o.format = Format::f32;
+    for (const CLI::App* command : {quantize, dequantize})
+      if (const auto size = command->get_option("--shard-size")->as<std::string>(); !size.empty())
+        o.shard_bytes = bytes_of_size(size);
+    require_compatible(*quantize, o);
   } catch (const CLI::Error& end) {  // --help and --version too
     return examples::end_of_parsing(app, end, "lowbit-quantize", exit_usage);
   }

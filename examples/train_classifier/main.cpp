@@ -95,13 +95,10 @@ lowbit::qat::Transformer model_to_go_on_from(const Options& o, std::size_t class
   return model;
 }
 
-int train(const Options& o) {
-  const bool fresh = o.model.empty();
-  const fs::path checkpoint = o.out / "checkpoint.safetensors";
-  lowbit::io::Json recipe = recipe_of(o);
+// What the run that --resume takes up has recorded; of a new run nothing but `overwrite`.  Throws where it is another run than the
+// command line's, or the output is not free for it.
+Recorded open_run(const Options& o, const fs::path& checkpoint, const lowbit::io::Json& recipe) {
   Recorded recorded;
-  if (!fresh) lowbit::io::require_model_folder(o.model);
-  examples::warn_of_threads("train_classifier", o.threads);
   require_not_moved_aside(o.out);
   if (o.resume) {
     if (!fs::exists(checkpoint))
@@ -111,6 +108,67 @@ int train(const Options& o) {
   }
   recorded.overwrite = recorded.overwrite || o.overwrite;
   require_free_output(o, recorded.overwrite, o.resume ? &recorded.recipe : nullptr);
+  return recorded;
+}
+
+// The rows to train on, and those to test on.
+struct DataSets {
+  examples::Dataset rows, test;
+};
+
+DataSets read_data(const std::string& csv, const Options& o, const lowbit::gpt2::Tokenizer& tokenizer,
+                   const lowbit::gpt2::Config& config) {
+  if (o.given.contains("--max-tokens") && o.max_tokens > config.positions)
+    lowbit::raise<lowbit::InvalidArgument>(
+        fmt::format("--max-tokens: expected at most {}, the positions of the model, found {}", config.positions, o.max_tokens));
+  const examples::Progress progress("reading texts");
+  DataSets d;
+  d.rows = examples::parse_dataset(csv, o.data.string(), tokenizer, config, o.max_tokens, o.limit);
+  if (o.test.empty())
+    d.test = hold_out(d.rows);
+  else if (o.test == o.data)
+    d.test = examples::parse_dataset(csv, o.test.string(), tokenizer, config, o.max_tokens, 0);
+  else
+    d.test = examples::read_dataset(o.test, tokenizer, config, o.max_tokens, 0);
+  return d;
+}
+
+void say_what_is_trained(const Options& o, lowbit::qat::Transformer& model, const examples::Dataset& rows,
+                         const examples::Dataset& test) {
+  const lowbit::gpt2::Config& config = model.config;
+  say("{} parameters: {} layers, width {}, {} heads, {} tokens, {} classes\n", model.parameter_count(), config.layers, config.width,
+      config.heads, config.vocab, config.classes);
+  say("{} rows, mean {:.1f} tokens; {} test rows; {} threads, {}, {}\n", rows.items.size(), rows.mean_tokens(), test.items.size(),
+      o.threads, lowbit::level_name(lowbit::active_level()),
+      o.quantization == lowbit::qat::Quantization::none
+          ? std::string("float")
+          : fmt::format("{} in the loop", lowbit::qat::quantization_name(o.quantization)));
+  for (const examples::Dataset* set : {&rows, &test})
+    if (set->cut_texts + set->empty_texts + set->blank_lines != 0)
+      say("{}: {} texts cut to {} tokens, {} rows without a text and {} blank lines skipped\n", set->path, set->cut_texts,
+          set->max_tokens, set->empty_texts, set->blank_lines);
+}
+
+// Writes the model and its summary, and says what it is worth.
+void export_measured(const Options& o, lowbit::qat::Transformer& model, const lowbit::gpt2::TokenizerFiles& files,
+                     const Trainer& trainer, const lowbit::io::Json& recipe, const examples::Dataset& rows,
+                     const examples::Dataset& test) {
+  std::vector<Measured> measured;
+  export_model(o, model, files, [&](const fs::path& made) {
+    measured = measure_models(o, made, test);
+    write_summary(o, made, recipe, model.config, trainer, rows, test, measured);
+  });
+  print_models(measured, test);
+  if (o.profile) print_profile(trainer.times(), o.threads);
+}
+
+int train(const Options& o) {
+  const bool fresh = o.model.empty();
+  const fs::path checkpoint = o.out / "checkpoint.safetensors";
+  lowbit::io::Json recipe = recipe_of(o);
+  if (!fresh) lowbit::io::require_model_folder(o.model);
+  examples::warn_of_threads("train_classifier", o.threads);
+  Recorded recorded = open_run(o, checkpoint, recipe);
 
   // Everything is read and checked before anything is written: the first thing that is written is a checkpoint.
   const std::string csv = lowbit::io::read_stream(o.data);  // once: it may be a pipe
@@ -123,40 +181,16 @@ int train(const Options& o) {
       lowbit::gpt2::Tokenizer::from_text(files.vocab_json, files.merges, from + "/vocab.json", from + "/merges.txt");
   lowbit::qat::Transformer model = fresh ? lowbit::qat::Transformer(new_shape(csv, o, tokenizer.vocab_size()), o.seed)
                                          : model_to_go_on_from(o, classes_of(csv, o));
-  const lowbit::gpt2::Config& config = model.config;
   require_finite_parameters(model, from);
-  tokenizer.require_fits(config.vocab, from);
-  lowbit::gpt2::check_model_folder(o.out, config, {.tokenizer = &files});
-  if (o.given.contains("--max-tokens") && o.max_tokens > config.positions)
-    lowbit::raise<lowbit::InvalidArgument>(
-        fmt::format("--max-tokens: expected at most {}, the positions of the model, found {}", config.positions, o.max_tokens));
-  examples::Dataset rows, test;
-  {
-    const examples::Progress progress("reading texts");
-    rows = examples::parse_dataset(csv, o.data.string(), tokenizer, config, o.max_tokens, o.limit);
-    if (o.test.empty())
-      test = hold_out(rows);
-    else if (o.test == o.data)
-      test = examples::parse_dataset(csv, o.test.string(), tokenizer, config, o.max_tokens, 0);
-    else
-      test = examples::read_dataset(o.test, tokenizer, config, o.max_tokens, 0);
-  }
-  add_inputs(recipe, config, rows, test);
+  tokenizer.require_fits(model.config.vocab, from);
+  lowbit::gpt2::check_model_folder(o.out, model.config, {.tokenizer = &files});
+  const auto [rows, test] = read_data(csv, o, tokenizer, model.config);
+  add_inputs(recipe, model.config, rows, test);
   if (o.resume)
     require_same_run(checkpoint, recorded.recipe, recipe, o);
   else
     recorded.recipe = recipe;
-  say("{} parameters: {} layers, width {}, {} heads, {} tokens, {} classes\n", model.parameter_count(), config.layers, config.width,
-      config.heads, config.vocab, config.classes);
-  say("{} rows, mean {:.1f} tokens; {} test rows; {} threads, {}, {}\n", rows.items.size(), rows.mean_tokens(), test.items.size(),
-      o.threads, lowbit::level_name(lowbit::active_level()),
-      o.quantization == lowbit::qat::Quantization::none
-          ? std::string("float")
-          : fmt::format("{} in the loop", lowbit::qat::quantization_name(o.quantization)));
-  for (const examples::Dataset* set : {&rows, &test})
-    if (set->cut_texts + set->empty_texts + set->blank_lines != 0)
-      say("{}: {} texts cut to {} tokens, {} rows without a text and {} blank lines skipped\n", set->path, set->cut_texts,
-          set->max_tokens, set->empty_texts, set->blank_lines);
+  say_what_is_trained(o, model, rows, test);
 
   Trainer trainer(o, model, rows, test, recorded);
   if (o.resume) trainer.resume();
@@ -168,13 +202,7 @@ int train(const Options& o) {
     return examples::interrupted_exit_code();
   }
   require_free_output(o, recorded.overwrite, &recorded.recipe);  // who put a model there meanwhile wants to keep it
-  std::vector<Measured> measured;
-  export_model(o, model, files, [&](const fs::path& made) {
-    measured = measure_models(o, made, test);
-    write_summary(o, made, recorded.recipe, config, trainer, rows, test, measured);
-  });
-  print_models(measured, test);
-  if (o.profile) print_profile(trainer.times(), o.threads);
+  export_measured(o, model, files, trainer, recorded.recipe, rows, test);
   return 0;
 }
 

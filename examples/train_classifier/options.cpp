@@ -72,17 +72,12 @@ std::vector<std::string> names_in(const std::vector<std::string>& lists) {
   return names;
 }
 
-}  // namespace
+constexpr const char* shape_group = "Shape of a new model";
 
-std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
-  CLI::App app(description, "train_classifier");
-  app.footer(footer);
-  o.threads = lowbit::available_processors();
-  std::string qat;
-  std::vector<std::string> class_names;
-  bool shape_given = false;
-  const auto positive = CLI::Range(std::size_t{1}, std::size_t{1} << 40);
-  const auto share = CLI::Range(0.0, 1.0);
+CLI::Validator positive() { return CLI::Range(std::size_t{1}, std::size_t{1} << 40); }
+
+// `qat` is a name, which settle() takes.
+void add_model_options(CLI::App& app, Options& o, std::string& qat) {
   app.add_option("--data", o.data, "labelled rows to train on")->required()->type_name("CSV");
   app.add_option("--test", o.test, "labelled rows to measure accuracy on, after each epoch [every 20th row of --data, held out]")
       ->type_name("CSV");
@@ -92,28 +87,25 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       ->type_name("HOW");
   app.add_flag("--resume", o.resume, "go on from the checkpoint in --out");
   app.add_flag("--overwrite", o.overwrite, "replace the model and the run in --out (with --resume: only the model)");
-  app.set_version_flag("--version", std::string("train_classifier ") + LOWBIT_VERSION);
+}
 
-  std::vector<CLI::Option*> shape;
-  const auto shape_option = [&](const char* name, std::size_t& value, const char* text) {
-    shape.push_back(app.add_option(name, value, text)->check(positive)->type_name("N")->group("Shape of a new model"));
+void add_shape_options(CLI::App& app, Options& o) {
+  const auto size = [&](const char* name, std::size_t& value, const char* text) {
+    app.add_option(name, value, text)->check(positive())->type_name("N")->group(shape_group);
   };
-  shape_option("--layers", o.layers, "blocks [4]");
-  shape_option("--heads", o.heads, "attention heads [5]");
-  shape_option("--width", o.width, "of the residual stream [240]");
-  shape_option("--vocab", o.vocab, "tokens; the vocabulary is trained on --data [8192]");
-  shape_option("--positions", o.positions, "longest text in tokens [256]");
+  size("--layers", o.layers, "blocks [4]");
+  size("--heads", o.heads, "attention heads [5]");
+  size("--width", o.width, "of the residual stream [240]");
+  size("--vocab", o.vocab, "tokens; the vocabulary is trained on --data [8192]");
+  size("--positions", o.positions, "longest text in tokens [256]");
+  app.add_option("--class-names", o.class_names, "in the order of the numbers [LABEL_0, LABEL_1, ...]")
+      ->type_name("NAME,...")
+      ->group(shape_group);
+}
 
-  shape.push_back(app.add_option("--class-names", class_names, "in the order of the numbers [LABEL_0, LABEL_1, ...]")
-                      ->type_name("NAME,...")
-                      ->group("Shape of a new model"));
-
-  const char* training = "Training";
-  app.add_option("--epochs", o.epochs, "passes over the rows [4; 1 with --model]")
-      ->check(positive)
-      ->type_name("N")
-      ->group(training);
-  app.add_option("--batch", o.batch_rows, "rows per step [32]")->check(positive)->type_name("N")->group(training);
+void add_training_options(CLI::App& app, Options& o) {
+  const char* group = "Training";
+  const auto share = CLI::Range(0.0, 1.0);
   // Ranges let NaN through.
   const auto finite = CLI::Validator(
       [](std::string& text) {
@@ -122,8 +114,10 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
       },
       "");
   const auto number = [&](const char* name, auto& value, const char* text, const CLI::Validator& range) {
-    app.add_option(name, value, text)->check(finite)->check(range)->type_name("X")->group(training);
+    app.add_option(name, value, text)->check(finite)->check(range)->type_name("X")->group(group);
   };
+  app.add_option("--epochs", o.epochs, "passes over the rows [4; 1 with --model]")->check(positive())->type_name("N")->group(group);
+  app.add_option("--batch", o.batch_rows, "rows per step [32]")->check(positive())->type_name("N")->group(group);
   number("--rate", o.rate, "peak learning rate [1e-3; 2e-5 with --model]", CLI::PositiveNumber);
   number("--warmup", o.warmup, "share of the steps in which the rate rises; then it falls to 0 [0.06]", share);
   number("--weight-decay", o.weight_decay, "of matrices [0.05]", CLI::NonNegativeNumber);
@@ -133,34 +127,61 @@ std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
   number("--lm-weight", o.language_weight, "weight of the language-model loss [0.2; 0 with --model]", CLI::NonNegativeNumber);
   number("--lm-share", o.language_share, "share of the tokens whose successor is predicted, drawn anew for every batch [0.5]",
          share);
-  app.add_flag("--freeze-embeddings", o.freeze_embeddings, "keep token and position embeddings as they are")->group(training);
-  app.add_option("--seed", o.seed, "of weights, order and dropout [1]")->type_name("N")->group(training);
+  app.add_flag("--freeze-embeddings", o.freeze_embeddings, "keep token and position embeddings as they are")->group(group);
+  app.add_option("--seed", o.seed, "of weights, order and dropout [1]")->type_name("N")->group(group);
+}
 
-  app.add_option("--limit", o.limit, "only the first N rows of --data")->check(positive)->type_name("N");
-  app.add_option("--max-tokens", o.max_tokens, "texts are cut after N tokens [160]")->check(positive)->type_name("N");
+void add_run_options(CLI::App& app, Options& o) {
+  app.add_option("--limit", o.limit, "only the first N rows of --data")->check(positive())->type_name("N");
+  app.add_option("--max-tokens", o.max_tokens, "texts are cut after N tokens [160]")->check(positive())->type_name("N");
   app.add_option("--threads", o.threads, "threads [one per processor]")->check(CLI::Range(1, 1024))->type_name("N");
-  app.add_option("--checkpoint-every", o.checkpoint_seconds, "seconds between checkpoints [300]")->check(positive)->type_name("S");
+  app.add_option("--checkpoint-every", o.checkpoint_seconds, "seconds between checkpoints [300]")
+      ->check(positive())
+      ->type_name("S");
   app.add_flag("--profile", o.profile, "say at the end where the time went, beside the limit of the float product");
+}
+
+lowbit::qat::Quantization quantization_of(const std::string& qat) {
+  using lowbit::qat::Quantization;
+  for (const Quantization q : {Quantization::int8, Quantization::nf4})
+    if (qat == lowbit::qat::quantization_name(q)) return q;
+  if (!qat.empty()) throw CLI::ValidationError("--qat", "expected int8 or nf4, found \"" + qat + "\"");
+  return Quantization::none;
+}
+
+// What was given, what goes together, and the defaults that depend on it.
+void settle(const CLI::App& app, const std::string& qat, Options& o) {
+  o.quantization = quantization_of(qat);
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->count() == 0) continue;
+    o.given.insert(option->get_name());
+    if (option->get_group() == shape_group && !o.model.empty())
+      throw CLI::ValidationError("--model", "has its own shape; leave the options of a new one out");
+  }
+  o.class_names = names_in(o.class_names);
+  if (!o.out.has_filename()) o.out = o.out.parent_path();  // "out/" is "out"
+  if (o.width % o.heads != 0) throw CLI::ValidationError("--width", "expected a multiple of --heads");
+  if (o.model.empty()) return;
+  if (!o.given.contains("--epochs")) o.epochs = 1;
+  if (!o.given.contains("--lm-weight")) o.language_weight = 0;
+}
+
+}  // namespace
+
+std::optional<int> read_options(int argc, const char* const* argv, Options& o) {
+  CLI::App app(description, "train_classifier");
+  app.footer(footer);
+  o.threads = lowbit::available_processors();
+  std::string qat;
+  add_model_options(app, o, qat);
+  app.set_version_flag("--version", std::string("train_classifier ") + LOWBIT_VERSION);
+  add_shape_options(app, o);
+  add_training_options(app, o);
+  add_run_options(app, o);
 
   try {
     app.parse(argc, argv);
-    using lowbit::qat::Quantization;
-    for (const Quantization q : {Quantization::int8, Quantization::nf4})
-      if (qat == lowbit::qat::quantization_name(q)) o.quantization = q;
-    if (!qat.empty() && o.quantization == Quantization::none)
-      throw CLI::ValidationError("--qat", "expected int8 or nf4, found \"" + qat + "\"");
-    for (const CLI::Option* option : shape) shape_given = shape_given || option->count() != 0;
-    if (shape_given && !o.model.empty())
-      throw CLI::ValidationError("--model", "has its own shape; leave the options of a new one out");
-    for (const CLI::Option* option : app.get_options())
-      if (option->count() != 0) o.given.insert(option->get_name());
-    o.class_names = names_in(class_names);
-    if (!o.out.has_filename()) o.out = o.out.parent_path();  // "out/" is "out"
-    if (o.width % o.heads != 0) throw CLI::ValidationError("--width", "expected a multiple of --heads");
-    if (!o.model.empty()) {
-      if (app.get_option("--epochs")->count() == 0) o.epochs = 1;
-      if (app.get_option("--lm-weight")->count() == 0) o.language_weight = 0;
-    }
+    settle(app, qat, o);
   } catch (const CLI::Success& done) {  // --help, --version
     std::ostringstream text;
     const int code = app.exit(done, text, text);

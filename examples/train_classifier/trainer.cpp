@@ -157,55 +157,76 @@ std::optional<double> Trainer::test_accuracy() {
   return static_cast<double>(right) / static_cast<double>(order.size());
 }
 
-bool Trainer::run() {
-  const std::size_t steps = (train_.items.size() + options_.batch_rows - 1) / options_.batch_rows, total = steps * options_.epochs;
+void Trainer::take_step(std::span<const std::size_t> rows) {
+  const auto start = Clock::now();
+  const lowbit::qat::Batch batch = make_batch(train_.items, rows);
+  const std::size_t total = steps_per_epoch() * options_.epochs;
   const auto warmup = static_cast<std::uint64_t>(std::llround(options_.warmup * static_cast<double>(total)));
+  const std::uint64_t global = epoch_ * steps_per_epoch() + step_;
+  lowbit::qat::LossOptions loss_options;
+  loss_options.label_smoothing = options_.label_smoothing;
+  loss_options.language_weight = options_.language_weight;
+  loss_options.language_share = options_.language_share;
+  loss_options.dropout = options_.dropout;
+  loss_options.stream = lowbit::qat::random_stream(options_.seed, global, 3);
+  loss_options.times = options_.profile ? &times_ : nullptr;
+  model_.prepare(options_.quantization, true, pool_, loss_options.times);
+  model_.clear_gradients();
+  const lowbit::qat::Loss loss = model_.backward(batch, loss_options, pool_);
+  const double rate = lowbit::qat::scheduled_rate(global, warmup, total, options_.peak_rate());
+  const auto fail = [&](const std::string& what, const std::string& where) {
+    lowbit::raise<lowbit::Error>(fmt::format("epoch {}, step {}: {}{}; a lower --rate may help", epoch_ + 1, step_ + 1, what,
+                                             where.empty() ? "" : "; " + where));
+  };
+  if (!std::isfinite(loss.total))
+    fail(fmt::format("the loss is {} (classes {}, language {})", loss.total, loss.classes, loss.language),
+         non_finite(model_, &lowbit::qat::Parameter::value));
+  double norm = 0;
+  {
+    const lowbit::qat::detail::Timer timer(loss_options.times, "optimizer");
+    norm = optimizer_.step(model_, rate, pool_);
+  }
+  if (!std::isfinite(norm))
+    fail(fmt::format("the loss is {} and the gradient's norm {}", loss.total, norm),
+         non_finite(model_, &lowbit::qat::Parameter::gradient));
+  history_.push_back({epoch_, step_, loss.total, loss.classes, loss.language, norm, rate});
+  epoch_loss_ += loss.total;
+  epoch_right_ += loss.right;
+  epoch_rows_ += batch.rows();
+  tokens_ += batch.tokens();
+  ++step_;
+  const double took = seconds_since(start);
+  seconds_ += took;
+  epoch_seconds_ += took;
+}
+
+void Trainer::end_epoch(double test_accuracy) {
+  EpochResult e;
+  e.epoch = epoch_ + 1;
+  e.loss = epoch_loss_ / static_cast<double>(steps_per_epoch());
+  e.train_accuracy = static_cast<double>(epoch_right_) / static_cast<double>(epoch_rows_);
+  e.seconds = epoch_seconds_;
+  e.test_accuracy = test_accuracy;
+  epochs_.push_back(e);
+  say("epoch {} of {}: loss {:.4f}, right in training {:.2f} %, on the test rows {:.2f} %, {:.0f} s\n", e.epoch, options_.epochs,
+      e.loss, 100 * e.train_accuracy, 100 * e.test_accuracy, e.seconds);
+  ++epoch_;
+  step_ = epoch_right_ = epoch_rows_ = 0;
+  epoch_loss_ = epoch_seconds_ = 0;
+}
+
+bool Trainer::run() {
+  const std::size_t steps = steps_per_epoch();
   auto saved = Clock::now();
   while (epoch_ < options_.epochs) {
     const std::vector<Rows> batches = epoch_batches(train_.items, options_.batch_rows, options_.seed, epoch_);
     {
       examples::Progress progress(fmt::format("epoch {} of {}", epoch_ + 1, options_.epochs), steps, step_);
       while (step_ < steps && !examples::interrupted()) {
-        const auto start = Clock::now();
-        const lowbit::qat::Batch batch = make_batch(train_.items, batches[step_]);
-        const std::uint64_t global = epoch_ * steps + step_;
-        lowbit::qat::LossOptions loss_options;
-        loss_options.label_smoothing = options_.label_smoothing;
-        loss_options.language_weight = options_.language_weight;
-        loss_options.language_share = options_.language_share;
-        loss_options.dropout = options_.dropout;
-        loss_options.stream = lowbit::qat::random_stream(options_.seed, global, 3);
-        loss_options.times = options_.profile ? &times_ : nullptr;
-        model_.prepare(options_.quantization, true, pool_, loss_options.times);
-        model_.clear_gradients();
-        const lowbit::qat::Loss loss = model_.backward(batch, loss_options, pool_);
-        const double rate = lowbit::qat::scheduled_rate(global, warmup, total, options_.peak_rate());
-        const auto fail = [&](const std::string& what, const std::string& where) {
-          lowbit::raise<lowbit::Error>(fmt::format("epoch {}, step {}: {}{}; a lower --rate may help", epoch_ + 1, step_ + 1, what,
-                                                   where.empty() ? "" : "; " + where));
-        };
-        if (!std::isfinite(loss.total))
-          fail(fmt::format("the loss is {} (classes {}, language {})", loss.total, loss.classes, loss.language),
-               non_finite(model_, &lowbit::qat::Parameter::value));
-        double norm = 0;
-        {
-          const lowbit::qat::detail::Timer timer(loss_options.times, "optimizer");
-          norm = optimizer_.step(model_, rate, pool_);
-        }
-        if (!std::isfinite(norm))
-          fail(fmt::format("the loss is {} and the gradient's norm {}", loss.total, norm),
-               non_finite(model_, &lowbit::qat::Parameter::gradient));
-        history_.push_back({epoch_, step_, loss.total, loss.classes, loss.language, norm, rate});
-        epoch_loss_ += loss.total;
-        epoch_right_ += loss.right;
-        epoch_rows_ += batch.rows();
-        tokens_ += batch.tokens();
-        ++step_;
-        const double took = seconds_since(start);
-        seconds_ += took;
-        epoch_seconds_ += took;
-        progress.step(1, fmt::format(", loss {:.4f}, right {:.1f} %, rate {:.2g}", epoch_loss_ / static_cast<double>(step_),
-                                     100 * static_cast<double>(epoch_right_) / static_cast<double>(epoch_rows_), rate));
+        take_step(batches[step_]);
+        progress.step(
+            1, fmt::format(", loss {:.4f}, right {:.1f} %, rate {:.2g}", epoch_loss_ / static_cast<double>(step_),
+                           100 * static_cast<double>(epoch_right_) / static_cast<double>(epoch_rows_), history_.back().rate));
         if (step_ < steps && seconds_since(saved) > static_cast<double>(options_.checkpoint_seconds)) {
           save();
           saved = Clock::now();
@@ -217,18 +238,7 @@ bool Trainer::run() {
     if (step_ < steps) return false;
     const std::optional<double> accuracy = test_accuracy();
     if (!accuracy) return false;
-    EpochResult e;
-    e.epoch = epoch_ + 1;
-    e.loss = epoch_loss_ / static_cast<double>(steps);
-    e.train_accuracy = static_cast<double>(epoch_right_) / static_cast<double>(epoch_rows_);
-    e.seconds = epoch_seconds_;
-    e.test_accuracy = *accuracy;
-    epochs_.push_back(e);
-    say("epoch {} of {}: loss {:.4f}, right in training {:.2f} %, on the test rows {:.2f} %, {:.0f} s\n", e.epoch, options_.epochs,
-        e.loss, 100 * e.train_accuracy, 100 * e.test_accuracy, e.seconds);
-    ++epoch_;
-    step_ = epoch_right_ = epoch_rows_ = 0;
-    epoch_loss_ = epoch_seconds_ = 0;
+    end_epoch(*accuracy);
   }
   save();
   return true;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,10 @@ class Trainer {
     std::size_t epoch = 0, step = 0;
     double loss = 0, classes = 0, language = 0, norm = 0, rate = 0;
   };
+  std::size_t steps_per_epoch() const { return (train_.items.size() + options_.batch_rows - 1) / options_.batch_rows; }
+  // The next step, on these rows.  Throws as run() does.
+  void take_step(std::span<const std::size_t> rows);
+  void end_epoch(double test_accuracy);
   void save();
   void take_up(const lowbit::io::Json& state);
   void write_history() const;
