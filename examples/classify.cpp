@@ -36,22 +36,28 @@ void classify(const std::string& folder, const std::vector<std::string_view>& te
   std::fprintf(stderr, "%zu parameters in %.1f MiB\n", model.memory().parameters,
                static_cast<double>(model.memory().resident_bytes) / (1 << 20));
 
-  std::size_t number = 0;
+  std::size_t number = 0, cut = 0;
   const auto say_class_of = [&](std::string_view text) {
     ++number;
     if (lowbit::io::is_blank(text)) return;
     lowbit::io::require_utf8(text, "text " + std::to_string(number));
     std::vector<std::int32_t> ids = tokenizer.encode(text);
+    cut += ids.size() > model.config.positions;
     ids.resize((std::min)(ids.size(), model.config.positions));
     const std::vector<float> logits = model.classify(ids, lowbit::default_executor());
     if (lowbit::first_non_finite(logits.data(), logits.size()) != logits.size())
       lowbit::raise<lowbit::Error>(folder + ": text " + std::to_string(number) + ": expected finite logits, found NaN or infinity");
     const auto best = static_cast<std::size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-    std::printf("%-10s %5.1f %%  %.*s\n", model.config.class_names[best].c_str(), 100 * probability(logits, best),
-                static_cast<int>(text.size()), text.data());
+    std::printf("%-10s %5.1f %%  ", model.config.class_names[best].c_str(), 100 * probability(logits, best));
+    std::fwrite(text.data(), 1, text.size(), stdout);
+    std::putchar('\n');
   };
   for (const std::string_view text : texts) say_class_of(text);
-  for (std::string line; texts.empty() && std::getline(std::cin, line);) say_class_of(line);
+  for (std::string line; texts.empty() && std::getline(std::cin, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    say_class_of(number == 0 && line.starts_with("\xEF\xBB\xBF") ? std::string_view(line).substr(3) : line);
+  }
+  if (cut != 0) std::fprintf(stderr, "%zu texts cut to %zu tokens\n", cut, model.config.positions);
   if (std::ferror(stdin) != 0) lowbit::raise<lowbit::IoError>("standard input: cannot be read");
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) lowbit::raise<lowbit::IoError>("standard output: cannot be written");
 }

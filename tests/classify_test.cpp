@@ -49,7 +49,17 @@ TEST_CASE("classify: texts of the command line and of standard input, blank ones
   const Outcome lines = redirected(folder, "<'" + (folder / "lines").string() + "'", {mini().string()});
   CHECK(lines.code == 0);
   CHECK(lines.out == two.out);
-  for (const char* option : {"--help", "--version"}) CHECK(run(folder, {option}).err.starts_with("usage: "));
+  // As Windows writes them.
+  put_file(folder / "lines", "\xEF\xBB\xBFoil price\r\n\r\nthe red sox won\r\n");
+  CHECK(redirected(folder, "<'" + (folder / "lines").string() + "'", {mini().string()}).out == two.out);
+  std::string long_text;
+  for (int i = 0; i < 300; ++i) long_text += "oil ";
+  CHECK(run(folder, {mini().string(), long_text}).err.find("1 texts cut to 256 tokens") != std::string::npos);
+  for (const char* option : {"--help", "--version"}) {
+    const Outcome usage = run(folder, {option});
+    CHECK(usage.code == 2);
+    CHECK(usage.err.starts_with("usage: "));
+  }
 }
 
 TEST_CASE("classify: no class of what is not finite, is no text, or is of another tokenizer") {

@@ -100,6 +100,7 @@ TEST_CASE("lowbit-generate: greedy text, as it comes and as JSON", "[generate]")
                    {"seed", 0},
                    {"stop", Json::array()},
                    {"stop_tokens", Json::array()},
+                   {"special", false},
                    {"ignore_end", false},
                    {"batch", 8},
                    {"cache", "f32"}};
@@ -151,6 +152,15 @@ TEST_CASE("lowbit-generate: special tokens in a prompt are text unless --special
   };
   CHECK(prompt_tokens({prompt, "-n", "1"}) == tokenizer().encode(prompt).size());
   CHECK(prompt_tokens({prompt, "-n", "1", "--special"}) == 1 + tokenizer().encode("Oil prices").size());
+  // Forty tokens fit; as text they are more than the model's positions.
+  std::string many;
+  for (int i = 0; i < 40; ++i) many += "<|endoftext|>";
+  const Outcome fits = run(folder, {many, "-n", "1", "--special"}), cut = run(folder, {many, "-n", "1"});
+  CHECK(fits.err.find("warning") == std::string::npos);
+  CHECK(cut.err.find("warning: prompt 1 has") != std::string::npos);
+  put_file(folder / "rows.csv", "1,Oil,<|endoftext|>\n");
+  for (const Arguments& a : {Arguments{"--special", "--layer-errors"}, Arguments{"--special", "--perplexity", folder / "rows.csv"}})
+    CHECK(run(folder, a).code == 2);
 }
 
 #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -353,7 +363,7 @@ TEST_CASE("lowbit-generate: perplexity of a text and of rows, per format", "[gen
   CHECK(std::fabs(likelihoods.at(0).get<double>() / nll(m, tokenizer().encode("Oil prices They rose in New York on Monday."), 1) -
                   1) < 1e-6);
   CHECK(holds(text_of(folder, {"--perplexity", (folder / "text").string(), "--context", "16", "--format", "fp32"}), "perplexity"));
-  CHECK(windows.at("settings") == Json{{"tokens", ids.size()}, {"context", 16}, {"stride", 6}});
+  CHECK(windows.at("settings") == Json{{"tokens", ids.size()}, {"context", 16}, {"stride", 6}, {"special", false}});
 
   // What is not measured is counted.
   const std::string gaps = (folder / "gaps.csv").string();

@@ -215,6 +215,13 @@ TEST_CASE("lowbit-quantize: searched scales are the library's, and lose less") {
   check_same(searched, NF4Tensor<>::quantize(w, 768, 256, o));
   CHECK(snr(searched) > snr(plain) + 0.6);
   CHECK_FALSE(io::read_config(folder / "plain").lowbit_quantization);
+  // What another quantization left in the floats' config.json is not passed on.
+  fs::copy(fs::path(mini()), folder / "again");
+  io::Json config = json_of(folder / "again" / "config.json");
+  config["lowbit_quantization"] = {{"method", "nf4"}, {"weight", "scales searched"}, {"activation", "as it is"}};
+  put_file(folder / "again" / "config.json", config.dump());
+  works(folder, {"quantize", (folder / "again").string(), (folder / "again-plain").string()});
+  CHECK_FALSE(io::read_config(folder / "again-plain").lowbit_quantization);
   const auto recorded = io::read_config(folder / "searched").lowbit_quantization;
   REQUIRE(recorded);
   CHECK(recorded->method == "nf4");

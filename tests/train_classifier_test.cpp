@@ -572,6 +572,10 @@ TEST_CASE("train_classifier: names that are no UTF-8 cost no run") {
   // The same run, whose checkpoint says where its model was.
   CHECK(run(folder, arguments(second, {"--model", first.string(), "--resume"})).code == 0);
   CHECK(run(folder, arguments(second, {"--model", second.string(), "--resume"})).code == 1);
+  // Another spelling of it, and another model whose name differs in such a byte alone.
+  CHECK(run(folder, arguments(second, {"--model", (folder / "." / "m\xE9").string() + "/", "--resume"})).code == 0);
+  fs::copy(first, folder / "m\xE8");
+  CHECK(run(folder, arguments(second, {"--model", (folder / "m\xE8").string(), "--resume"})).code == 1);
 }
 #endif
 
@@ -609,9 +613,10 @@ TEST_CASE("train_classifier: help, and what is wrong") {
   refused({"--data", news(), "--out", out, "--vocab", "100"}, 1, "257");
   refused(small(folder, "fresh", {"--resume"}), 1, "checkpoint.safetensors");
   CHECK_FALSE(fs::exists(folder / "fresh/vocab.json"));
-  for (const char* value : {"nan", "NAN", "-nan", "nan(1)", "inf", "INFINITY", "1e400"})
+  for (const char* value : {"nan", "NAN", "-nan", "nan(1)", "inf", "INFINITY", "1e400", "1e39", "1e-50"})
     for (const char* option : {"--dropout", "--rate", "--warmup", "--clip"})
-      refused({"--data", news(), "--out", out, option, value}, 2, std::string("expected a number, found ") + value);
+      refused({"--data", news(), "--out", out, option, value}, 2,
+              std::string("expected a number that a float holds, found ") + value);
   if (!LOWBIT_TEST_SANITIZED)  // more than there are addresses
     refused({"--data", news(), "--out", out, "--layers", "1", "--width", "64", "--heads", "1", "--vocab", "300", "--positions",
              "1099511627776"},

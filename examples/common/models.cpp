@@ -136,7 +136,7 @@ void require_fit(const ModelKind& kind, const std::vector<HeldForm>& held, bool 
 
 void require_trained_int8(const std::filesystem::path& folder) {
   const auto quantization = lowbit::io::read_config(folder).lowbit_quantization;
-  if (quantization && quantization->method != "qat-int8")
+  if (quantization && quantization->method == "int8")
     lowbit::raise<lowbit::FormatError>(fmt::format(
         "{}: lowbit_quantization: method: expected qat-int8, weights that were trained as int8, found {}; the id int8 takes "
         "the folder as it is",

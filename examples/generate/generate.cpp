@@ -28,7 +28,10 @@ int exit_code() { return examples::interrupted() ? examples::interrupted_exit_co
 std::optional<std::string> read_line() {
   std::string line;
   for (int c; (c = std::fgetc(stdin)) != EOF;) {
-    if (c == '\n') return line;
+    if (c == '\n') {
+      if (line.ends_with('\r')) line.pop_back();
+      return line;
+    }
     line += static_cast<char>(c);
   }
   return line.empty() ? std::nullopt : std::optional(line);
@@ -39,7 +42,7 @@ int converse(const Loaded& model, const Source& source, const Options& o, lowbit
     std::fputs("> ", stderr);
     const std::optional<std::string> line = read_line();
     if (!line || examples::interrupted()) break;
-    warn_of_long_prompts(source, {*line});
+    warn_of_long_prompts(source, {*line}, o);
     if (o.show_prompt) say(*line);
     const Texts texts =
         continue_prompts(model, source, {*line}, o, executor, [](std::size_t, std::string_view piece) { say(std::string(piece)); });
@@ -64,7 +67,7 @@ int continue_texts(const Options& o) {
   const Source source = open_source(o);
   std::vector<std::string> prompts;
   if (!o.interactive) prompts = prompts_of(o);
-  warn_of_long_prompts(source, prompts);
+  warn_of_long_prompts(source, prompts, o);
   examples::return_freed_buffers();
   const std::optional<std::size_t> before = examples::anonymous_bytes();
   const Loaded model = load(source, *kinds_of(o, source).front());
@@ -105,7 +108,7 @@ int continue_texts(const Options& o) {
 int compare_formats(const Options& o) {
   const Source source = open_source(o);
   const std::vector<std::string> prompts = o.prompts.empty() && o.file.empty() ? std::vector<std::string>{""} : prompts_of(o);
-  warn_of_long_prompts(source, prompts);
+  warn_of_long_prompts(source, prompts, o);
   lowbit::ThreadPool pool(o.threads);
   examples::Table table;
   table.title = fmt::format("{}: {} prompts, at most {} tokens each, {} threads", source.name, prompts.size(),

@@ -125,7 +125,7 @@ void add_text_options(CLI::App& app, Options& o) {
   app.add_option("--stop-token", o.generation.stop_tokens, "end a text at the token of this id (again for more)")
       ->check(CLI::NonNegativeNumber.description(""))
       ->type_name("ID");
-  app.add_flag("--special", o.special, "read <|endoftext|> and other added tokens in a prompt as tokens, not as text");
+  app.add_flag("--special", o.special, "read <|endoftext|> and other added tokens in a prompt or text as tokens");
   app.add_flag("--ignore-end", o.ignore_end, "go on where the model says that the text ends");
   app.add_flag_callback(
       "--no-prompt", [&o] { o.show_prompt = false; }, "print what is new, without the prompt");
@@ -183,6 +183,8 @@ void require_one_task(const CLI::App& app, const Options& o) {
     throw CLI::ValidationError("PROMPT", "expected a text, --file, --interactive, --perplexity or --layer-errors");
   for (const char* name : {"--context", "--stride", "--row-tokens", "--rows"})
     if (o.perplexity.empty() && app.count(name) != 0) throw CLI::ValidationError(name, "needs --perplexity FILE");
+  if (o.special && (o.layer_errors || o.perplexity.extension() == ".csv"))
+    throw CLI::ValidationError("--special", "is for prompts, and for --perplexity of a text");
   for (const char* name : {"--context", "--stride"})
     if (app.count(name) != 0 && app.get_option(name)->as<std::size_t>() == 0)
       throw CLI::ValidationError(name, "expected at least 1, found 0");

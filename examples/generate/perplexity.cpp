@@ -68,7 +68,7 @@ Material material_of(const Source& source, const Options& o) {
     m.ids = source.encode(examples::read_plain_text(o.perplexity), o.special);
     m.windows = windows_of(m.ids.size(), context, stride);
     m.words = fmt::format("{} tokens in {} windows of {}, {} apart", m.ids.size(), m.windows.size(), context, stride);
-    m.settings = {{"tokens", m.ids.size()}, {"context", context}, {"stride", stride}};
+    m.settings = {{"tokens", m.ids.size()}, {"context", context}, {"stride", stride}, {"special", o.special}};
   }
   if (m.windows.empty())
     lowbit::raise<lowbit::FormatError>(o.perplexity.string() + ": expected a text of at least two tokens, found none");

@@ -100,10 +100,10 @@ std::vector<std::string> prompts_of(const Options& o) {
   return prompts;
 }
 
-void warn_of_long_prompts(const Source& source, const std::vector<std::string>& prompts) {
+void warn_of_long_prompts(const Source& source, const std::vector<std::string>& prompts, const Options& o) {
   const std::size_t positions = source.parameters->config().positions;
   for (std::size_t i = 0; i < prompts.size(); ++i)
-    if (const std::size_t tokens = source.tokenizer.encode(prompts[i]).size(); tokens > positions)
+    if (const std::size_t tokens = source.encode(prompts[i], o.special).size(); tokens > positions)
       complain("warning: prompt {} has {} tokens, of which the model reads the last {}, its positions", i + 1, tokens, positions);
 }
 
@@ -169,6 +169,7 @@ lowbit::io::Json settings_of(const Options& o) {
           {"seed", s.seed},
           {"stop", o.stop_strings},
           {"stop_tokens", o.generation.stop_tokens},
+          {"special", o.special},
           {"ignore_end", o.ignore_end},
           {"batch", o.batch},
           {"cache", lowbit::format_name(o.generation.cache)}};

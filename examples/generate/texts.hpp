@@ -39,7 +39,7 @@ struct Texts {
 std::vector<std::string> prompts_of(const Options& options);
 
 // A line on standard error for every prompt that is longer than the model's positions.
-void warn_of_long_prompts(const Source& source, const std::vector<std::string>& prompts);
+void warn_of_long_prompts(const Source& source, const std::vector<std::string>& prompts, const Options& o);
 
 // Continues every prompt.  An empty one begins with the end of the text before, as models were trained.  on_text(i, piece): text i goes
 // on with this piece; its last piece comes before its end.  Stops early, with what there is, on interrupted().

@@ -401,6 +401,7 @@ std::optional<io::Json> quantized_config(const ModelFolder& in, const Options& o
   if (!o.only.empty() || !o.skip.empty()) skipped = std::move(left_alone);
   if (is_four_bit(o.format) || o.format == Format::llm_int8)
     (*config)["quantization_config"] = bitsandbytes_config(o, std::move(skipped));
+  config->erase("lowbit_quantization");  // of other weights
   if (o.scales == Scales::search) {
     const char* how = o.calibration.empty() ? "scales searched" : "scales searched for the inputs on a text";
     (*config)["lowbit_quantization"] = {{"method", lowbit::format_name(o.format)}, {"weight", how}, {"activation", "as it is"}};

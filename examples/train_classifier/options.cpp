@@ -106,11 +106,14 @@ void add_shape_options(CLI::App& app, Options& o) {
 void add_training_options(CLI::App& app, Options& o) {
   const char* group = "Training";
   const auto share = CLI::Range(0.0, 1.0);
-  // Ranges let NaN through.
+  // Ranges let NaN through, and are of double: what a float cannot hold is no number here.
   const auto finite = CLI::Validator(
       [](std::string& text) {
-        double value = 0;
-        return CLI::detail::lexical_cast(text, value) && std::isfinite(value) ? std::string() : "expected a number, found " + text;
+        float value = 0;
+        double exact = 0;
+        const bool held = CLI::detail::lexical_cast(text, value) && CLI::detail::lexical_cast(text, exact) &&
+                          std::isfinite(value) && (value != 0 || exact == 0);
+        return held ? std::string() : "expected a number that a float holds, found " + text;
       },
       "");
   const auto number = [&](const char* name, auto& value, const char* text, const CLI::Validator& range) {

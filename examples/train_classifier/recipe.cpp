@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "examples/train_classifier/recipe.hpp"
 
+#include <charconv>
 #include <cstdint>
+#include <cstring>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -32,14 +34,31 @@ std::string rows_of(const examples::Dataset& set) {
 // The number as it was typed: 0.2, not 0.20000000298.
 double typed(float value) { return std::stod(fmt::format("{}", value)); }
 
-// JSON cannot hold a path that is no UTF-8: such bytes are replaced, the same way every time.
-Json as_json(const fs::path& path) { return Json::parse(Json(path.string()).dump(-1, ' ', false, Json::error_handler_t::replace)); }
+// JSON cannot hold a path that is no UTF-8: its bytes are recorded in hexadecimal.
+constexpr const char* in_bytes = "bytes ";
+Json as_json(const fs::path& path) {
+  const std::string text = path.string();
+  if (Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::ignore)) == text) return text;
+  std::string bytes = in_bytes;
+  for (const char c : text) bytes += fmt::format("{:02x}", static_cast<unsigned char>(c));
+  return bytes;
+}
+fs::path path_of(const Json& recorded) {
+  const std::string text = recorded.get<std::string>();
+  if (!text.starts_with(in_bytes)) return text;
+  std::string bytes;
+  for (std::size_t i = std::strlen(in_bytes); i + 1 < text.size(); i += 2) {
+    unsigned value = 0;
+    std::from_chars(text.data() + i, text.data() + i + 2, value, 16);
+    bytes += static_cast<char>(value);
+  }
+  return bytes;
+}
 
 // A folder that is named in another way is the same model.
 bool same_folder(const Json& recorded, const Json& given) {
   std::error_code ignored;
-  return recorded.is_string() && given.is_string() &&
-         fs::equivalent(fs::path(recorded.get<std::string>()), fs::path(given.get<std::string>()), ignored);
+  return recorded.is_string() && given.is_string() && fs::equivalent(path_of(recorded), path_of(given), ignored);
 }
 
 }  // namespace
