@@ -812,6 +812,7 @@ TEST_CASE("lowbit-quantize: SIGTERM leaves the old model, or none, and nothing b
     CHECK(fs::exists(out) == (existed || o.code == 0));
     for (const auto& entry : fs::directory_iterator(folder / "here")) CHECK(entry.path() == out);
   }
+  CHECK(stopped != 0);
   std::cout << stopped << " of " << rounds << " runs stopped\n";
 }
 
