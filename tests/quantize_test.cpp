@@ -640,6 +640,7 @@ TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behi
   refused({"quantize", in, out, "--block", "48"}, 2, {"--block", "48"});
   refused({"quantize", in, out, "--format", "int8", "--block", "64"}, 2, {"--block", "nf4"});
   refused({"quantize", in, out, "--shard-size", "many"}, 2, {"--shard-size", "many"});
+  refused({"quantize", in, out, "--shard-size=-5"}, 2, {"--shard-size", "-5"});
   refused({"quantize", in, out, "--skip", "a", "--only", "b"}, 2, {"--only", "--skip"});
   refused({"quantize", (folder / "none").string(), out}, 1, {"none"});
   refused({"quantize", in, in}, 1, {"--overwrite"});
@@ -652,6 +653,11 @@ TEST_CASE("lowbit-quantize: what cannot be done is said, and leaves nothing behi
   write_model(folder / "large", weights, llama_config);
   refused({"quantize", (folder / "large").string(), out, "--format", "llm_int8"}, 1, {weights[4].name.c_str(), "row 1"});
   refused({"quantize", (folder / "large").string(), out, "--rest", "f16"}, 1, {weights[4].name.c_str(), "float16"});
+  refused({"quantize", (folder / "large").string(), out, "--format", "f16"}, 1, {weights[4].name.c_str(), "float16; bf16 or f32"});
+  for (const char* format : {"nf4", "int8"}) {
+    works(folder, {"quantize", (folder / "large").string(), (folder / format).string(), "--format", format});
+    refused({"dequantize", (folder / format).string(), out, "--format", "f16"}, 1, {weights[4].name.c_str(), "overflows float16"});
+  }
   works(folder, {"quantize", in, (folder / "q").string()});
   refused({"quantize", (folder / "q").string(), out}, 1, {"quantized already"});
   const auto before = contents(folder / "q");

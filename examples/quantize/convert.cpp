@@ -45,6 +45,11 @@ using lowbit::raise;
 // As PyTorch calls it; F64 is read as float.
 const char* torch_name(DType d) { return d == DType::F16 ? "float16" : d == DType::BF16 ? "bfloat16" : "float32"; }
 
+[[noreturn]] void refuse_overflow(const std::string& where, float value, DType type) {
+  raise<InvalidArgument>(
+      fmt::format("{}: {} overflows {}; {}f32 holds it", where, value, torch_name(type), type == DType::F16 ? "bf16 or " : ""));
+}
+
 // ---- reading -------------------------------------------------------------------------------------------------------------------
 
 void round_through(DType type, std::span<float> values) {
@@ -264,8 +269,7 @@ void add_plain(ShardWriter& writer, const TensorView& view, std::optional<DType>
       for (const float v : values) {
         const T element = lowbit::DenseElement<T>::encode(v);
         if (lowbit::is_finite_bits(v) && !lowbit::is_finite_bits(lowbit::to_float(element)))
-          raise<InvalidArgument>(
-              fmt::format("{}: {} overflows {}; --rest bf16 or f32 holds it", view.where(), v, torch_name(*type)));
+          refuse_overflow(view.where(), v, *type);
         std::memcpy(at, &element, sizeof(T));
         at += sizeof(T);
       }
@@ -440,7 +444,7 @@ void add_quantized(ShardWriter& writer, const TensorView& view, const lowbit::Te
 // ---- dequantize ----------------------------------------------------------------------------------------------------------------
 
 // The bytes of a weight as `type`, [out, in], or [in, out] where `turned`.  Throws InvalidArgument that opens with `where` if one is
-// not finite.
+// not finite, also as `type`.
 lowbit::AlignedBuffer<std::byte> decoded_as(DType type, const lowbit::Tensor& tensor, bool turned, const std::string& where,
                                             lowbit::Executor& executor) {
   const std::size_t rows = tensor.rows(), cols = tensor.cols(), size = io::dtype_bits(type) / 8;
@@ -454,13 +458,17 @@ lowbit::AlignedBuffer<std::byte> decoded_as(DType type, const lowbit::Tensor& te
             fmt::format("{}: expected finite weights, found {} at element [{}, {}] of [out, in], decoded", where, row[c], r, c));
       for (std::size_t c = 0; c < cols; ++c) {
         std::byte* at = out.data() + (turned ? c * rows + r : r * cols + c) * size;
-        const auto store = [&](const auto& element) { std::memcpy(at, &element, sizeof(element)); };
+        const auto store = [&]<class T>(T) {
+          const T element = lowbit::DenseElement<T>::encode(row[c]);
+          if (!lowbit::is_finite_bits(lowbit::to_float(element))) refuse_overflow(where, row[c], type);
+          std::memcpy(at, &element, sizeof(T));
+        };
         if (type == DType::F16)
-          store(lowbit::to_float16(row[c]));
+          store(lowbit::Float16{});
         else if (type == DType::BF16)
-          store(lowbit::to_bfloat16(row[c]));
+          store(lowbit::BFloat16{});
         else
-          store(row[c]);
+          store(float{});
       }
     }
   });

@@ -219,7 +219,8 @@ std::size_t bytes_of_size(const std::string& text) {
     wrong = CLI::AsSizeValue(true)(number);
   } catch (const CLI::Error&) {  // its own message lists a hundred spellings
   }
-  if (!wrong.empty() || !CLI::detail::lexical_cast(number, bytes) || bytes == 0)
+  // A digit first: the cast would take "-5" for a number near 2^64.
+  if (!wrong.empty() || text.find_first_of("0123456789") != 0 || !CLI::detail::lexical_cast(number, bytes) || bytes == 0)
     throw CLI::ValidationError("--shard-size", "expected a size such as 5GB, 500MB or 2GiB, found \"" + text + "\"");
   return static_cast<std::size_t>(bytes);
 }
