@@ -1008,7 +1008,7 @@ TEST_CASE("config.json: what is missing, of the wrong type or absurd is refused"
   CHECK(refuses("n_head", "3", {"divisor of n_embd = 32", "found 3"}) == "");
   CHECK(refuses("n_head", "33", {"from 1 to 32", "found 33"}) == "");
   CHECK(refuses("n_inner", "0", {"from 1", "found 0"}) == "");
-  for (const char* bad : {"0", "-1e-5", "1", "\"1e-5\"", "true"})
+  for (const char* bad : {"0", "-1e-5", "1", "\"1e-5\"", "true", "NaN", "Infinity", "null"})
     CHECK(refuses("layer_norm_epsilon", bad, {"above 0 and below 1"}) == "");
   CHECK(refuses("activation_function", "3", {"expected a string", "found 3"}) == "");
   CHECK(refuses("tie_word_embeddings", "0", {"true or false", "found 0"}) == "");

@@ -156,9 +156,10 @@ inline HuggingFaceConfig parse_config(std::string_view text, const std::string& 
   if (config.width % config.heads != 0)
     reader.fail("n_head", "a divisor of n_embd = " + decimal(config.width), decimal(config.heads));
   config.inner = reader.find("n_inner") == nullptr ? 4 * config.width : reader.size("n_inner", 1, 100'000'000);
-  if (const Json* epsilon = reader.find("layer_norm_epsilon")) {
+  // A null is no missing key here: NaN and Infinity are read as null.
+  if (const auto epsilon = json.find("layer_norm_epsilon"); epsilon != json.end()) {
     if (!epsilon->is_number() || !(epsilon->get<double>() > 0 && epsilon->get<double>() < 1))
-      reader.fail("layer_norm_epsilon", "a number above 0 and below 1", epsilon);
+      reader.fail("layer_norm_epsilon", "a number above 0 and below 1", &*epsilon);
     config.layer_norm_epsilon = epsilon->get<double>();
   }
   config.activation = reader.text("activation_function", "gelu_new");
