@@ -504,6 +504,9 @@ TEST_CASE("a file that is another one says what it is") {
   const lowbit_test::Folder folder;
   lowbit_test::put_file(folder / "pytorch_model.bin", "PK");
   CHECK(unsaid<lowbit::IoError>([&] { io::ModelFiles::open(folder.path()); }, {"only pytorch_model.bin", "safetensors"}) == "");
+  const lowbit_test::Folder other;
+  lowbit_test::put_file(other / "m.gguf", "GGUF");
+  CHECK(unsaid<lowbit::IoError>([&] { io::ModelFiles::open(other.path()); }, {"only m.gguf; give that file"}) == "");
 }
 
 TEST_CASE("a header as long as the first bytes of another kind of file say is a header") {

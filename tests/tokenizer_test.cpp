@@ -488,6 +488,10 @@ TEST_CASE("Tokenizer: tokenizer.json, added tokens, a byte order mark", "[tokeni
       {"model", {{"type", "BPE"}, {"vocab", Json::parse(files.vocab_json)}, {"merges", merges}}}};
   const fs::path folder = fs::temp_directory_path() / ("lowbit-tokenizer-" + std::to_string(std::random_device{}()));
   fs::create_directories(folder);
+  for (const bool files_too : {false, true})
+    CHECK(lowbit_test::unsaid<lowbit::IoError>(
+              [&] { files_too ? void(TokenizerFiles::read(folder)) : void(Tokenizer::load(folder)); },
+              {folder.string(), "vocab.json and merges.txt or tokenizer.json, found neither"}) == "");
   const std::string text =
       "Oil prices fell 3.5% on <|endoftext|>Friday <p\xC3\xA9"
       "d>";

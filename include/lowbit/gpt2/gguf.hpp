@@ -91,7 +91,9 @@ class GgufParameters final : public ParameterSource {
     const io::Json *model = find("tokenizer.ggml.model"), *cut = find("tokenizer.ggml.pre"),
                    *tokens = find("tokenizer.ggml.tokens"), *types = find("tokenizer.ggml.token_type"),
                    *merges = find("tokenizer.ggml.merges");
-    if (model == nullptr || *model != "gpt2") refuse("tokenizer.ggml.model: expected \"gpt2\"");
+    if (model == nullptr || *model != "gpt2")
+      refuse("tokenizer.ggml.model: expected \"gpt2\", found " +
+             (model == nullptr ? std::string("nothing") : io::found_text(*model)));
     if (cut != nullptr && *cut != "gpt-2" && *cut != "default") refuse("tokenizer.ggml.pre: expected \"gpt-2\"");
     const auto texts = [&](const io::Json* array, const char* key) {
       if (array == nullptr || !array->is_array()) refuse(std::string(key) + ": expected an array of strings");

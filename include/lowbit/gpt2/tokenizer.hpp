@@ -9,7 +9,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -43,9 +42,7 @@ class Tokenizer {
   static Tokenizer load(const std::filesystem::path& folder) {
     const std::filesystem::path vocabulary = folder / "vocab.json", merges = folder / "merges.txt",
                                 whole = folder / "tokenizer.json";
-    std::error_code ignored;
-    const bool only_whole = !std::filesystem::exists(vocabulary, ignored) && std::filesystem::exists(whole, ignored);
-    Tokenizer tokenizer = only_whole
+    Tokenizer tokenizer = detail::has_tokenizer_json_alone(folder)
                               ? from_tokenizer_json(io::read_text(whole), whole.string())
                               : from_text(io::read_text(vocabulary), io::read_text(merges), vocabulary.string(), merges.string());
     detail::read_added_tokens(

@@ -7,7 +7,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -33,9 +32,8 @@ struct TokenizerFiles {
   // cannot be read, FormatError as Tokenizer::load() does for the files of added tokens.
   static TokenizerFiles read(const std::filesystem::path& folder) {
     const std::filesystem::path whole = folder / "tokenizer.json";
-    std::error_code ignored;
     TokenizerFiles files;
-    if (!std::filesystem::exists(folder / "vocab.json", ignored) && std::filesystem::exists(whole, ignored)) {
+    if (detail::has_tokenizer_json_alone(folder)) {
       detail::TokenizerJson parts = detail::read_tokenizer_json(io::read_text(whole), whole.string());
       files = {std::move(parts.vocab_json), "#version: 0.2\n" + parts.merges, std::move(parts.added)};
     } else {

@@ -125,6 +125,16 @@ inline Vocabulary read_vocabulary(std::string_view json, const std::string& name
   return vocabulary;
 }
 
+// Whether `folder` has its tokenizer as tokenizer.json alone; else it is vocab.json and merges.txt.  Throws IoError if it has neither.
+inline bool has_tokenizer_json_alone(const std::filesystem::path& folder) {
+  std::error_code failure, ignored;
+  if (std::filesystem::exists(folder / "vocab.json", failure) || failure) return false;  // reading it says what is wrong
+  if (std::filesystem::exists(folder / "tokenizer.json", failure) || failure) return true;
+  if (std::filesystem::is_directory(folder, ignored))
+    raise<IoError>(folder.string() + ": expected a tokenizer, vocab.json and merges.txt or tokenizer.json, found neither");
+  return false;
+}
+
 // The tokens in added_tokens_decoder of a tokenizer_config.json, {"id": {"content": text, "special": true or false}}; none where it has no
 // such key.
 inline std::vector<AddedToken> read_added_tokens_decoder(std::string_view json, const std::string& name) {

@@ -36,6 +36,10 @@ class ModelFiles : public TensorSource {
     for (const char* other : {"pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"})
       if (std::filesystem::exists(path / other, ignored))
         found = std::string("only ") + other + "; save the model as safetensors (transformers' save_pretrained does)";
+    for (std::filesystem::directory_iterator entry(path, ignored); !ignored && entry != std::filesystem::directory_iterator();
+         entry.increment(ignored))
+      if (found == "neither" && entry->path().extension() == ".gguf")
+        found = "only " + entry->path().filename().string() + "; give that file instead of the folder";
     raise<IoError>(path.string() + ": expected model.safetensors or model.safetensors.index.json, found " + found);
   }
 
