@@ -266,6 +266,57 @@ TEST_CASE("lowbit-generate: a GGUF file with its own tokenizer", "[generate]") {
   INFO(q8.err);
   REQUIRE(q8.code == 0);
   CHECK(lowbit::io::parse_json(q8.out, "stdout").at("format").at("format") == "int8");
+  CHECK(holds(q8.err, "INT8, block 32,"));
+}
+
+TEST_CASE("lowbit-generate: a GGUF file of 16-bit floats is a float model, and 4 bits by another table are not called NF4",
+          "[generate]") {
+  const Folder folder;
+  const std::string file = (folder / "model.gguf").string();
+  lowbit::gpt2::write_gguf(file, lowbit::gpt2::FolderParameters(mini()), lowbit::gpt2::TokenizerFiles::read(mini()),
+                           lowbit::io::GgufType::f16, "mini");
+  for (const std::string format : {"", "fp32", "nf4_f32"}) {
+    CAPTURE(format);
+    std::vector<std::string> more = {"Oil prices", "-n", "6"};
+    if (!format.empty()) more.insert(more.end(), {"--format", format});
+    std::vector<std::string> arguments = {file};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome o = Process(LOWBIT_GENERATE, folder, arguments).wait();
+    INFO(o.err);
+    CHECK(o.code == 0);
+    CHECK(o.out == text_of(folder, more));
+  }
+  CHECK(Process(LOWBIT_GENERATE, folder, {file, "Oil", "-n", "2", "--compare"}).wait().code == 0);
+
+  // Q4_0 of a source whose floats are the small model's.
+  class Q4 final : public lowbit::gpt2::ParameterSource {
+   public:
+    const lowbit::gpt2::Config& config() const override { return floats_.config(); }
+    bool contains(const std::string& name) const override { return floats_.contains(name); }
+    lowbit::AlignedBuffer<float> floats(const std::string& name, std::size_t rows, std::size_t cols) const override {
+      return floats_.floats(name, rows, cols);
+    }
+    lowbit::Tensor linear(const std::string&, std::size_t out, std::size_t in) const override {
+      lowbit::TensorParts p;
+      p.format = Format::nf4;
+      p.rows = out;
+      p.cols = in;
+      p.block = 32;
+      for (int q = 0; q < 16; ++q) p.table[static_cast<std::size_t>(q)] = static_cast<float>(q - 8);
+      p.codes.reset(out * in / 2);
+      p.scales.reset(out * in / 32);
+      return lowbit::Tensor(std::move(p));
+    }
+
+   private:
+    lowbit::gpt2::FolderParameters floats_{mini()};
+  };
+  const auto name_of = [](const char* id) {
+    return examples::make_checked_model(*examples::find_kind(id), Q4{}, {}, "q4", true).second;
+  };
+  CHECK(name_of("nf4_bnb").name == "4 bits, block 32");
+  CHECK(name_of("nf4_f32").name == "4 bits, f32, block 32");
+  CHECK(name_of("nf4_bnb").weights.starts_with("4 bits by the file's table, in blocks of 32"));
 }
 
 TEST_CASE("lowbit-generate: windows predict every token but the first one once", "[generate]") {

@@ -47,6 +47,11 @@ void require_finite(const float* values, std::size_t n, const std::string& tenso
   });
 }
 
+// Whether 4-bit weights are codes of a table of the file's (GGUF's Q4_0 and IQ4_NL), not of NF4's or FP4's.
+bool own_table(const ModelKind& kind, const std::vector<HeldForm>& held) {
+  return std::any_of(held.begin(), held.end(), [&](const HeldForm& h) { return h.format == kind.format && h.own_table; });
+}
+
 // Describes the scales of four-bit weights; returns what a name must say about them.
 std::string describe_four_bit(const ModelKind& kind, const std::vector<HeldForm>& held, const Tuning& tuning, Identity& identity) {
   // What the folder holds stays as it is; the options are for what is quantized here.
@@ -63,7 +68,7 @@ std::string describe_four_bit(const ModelKind& kind, const std::vector<HeldForm>
     words +=
         fmt::format("{} of {}, {} absmax", words.empty() ? " in blocks" : " and", block, twice ? "double-quantized" : "float32");
     if (block != usual.four_bit_block) differs += fmt::format(", block {}", block);
-    if (twice != usual.double_quantized) differs += ", absmax f32";
+    if (twice != usual.double_quantized && !own_table(kind, held)) differs += ", absmax f32";
   }
   identity.weights += words;
   return differs;
@@ -99,6 +104,11 @@ Compute four_bit_compute(const Tuning& tuning) { return tuning.compute.value_or(
 
 lowbit::Tensor WatchedParameters::linear(const std::string& module, std::size_t out, std::size_t in) const {
   lowbit::Tensor t = source_.linear(module, out, in);
+  if (t.format() == Format::f16 || t.format() == Format::bf16) {  // a GGUF file's; of a folder they come as float32
+    lowbit::AlignedBuffer<float> values(t.size());
+    t.dequantize(values.data());
+    t = lowbit::DenseTensor<float>::quantize(values.data(), out, in);
+  }
   const std::string tensor = module + ".weight", named = where_ + tensor;
   if (t.format() == Format::f32) {
     require_finite(reinterpret_cast<const float*>(t.parts().codes.data()), t.size(), named, "");
@@ -107,14 +117,18 @@ lowbit::Tensor WatchedParameters::linear(const std::string& module, std::size_t 
     t.dequantize(values.data());
     require_finite(values.data(), values.size(), named, ", decoded (it may be in the scales)");
   }
-  const std::size_t block = is_four_bit(t.format()) ? t.block_size() : 0;
+  const bool in_blocks = is_four_bit(t.format()) || (t.format() == Format::int8 && t.block_size() != in);
+  const bool own_table = (t.format() == Format::nf4 && t.parts().table != lowbit::Nf4::table) ||
+                         (t.format() == Format::fp4 && t.parts().table != lowbit::Fp4::table);
+  const HeldForm form{t.format(), in_blocks ? t.block_size() : 0, t.double_quantized(), own_table, 1, tensor};
   const auto known = std::find_if(held_.begin(), held_.end(), [&](const HeldForm& h) {
-    return h.format == t.format() && h.block == block && h.double_quantized == t.double_quantized();
+    return h.format == form.format && h.block == form.block && h.double_quantized == form.double_quantized &&
+           h.own_table == form.own_table;
   });
   if (known != held_.end())
     ++known->layers;
   else
-    held_.push_back({t.format(), block, t.double_quantized(), 1, tensor});
+    held_.push_back(form);
   return t;
 }
 
@@ -158,6 +172,8 @@ Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, cons
                        {"layers_as_the_folder_holds_them", as_held}};
   if (kind.embeddings) identity.settings["embeddings"] = lowbit::format_name(*kind.embeddings);
   std::string differs;  // from the row's usual settings
+  const bool by_own_table = is_four_bit(kind.format) && own_table(kind, held);
+  if (by_own_table) identity.weights = "4 bits by the file's table,";
   if (is_four_bit(kind.format)) differs = describe_four_bit(kind, held, tuning, identity);
   if (is_four_bit(kind.format) && as_held != 0 && !scales.empty()) {
     identity.weights += ", " + scales;
@@ -169,13 +185,22 @@ Identity identify(const ModelKind& kind, const std::vector<HeldForm>& held, cons
   if (kind.id == "int8_scratch" && as_held != layers) identity.weights = "int8 per row, quantized, not trained";  // synthetic
   if (as_held != 0 && kind.format != Format::f32 && kind.id != "int8_scratch") {
     // Who quantized it, and whether it was trained so, the folder does not say.
-    if (kind.format == Format::int8) identity.weights = "int8 per row";
+    if (kind.format == Format::int8) {
+      identity.weights = "int8 per row";
+      for (const HeldForm& h : held)
+        if (h.format == Format::int8 && h.block != 0) {
+          identity.weights = fmt::format("int8 in blocks of {}", h.block);
+          differs = fmt::format(", block {}", h.block);
+        }
+    }
     identity.weights += fmt::format("; {} of {} layers as the folder holds them", as_held, layers);
   }
   if (kind.embeddings) identity.weights += fmt::format("; embeddings {}", lowbit::format_name(*kind.embeddings));
   // "(bnb)" stands for bitsandbytes' usual settings.
-  const std::string_view plain = kind.format == Format::llm_int8 ? kind.weights : kind.name.substr(0, kind.name.find(" (bnb)"));
-  identity.name = (differs.empty() ? std::string(kind.name) : std::string(plain)) + differs;
+  std::string plain(kind.format == Format::llm_int8 ? kind.weights : kind.name.substr(0, kind.name.find(" (bnb)")));
+  if (kind.format == Format::int8 && !differs.empty()) plain = plain.substr(0, plain.find(" per row"));
+  if (by_own_table) plain.replace(0, plain.find(','), "4 bits");
+  identity.name = (differs.empty() ? std::string(kind.name) : plain) + differs;
   identity.as_in_paper = kind.headline && differs.empty();
   return identity;
 }

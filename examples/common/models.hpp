@@ -73,8 +73,9 @@ lowbit::Compute four_bit_compute(const Tuning& tuning);
 // A form in which a source holds linear layers, and how many of them.
 struct HeldForm {
   lowbit::Format format = lowbit::Format::f32;
-  std::size_t block = 0;  // of four-bit formats, as is double_quantized
+  std::size_t block = 0;  // of four-bit formats, as are the next two, and of int8 that has more than one scale a row
   bool double_quantized = false;
+  bool own_table = false;  // codes are of another table than the format's: GGUF's Q4_0 and IQ4_NL
   std::size_t layers = 0;
   std::string first;  // the first one's tensor
 };

@@ -62,19 +62,18 @@ Loaded load(const Source& source, const examples::ModelKind& kind) {
 std::vector<const examples::ModelKind*> kinds_of(const Options& o, const Source& source) {
   if (!o.kinds.empty()) return o.kinds;
   const gpt2::Config& config = source.parameters->config();
-  const lowbit::Format held = source.parameters->linear("h.0.attn.c_attn", 3 * config.width, config.width).format();
+  using lowbit::Format;
+  Format held = source.parameters->linear("h.0.attn.c_attn", 3 * config.width, config.width).format();
+  if (held == Format::f16) held = Format::f32;  // of a GGUF file; no kind holds it, float32 does exactly
   std::vector<const examples::ModelKind*> kinds;
   // With several formats side by side, those that float weights can become; each family once.
-  if ((o.compare || !o.perplexity.empty() || o.layer_errors) && held == lowbit::Format::f32) {
+  if ((o.compare || !o.perplexity.empty() || o.layer_errors) && (held == Format::f32 || held == Format::bf16)) {
     for (const char* id : {"fp32", "int8", "int8_bnb", "nf4_bnb", "fp4", "nf4_emb_int8", "nf4_all", "int8_all"})
       kinds.push_back(examples::find_kind(id));
     return kinds;
   }
   for (const examples::ModelKind& kind : examples::model_kinds)
     if (kind.format == held && kind.id != "int8_scratch" && (kinds.empty() || o.compare)) kinds.push_back(&kind);
-  if (kinds.empty())
-    lowbit::raise<lowbit::FormatError>(source.name + ": no format takes " + lowbit::format_name(held) +
-                                       " weights as they are; --format names one");
   return kinds;
 }
 
