@@ -391,7 +391,7 @@ void gguf(List& list) {
           [epsilon](Gguf& g) { g.keys.push_back(key("gpt2.attention.layer_norm_epsilon", 6, lowbit_test::gguf::raw(epsilon))); });
   model("an embedding in one dimension", {"token_embd.weight", "[vocabulary, width]", "[24]"},
         [](Gguf& g) { g.tensors[0].dimensions = {24}; });
-  model("no tokenizer", {"tokenizer.ggml.model"}, [](Gguf&) {});
+  model("no tokenizer", {"tokenizer.ggml.model", "found nothing"}, [](Gguf&) {});
   model("tokens that are numbers", {"tokenizer.ggml.tokens", "array of strings"}, [](Gguf& g) {
     g.keys.push_back(key("tokenizer.ggml.model", 8, lowbit_test::gguf::text("gpt2")));
     g.keys.push_back(key("tokenizer.ggml.tokens", 9, u32(4) + u64(1) + u32(1)));
@@ -421,7 +421,7 @@ TEST_CASE("malformed files: each is refused with a message of its own") {
   gguf(list);
   std::printf("%zu malformed files, %zu messages\n", list.files, list.messages.size());
   CHECK(list.files == list.messages.size());
-  CHECK(list.files >= 60);
+  CHECK(list.files > 130);  // as the pages say
 }
 
 }  // namespace malformed_files_test
