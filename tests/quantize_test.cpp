@@ -784,6 +784,25 @@ TEST_CASE("lowbit-quantize: a program that is killed at any time leaves the old 
     CHECK((left == nf4 || left == int8));
   }
   std::cout << rounds << " kills, " << of_nf4 << " left the NF4 model\n";
+  // The next run names what they left beside it, and removes nothing: it may be somebody's.
+  put_file(folder / "out.part90" / "tensors.part", "half");
+  put_file(folder / "out.part", "mine");
+  std::vector<std::string> left;
+  for (const std::string& name : lowbit_test::file_names(folder))
+    if (name.starts_with("out.part") && name != "out.part") left.push_back(name);
+  const Outcome next = run(folder, arguments(true));
+  CHECK(next.code == 0);
+  for (const std::string& name : left) {
+    CAPTURE(name);
+    CHECK(holds(next.err, name + ": left by a run that was killed"));
+    CHECK(fs::exists(folder / name));
+  }
+  CHECK_FALSE(holds(next.err, "out.part:"));
+  put_file(folder / "m.gguf.part0", "GGUF");
+  const Outcome gguf = run(folder, {"gguf", mini(), (folder / "m.gguf").string()});
+  CHECK(gguf.code == 0);
+  CHECK(holds(gguf.err, "m.gguf.part0: left by a run that was killed"));
+  CHECK(bytes_of(folder / "m.gguf.part0") == "GGUF");
 }
 
 TEST_CASE("lowbit-quantize: SIGTERM leaves the old model, or none, and nothing beside it") {

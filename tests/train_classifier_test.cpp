@@ -440,6 +440,15 @@ TEST_CASE("train_classifier: a program that is killed at any time leaves the old
     const io::Json summary = io::parse_json(io::read_text(out / "training.json"), "training.json");
     CHECK(summary.at("shape").at("vocab") == loaded.config.vocab);
   }
+  fs::create_directory(folder / "out.part90");
+  fs::create_directory(folder / "out.part90.part0");
+  const Outcome next = run(folder, other(0));
+  INFO(next.err);
+  CHECK(next.code == 0);
+  for (const std::string& name : lowbit_test::file_names(folder)) {
+    CAPTURE(name);
+    if (name.starts_with("out.part")) CHECK(holds(next.err, name + ": left by a run that was killed"));
+  }
 }
 
 TEST_CASE("train_classifier: rows held out, a vocabulary that stays small, NF4 in the loop, written over its own folder") {

@@ -19,6 +19,7 @@
 #include "examples/common/dataset.hpp"
 #include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
+#include "examples/common/left_behind.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/common/standard_streams.hpp"
 #include "examples/common/synthetic.hpp"
@@ -169,8 +170,7 @@ class Program {
     std::optional<examples::OutputFolder> out;
     if (!options_.out.empty()) {
       out.emplace(options_.out);
-      for (const auto& left : out->left_by_killed())
-        complain("note: " + left.string() + ": left by a run that was killed; remove it, unless a run is writing just now");
+      for (const auto& left : out->left_by_killed()) examples::note_left_behind("four_models", left);
     }
     // All input is read before the long work.
     examples::Dataset data = read_rows();

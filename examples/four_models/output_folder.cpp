@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include "examples/common/left_behind.hpp"
 #include "lowbit/io/file.hpp"
 #include "lowbit/io/file_writer.hpp"
 #include "lowbit/io/folder_writer.hpp"
@@ -60,27 +61,15 @@ std::vector<fs::path> missing(fs::path folder) {
   return result;
 }
 
-// The folders in `above` whose names are `prefix` and a number.
-std::vector<fs::path> numbered(const fs::path& above, const std::string& prefix) {
-  std::vector<fs::path> result;
-  std::error_code failure, ignored;
-  for (fs::directory_iterator entry(above, failure); !failure && entry != fs::directory_iterator(); entry.increment(failure)) {
-    const std::string name = entry->path().filename().string();
-    if (name.starts_with(prefix) && name.size() > prefix.size() &&
-        name.find_first_not_of("0123456789", prefix.size()) == name.npos && fs::is_directory(entry->path(), ignored))
-      result.push_back(entry->path());
-  }
-  return result;
-}
-
 // The folders beside `folder` that io::write_folder_atomically() may have left, with a run in them, or nothing yet.
 std::vector<fs::path> left_beside(const fs::path& folder, const char* suffix) {
   std::error_code ignored;
   const fs::path target = fs::weakly_canonical(fs::absolute(folder));
-  std::vector<fs::path> result = numbered(target.parent_path(), target.filename().string() + suffix);
+  std::vector<fs::path> result = numbered_beside(target, suffix);
   std::erase_if(result, [&](const fs::path& path) {
-    return !fs::is_empty(path, ignored) &&
-           std::none_of(output_names.begin(), output_names.end(), [&](const char* name) { return is_there(path / name); });
+    return !fs::is_directory(path, ignored) ||
+           (!fs::is_empty(path, ignored) &&
+            std::none_of(output_names.begin(), output_names.end(), [&](const char* name) { return is_there(path / name); }));
   });
   return result;
 }
@@ -222,7 +211,8 @@ OutputFolder::OutputFolder(fs::path folder) : folder_(std::move(folder)) {
     restore(folder_);
     refuse_files_of_others(folder_);
     std::error_code ignored;
-    for (const fs::path& stale : numbered(folder_, part)) fs::remove_all(stale, ignored);
+    for (const fs::path& stale : numbered_beside(folder_ / part, ""))
+      if (fs::is_directory(stale, ignored)) fs::remove_all(stale, ignored);
     const Temporary probe(folder_);
     lowbit::io::write_atomically(probe.path() / "probe", std::string_view("probe"));
   } catch (...) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "examples/common/interrupt.hpp"
+#include "examples/common/left_behind.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/quantize/calibration.hpp"
 #include "examples/quantize/commands.hpp"
@@ -296,6 +297,7 @@ void write_folder(const Options& o, const ModelFolder& in, const std::optional<i
                            ": expected a folder that is empty or not there, found something; --overwrite replaces it");
   if (fs::equivalent(in.folder, o.out, ignored))
     raise<InvalidArgument>(o.out.string() + ": expected another folder than that of the input");
+  examples::note_left_beside("lowbit-quantize", o.out);
   const auto began = std::chrono::steady_clock::now();
   const auto is_model_file = [](const fs::path& name) {
     return name.extension() == ".safetensors" || name.string().ends_with(".safetensors.index.json");

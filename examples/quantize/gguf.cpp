@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "examples/common/interrupt.hpp"
+#include "examples/common/left_behind.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/quantize/commands.hpp"
 
@@ -34,6 +35,7 @@ void require_replaceable(const Options& o) {
 
 int write_gguf(const Options& o) {
   require_replaceable(o);
+  examples::note_left_beside("lowbit-quantize", o.out);
   const auto began = std::chrono::steady_clock::now();
   const lowbit::gpt2::FolderParameters source(o.in);
   const lowbit::gpt2::Config& config = source.config();

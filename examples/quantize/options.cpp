@@ -43,7 +43,8 @@ constexpr const char* footer =
     "  lowbit-quantize verify gpt2-nf4 other                              the first difference of every tensor\n"
     "  lowbit-quantize verify gpt2-q8_0.gguf gpt2                         ... of what they decode to\n"
     "\n"
-    "Each command has its own --help.  What is written appears whole or not at all; a run that is killed may leave an OUT.part0.\n"
+    "Each command has its own --help.  What is written appears whole or not at all; a run that is killed may leave an OUT.part0,\n"
+    "which the next one names.\n"
     "Exit codes: 0 done (verify: equal), 1 a file or the system failed, 2 wrong usage, 3 verify found a difference, 130 "
     "interrupted\n"
     "(SIGTERM: 143).";

@@ -13,6 +13,7 @@
 
 #include "examples/common/inputs.hpp"
 #include "examples/common/interrupt.hpp"
+#include "examples/common/left_behind.hpp"
 #include "examples/common/models.hpp"
 #include "examples/common/progress.hpp"
 #include "examples/common/standard_streams.hpp"
@@ -169,6 +170,7 @@ int train(const Options& o) {
   if (!fresh) lowbit::io::require_model_folder(o.model);
   examples::warn_of_threads("train_classifier", o.threads);
   Recorded recorded = open_run(o, checkpoint, recipe);
+  examples::note_left_beside("train_classifier", o.out);
 
   // Everything is read and checked before anything is written: the first thing that is written is a checkpoint.
   const std::string csv = lowbit::io::read_stream(o.data);  // once: it may be a pipe

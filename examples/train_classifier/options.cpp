@@ -44,7 +44,7 @@ constexpr const char* footer =
     "then, "
     "and\n"
     "however the run ends, an old model stays as it is, also where --out is --model.  Files in --out that are not a model's stay.\n"
-    "A run that is killed may leave a DIR.part0.\n"
+    "A run that is killed may leave a DIR.part0, which the next one names.\n"
     "\n"
     "Examples:\n"
     "  train_classifier --data train.csv --test test.csv --out mine\n"
