@@ -14,16 +14,16 @@
 #endif
 
 #include "lowbit/base/config.hpp"
+#include "lowbit/base/stream.hpp"
 
 namespace lowbit::detail::inline LOWBIT_ABI {
 
 // The first line of a file, without its end; empty where it cannot be read.
 LOWBIT_COLD inline std::string first_line(const std::string& path) {
   std::string line;
-  if (std::FILE* file = std::fopen(path.c_str(), "r")) {
+  if (const Stream file(std::fopen(path.c_str(), "r")); file != nullptr) {
     char text[4096];
-    if (std::fgets(text, sizeof text, file) != nullptr) line.assign(text, std::strcspn(text, "\n"));
-    static_cast<void>(std::fclose(file));
+    if (std::fgets(text, sizeof text, file.get()) != nullptr) line.assign(text, std::strcspn(text, "\n"));
   }
   return line;
 }
@@ -61,10 +61,10 @@ LOWBIT_COLD inline std::size_t control_group_limit(const std::string& mount, std
 // The quota of the groups that a file like /proc/self/cgroup names; 0: none.
 LOWBIT_COLD inline std::size_t control_group_limit(const std::string& groups, const std::string& mount) {
   std::size_t limit = 0;
-  std::FILE* file = std::fopen(groups.c_str(), "r");
+  const Stream file(std::fopen(groups.c_str(), "r"));
   if (file == nullptr) return 0;
   char text[4096];
-  while (std::fgets(text, sizeof text, file) != nullptr) {  // "0::/group", or "4:cpu,cpuacct:/group" in version 1
+  while (std::fgets(text, sizeof text, file.get()) != nullptr) {  // "0::/group", or "4:cpu,cpuacct:/group" in version 1
     std::string line(text, std::strcspn(text, "\n"));
     const std::size_t first = line.find(':'), second = line.find(':', first + 1);
     if (first == std::string::npos || second == std::string::npos) continue;
@@ -78,7 +78,6 @@ LOWBIT_COLD inline std::size_t control_group_limit(const std::string& groups, co
       here = control_group_limit(mount + "/" + controllers, group, false);
     if (here != 0) limit = limit == 0 ? here : (std::min)(limit, here);
   }
-  static_cast<void>(std::fclose(file));
   return limit;
 }
 

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "lowbit/base/error.hpp"
+#include "lowbit/base/stream.hpp"
 #include "lowbit/io/system_file.hpp"
 
 namespace lowbit::io::inline LOWBIT_ABI {
@@ -84,17 +85,16 @@ inline std::string read_text(const std::filesystem::path& path) {
 // The same from anything that can be read once from its beginning to its end: a file, a pipe, /dev/stdin.  Waits for a pipe's
 // writer.  Throws IoError that names the path and the system's reason.
 inline std::string read_stream(const std::filesystem::path& path) {
-  std::FILE* file = detail::open_stream(path);
+  const lowbit::detail::Stream file(detail::open_stream(path));
   if (file == nullptr) detail::raise_io(path, "open", errno);
   std::string text;
   int code = 0;
   std::array<char, 1 << 16> part;
   for (std::size_t n = part.size(); n == part.size();) {
-    n = std::fread(part.data(), 1, part.size(), file);
-    if (n < part.size() && std::ferror(file) != 0) code = errno;
+    n = std::fread(part.data(), 1, part.size(), file.get());
+    if (n < part.size() && std::ferror(file.get()) != 0) code = errno;
     text.append(part.data(), n);
   }
-  static_cast<void>(std::fclose(file));
   if (code != 0) detail::raise_io(path, "read", code);
   return text;
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Fails each allocation in turn, in everything that allocates: every time the caller must get std::bad_alloc, nothing may be leaked,
-// and the next call must give the bits of an undisturbed one.
+// Fails each allocation in turn, in everything that allocates: every time the caller must get std::bad_alloc, nothing may be leaked, no
+// file left open, and the next call must give the bits of an undisturbed one.
 #include <lowbit/io/bitsandbytes.hpp>
 #include <lowbit/io/safetensors.hpp>
 #include <lowbit/lowbit.hpp>
 
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -65,6 +66,12 @@ namespace {
 
 int wrong = 0;
 
+int open_files() {
+  int count = 0;
+  for (int file = 0; file < 256; ++file) count += fcntl(file, F_GETFD) != -1;
+  return count;
+}
+
 // run() leaves its result in `out`, of a size that never changes, and gives back all else.
 // json: run() reads JSON by nlohmann-json, whose destructors allocate; where one of those allocations fails nothing can be caught.  Each
 // failure is then tried in a child, and one that ends in std::terminate is counted.
@@ -93,6 +100,7 @@ void fail_each(const std::string& name, std::size_t size, const std::function<vo
       std::set_terminate([] { _exit(3); });
     }
     const long before = live;
+    const int files = open_files();
     bool caught = false;
     const char* problem = nullptr;
     failed = false;
@@ -107,6 +115,7 @@ void fail_each(const std::string& name, std::size_t size, const std::function<vo
     until_failure = -1;
     if (problem != nullptr) complain(at, problem);
     if (live != before) complain(at, live > before ? "leaked" : "released twice");
+    if (open_files() != files) complain(at, "left a file open");
     if (!failed) {
       if (json) _exit(2);
       break;
@@ -214,6 +223,10 @@ int main(int argc, char** argv) {
       second.forward(between, {reinterpret_cast<float*>(out), m, n}, {}, {.executor = &pool(), .workspace = &workspace});
     });
   }
+  fail_each("read a stream", sizeof(std::size_t), [&](unsigned char* out) {
+    const std::size_t bytes = lowbit::io::read_stream(data + "/tiny_4bit.safetensors").size();
+    std::memcpy(out, &bytes, sizeof bytes);
+  });
   fail_each(
       "load 4-bit", sizeof(std::size_t),
       [&](unsigned char* out) {
