@@ -88,6 +88,9 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
     return true;
   }
   bool end() {
+    // A value that is moved says to its members whose they are, which JSON_DIAGNOSTICS has them know.
+    Json moved(std::move(*open_.back().container));
+    *open_.back().container = std::move(moved);
     open_.pop_back();
     return true;
   }
