@@ -2,6 +2,7 @@
 // What the compiler and its flags give us: version, inlining, the baseline level and the ABI namespace.
 // This is the only file that looks at the compiler's instruction-set macros; everything else asks LOWBIT_BASELINE.
 #pragma once
+#include <version>  // which standard library it is
 
 #define LOWBIT_VERSION_MAJOR 0
 #define LOWBIT_VERSION_MINOR 2
@@ -127,8 +128,8 @@
 #endif
 
 // What else changes code: every instruction set that compilers use by themselves, three to an octal digit, exceptions, fast-math,
-// and the version.  A linker misses names in v0_2_0_kernels_built_for_avx2_... where the kernels, or a function that takes a type of
-// ours, were compiled with other flags.
+// the layout of other libraries' types, and the version.  A linker misses names in v0_2_0_kernels_built_for_avx2_... where the
+// kernels, or a function that takes a type of ours, were compiled with other flags.
 #define LOWBIT_BIT(macro) LOWBIT_BIT_(macro)  // 1 if the macro is defined as 1 (or as RISC-V's 1000000, or as 3), else 0
 #define LOWBIT_BIT_(value) LOWBIT_BIT_SECOND(LOWBIT_BIT_OF_##value 1, 0)
 #define LOWBIT_BIT_OF_1 0,
@@ -215,17 +216,37 @@
 #else
 #define LOWBIT_EXCEPTIONS_NAME _noexcept
 #endif
+// Containers, strings and JSON documents are in our types, so what lays them out in another way is in the name: another standard
+// library, libstdc++'s debug mode and its strings of before C++11, and what nlohmann-json is asked to keep beside each value.
+#if defined(_LIBCPP_VERSION)
+#define LOWBIT_LIBRARY_NAME _libcxx
+#elif defined(_GLIBCXX_USE_CXX11_ABI) && !_GLIBCXX_USE_CXX11_ABI
+#define LOWBIT_LIBRARY_NAME _oldstrings
+#else
+#define LOWBIT_LIBRARY_NAME
+#endif
+#if defined(_GLIBCXX_DEBUG)
+#define LOWBIT_CONTAINERS_NAME _debugmode
+#else
+#define LOWBIT_CONTAINERS_NAME
+#endif
+#if defined(JSON_DIAGNOSTICS) && JSON_DIAGNOSTICS
+#define LOWBIT_JSON_NAME _jsondiagnostics
+#else
+#define LOWBIT_JSON_NAME
+#endif
 #define LOWBIT_NAME(...) LOWBIT_NAME_(__VA_ARGS__)
-#define LOWBIT_NAME_(major, minor, patch, flags, tiles, exceptions, math, features, registers) \
-  v##major##_##minor##_##patch##_kernels_built_for_##flags##tiles##exceptions##math##_##features##registers
+#define LOWBIT_NAME_(major, minor, patch, flags, tiles, exceptions, math, library, containers, json, features, registers) \
+  v##major##_##minor##_##patch##_kernels_built_for_##flags##tiles##exceptions##math##library##containers##json##_##features##registers
 #define LOWBIT_VERSION_NAME(major, minor, patch) LOWBIT_VERSION_NAME_(major, minor, patch)
 #define LOWBIT_VERSION_NAME_(major, minor, patch) v##major##_##minor##_##patch
 
 // The namespace, inside lowbit and each of its rooms, of everything: a type or function of files with other flags or of another
 // version is another one (docs/design.md, "Run-time dispatch", rule 3).
-#define LOWBIT_ABI                                                                                                    \
-  LOWBIT_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH, LOWBIT_FLAGS_NAME, LOWBIT_TILES_NAME, \
-              LOWBIT_EXCEPTIONS_NAME, LOWBIT_MATH_NAME, LOWBIT_FEATURES, LOWBIT_REGISTERS_NAME)
+#define LOWBIT_ABI                                                                                                     \
+  LOWBIT_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH, LOWBIT_FLAGS_NAME, LOWBIT_TILES_NAME,  \
+              LOWBIT_EXCEPTIONS_NAME, LOWBIT_MATH_NAME, LOWBIT_LIBRARY_NAME, LOWBIT_CONTAINERS_NAME, LOWBIT_JSON_NAME, \
+              LOWBIT_FEATURES, LOWBIT_REGISTERS_NAME)
 // The namespace of what all files of a program share whatever their flags, as one file throws what another catches: the errors.
 // Nothing in it may have a body that depends on flags.
 #define LOWBIT_ABI_OF_ALL_FLAGS LOWBIT_VERSION_NAME(LOWBIT_VERSION_MAJOR, LOWBIT_VERSION_MINOR, LOWBIT_VERSION_PATCH)
