@@ -23,15 +23,23 @@ namespace lowbit::detail::inline LOWBIT_ABI {
 // the level out; it says nothing about the processor.  Thread safe.
 template <class Table>
 const Table* table_of(Level level);
+// The float kernels (TransformerKernels, TrainingKernels) of a level that kernels_of() has; they use no instruction beyond AVX2's and
+// AVX-512's first ones.
+template <class Table>
+const Table* float_kernels_of(Level level);
+
+#if LOWBIT_DECLARED_ONLY
+extern template const Kernels* table_of(Level level);
+extern template const GemmKernelsFor<false>* table_of(Level level);
+extern template const GemmKernelsFor<true>* table_of(Level level);
+extern template const TransformerKernels* float_kernels_of(Level level);
+extern template const TrainingKernels* float_kernels_of(Level level);
+#endif
 inline const Kernels* kernels_of(Level level) { return table_of<Kernels>(level); }
 template <bool four_bit>
 const GemmKernels* gemm_kernels_of(Level level) {
   return table_of<GemmKernelsFor<four_bit>>(level);
 }
-// The float kernels (TransformerKernels, TrainingKernels) of a level that kernels_of() has; they use no instruction beyond AVX2's and
-// AVX-512's first ones.
-template <class Table>
-const Table* float_kernels_of(Level level);
 
 #if LOWBIT_TILES
 // How this thread's tile registers are configured, palette 0 where they are not; only where the processor supports level amx.
