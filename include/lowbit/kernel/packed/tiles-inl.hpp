@@ -390,7 +390,7 @@ inline void run_tile_pieces(const PackedGemmArgs& a) {
   for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
     const std::uint8_t* panel = w.data + p * w.panel_bytes();
     std::size_t piece = 0;
-    for_each_piece(w, [&](std::size_t k, std::size_t n, std::size_t b) {
+    for_each_piece(w, [&](std::size_t k, std::size_t n, std::size_t b) LOWBIT_NO_SANITIZE {
       const TilePiece& to = scratch.pieces()[piece++];
       const std::uint8_t* from = panel + w.record_begin(b) + w.head_bytes() + (k - w.block_begin(b)) / group_k * bytes;
       std::uint8_t* out = decoded + to.weights;
