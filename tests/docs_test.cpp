@@ -24,6 +24,7 @@
 #include "lowbit/lowbit.hpp"
 #include "support/catch.hpp"
 #include "support/for_each_level.hpp"
+#include "support/io_files.hpp"
 #include "support/paths.hpp"
 #include "support/random.hpp"
 
@@ -100,6 +101,18 @@ TEST_CASE("a format of 4-bit codes with a table of its own multiplies at every l
 
 // ---- docs/engine.md, docs/getting-started.md ---------------------------------------------------------------------------------------
 
+// A page's file names are short and relative.
+class WorkingFolder {
+ public:
+  explicit WorkingFolder(const std::filesystem::path& path) { std::filesystem::current_path(path); }
+  ~WorkingFolder() { std::filesystem::current_path(before_); }
+  WorkingFolder(const WorkingFolder&) = delete;
+  WorkingFolder& operator=(const WorkingFolder&) = delete;
+
+ private:
+  const std::filesystem::path before_ = std::filesystem::current_path();
+};
+
 TEST_CASE("what docs/engine.md shows multiplies", "[docs]") {
   const std::size_t out = 128, in = 64, m = 2;
   lowbit_test::Random random(6);
@@ -128,6 +141,8 @@ TEST_CASE("what docs/engine.md shows multiplies", "[docs]") {
     CHECK(y_values == expected);
   }
   {
+    const lowbit_test::Folder folder;
+    const WorkingFolder here(folder.path());
     lowbit::io::write_atomically("q.packed", lowbit::PackedTensor::pack(tensor).bytes());
     const lowbit::io::MappedFile file("q.packed");                    // must outlive the layer
     const lowbit::Linear q(lowbit::PackedTensor::map(file.bytes()));  // refuses what is no packed tensor of this layout
