@@ -10,6 +10,7 @@
 
 #include "executors.hpp"
 #include "lowbit/kernel/dispatch/dispatch.hpp"
+#include "lowbit/kernel/packed/tile_args.hpp"
 
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
 #include <immintrin.h>
@@ -130,6 +131,77 @@ BENCH_INT8_TILE(tile_int8_vpermb_2, BENCH_STEP_2, BENCH_TOTALS_4, BENCH_VPERMB, 
 BENCH_INT8_TILE(tile_int8_vpermb_1, BENCH_STEP_1, BENCH_TOTALS_1, BENCH_VPERMB, BENCH_SHIFT BENCH_VPERMB)
 // clang-format on
 
+// ---- tile instructions, of `rows` rows.  Six sums, one x, one of weights.
+#define BENCH_DOT(op, sum) op " %%tmm7, %%tmm6, %%tmm" sum "\n\t"
+#define BENCH_SIX(op) \
+  BENCH_DOT(op, "0") BENCH_DOT(op, "1") BENCH_DOT(op, "2") BENCH_DOT(op, "3") BENCH_DOT(op, "4") BENCH_DOT(op, "5")
+BENCH_ARITHMETIC(tile_dots_int8, "avx512f", BENCH_REPEAT("4", BENCH_SIX("tdpbusd")), "memory")
+BENCH_ARITHMETIC(tile_dots_bf16, "avx512f", BENCH_REPEAT("4", BENCH_SIX("tdpbf16ps")), "memory")
+
+// Calls f() with every tile register of this thread set to so many rows of 64 bytes, those of weights to 16.
+template <class F>
+void with_tiles(std::size_t rows, const F& f) {
+  lowbit::detail::TileConfiguration c, before;
+  c.palette = 1;
+  for (std::size_t t = 0; t < 8; ++t) {
+    c.bytes[t] = 64;
+    c.rows[t] = static_cast<std::uint8_t>(t == 7 ? 16 : rows);
+  }
+  __asm__ volatile("sttilecfg %0\n\tldtilecfg %1" : "=m"(before) : "m"(c) : "memory");
+  f();
+  if (before.palette == 0)
+    __asm__ volatile("tilerelease" : : : "memory");
+  else
+    __asm__ volatile("ldtilecfg %0" : : "m"(before) : "memory");
+}
+
+// NF4 in int8 compute: 16 columns by 768 k, decoded to L1 once for `tiles` tiles of rows, whose x is in L1 too; the sums of every 64 k
+// are stored, and 16 rows of them scaled and added to totals in registers.
+constexpr std::size_t tile_blocks = 12;
+#define BENCH_TILE_BLOCK(name, sum)                                                                                       \
+  inline void name(void* sums, const void* x, const void* weights) {                                                      \
+    __asm__ volatile("tilezero %%tmm" sum "\n\ttileloadd (%1,%3,1), %%tmm6\n\ttileloadd (%2,%4,1), %%tmm7\n\t" BENCH_DOT( \
+                         "tdpbssd", sum) "tilestored %%tmm" sum ", (%0,%4,1)"                                             \
+                     :                                                                                                    \
+                     : "r"(sums), "r"(x), "r"(weights), "r"(64 * tile_blocks), "r"(std::size_t{64})                       \
+                     : "memory");                                                                                         \
+  }
+BENCH_TILE_BLOCK(tile_block_0, "0")
+BENCH_TILE_BLOCK(tile_block_1, "1")
+BENCH_TARGET("avx512f") void tile_nf4(std::size_t times, std::size_t tiles) {
+  alignas(64) static thread_local std::uint8_t codes[tile_blocks * 512], weights[tile_blocks * 1024], x[16 * 64 * tile_blocks],
+      sums[4096];
+  const __m512 table = _mm512_set1_ps(1.0f), scale = _mm512_set1_ps(0.5f);
+  for (std::size_t i = 0; i < times; ++i) {
+    for (std::size_t from = 0; from < sizeof codes; from += 64)
+      __asm__ volatile(
+          "vmovdqa64 (%0), %%zmm30\n\tvpermb %2, %%zmm30, %%zmm31\n\tvmovdqa64 %%zmm31, (%1)\n\t"
+          "vpsrld $4, %%zmm30, %%zmm30\n\tvpermb %2, %%zmm30, %%zmm31\n\tvmovdqa64 %%zmm31, 64(%1)"
+          :
+          : "r"(codes + from), "r"(weights + 2 * from), "v"(table)
+          : "xmm30", "xmm31", "memory");
+    for (std::size_t t = 0; t < tiles; ++t) {
+      __m512 total[16] = {};
+      for (std::size_t b = 0; b < tile_blocks; ++b) {
+        std::uint8_t* at = sums + b % 4 * 1024;
+        const std::uint8_t* done = sums + (b + 2) % 4 * 1024;  // stored two blocks ago
+        if (b % 2 == 0)
+          tile_block_0(at, x + b * 64, weights + b * 1024);
+        else
+          tile_block_1(at, x + b * 64, weights + b * 1024);
+#if defined(__GNUC__)
+#pragma GCC unroll 16
+#endif
+        for (std::size_t r = 0; r < 16; ++r)
+          __asm__ volatile("vcvtdq2ps (%1), %%zmm30\n\tvfmadd231ps %%zmm30, %2, %0"
+                           : "+v"(total[r])
+                           : "r"(done + r * 64), "v"(scale)
+                           : "xmm30", "memory");
+      }
+    }
+  }
+}
+
 // Level avx512bf16 looks bytes up with vpermb.
 bool looks_up_with_vpermb() { return lowbit::active_level() >= lowbit::Level::avx512bf16; }
 
@@ -152,10 +224,22 @@ Tile tile_of(Arithmetic what, std::size_t m) {
 
 struct Loop {
   void (*run)(std::size_t) = nullptr;
-  double operations = 0;  // per instruction
+  double operations = 0;      // per instruction
+  std::size_t tile_rows = 0;  // 0: no tile instruction
 };
-Loop loop_of(Arithmetic what) {
+// Whether kernels multiply m rows by tiles.
+bool in_tiles(Arithmetic what, std::size_t m, bool four_bit) {
+  using namespace lowbit::detail;
+  if (lowbit::active_level() < lowbit::Level::amx || what == Arithmetic::f32) return false;
+  return what == Arithmetic::bf16 || m >= (four_bit ? tile_rows_four_bit : tile_rows_int8);
+}
+Loop loop_of(Arithmetic what, std::size_t m) {
   const lowbit::Level level = lowbit::active_level();
+  if (in_tiles(what, m, false)) {
+    const std::size_t rows = lowbit::detail::tile_rows_of(m);
+    const double products = static_cast<double>(rows) * 16 * 16;
+    return what == Arithmetic::bf16 ? Loop{tile_dots_bf16, 4 * products, rows} : Loop{tile_dots_int8, 8 * products, rows};
+  }
   switch (what) {
     case Arithmetic::f32:
       if (level >= lowbit::Level::avx512) return {fma_avx512, 32};
@@ -242,12 +326,16 @@ Contender on_threads_of(const Problem& p) {
 Contender arithmetic_limit(Arithmetic what, const Problem& p) {
   Contender c = on_threads_of(p);
   c.operations = p.operations();
-  const Loop loop = loop_of(what);
+  const Loop loop = loop_of(what, p.m);
   if (loop.run == nullptr) return c;
   const double share = c.operations / static_cast<double>(p.threads) / loop.operations / instructions_per_turn;
   const std::size_t turns = static_cast<std::size_t>(share) + 1;
   c.operations = static_cast<double>(turns * p.threads) * instructions_per_turn * loop.operations;
-  c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, [&](std::size_t) { loop.run(turns); }); }});
+  const auto run = [=](std::size_t) {
+    if (loop.tile_rows == 0) return loop.run(turns);
+    with_tiles(loop.tile_rows, [&] { loop.run(turns); });
+  };
+  c.ways.push_back({"registers", [=](std::size_t) { executor(p.threads).run(p.threads, run); }});
   return c;
 }
 
@@ -255,7 +343,17 @@ constexpr double nf4_bytes = 0.5 + 4.0 / 64;  // half a byte a code, and a float
 
 Contender tile_limit(Arithmetic what, const Problem& p) {
   Contender c = on_threads_of(p);
-  if (loop_of(what).run == nullptr || lowbit::active_level() < lowbit::Level::avx512) return c;
+  if (loop_of(what, p.m).run == nullptr || lowbit::active_level() < lowbit::Level::avx512) return c;
+  if (in_tiles(what, p.m, true)) {
+    if (what == Arithmetic::bf16) return c;  // its weights are decoded once for all rows: bound by the dots alone
+    const std::size_t rows = lowbit::detail::tile_rows_of(p.m), tiles = (p.m + rows - 1) / rows;
+    const double turn = 2.0 * 16 * 64 * static_cast<double>(tile_blocks * rows * tiles);
+    const std::size_t turns = static_cast<std::size_t>(p.operations() / static_cast<double>(p.threads) / turn) + 1;
+    c.operations = static_cast<double>(turns * p.threads) * turn;
+    const auto run = [=](std::size_t) { with_tiles(rows, [&] { tile_nf4(turns, tiles); }); };
+    c.ways.push_back({"level 1", [=](std::size_t) { executor(p.threads).run(p.threads, run); }});
+    return c;
+  }
   const Tile tile = tile_of(what, p.m);
   const double weights = 64 * 16 * tile.registers, block = 2 * weights * tile.rows;
   const std::size_t blocks = static_cast<std::size_t>(p.operations() / static_cast<double>(p.threads) / block) + 1;

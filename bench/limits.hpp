@@ -6,13 +6,14 @@
 namespace bench {
 
 enum class Arithmetic { f32, bf16, int8 };
-// As many operations as `p` has, on registers alone, with the widest instruction of the active level: FMA, vdpbf16ps, vpdpbusd.
-// Levels without one of the last two have no such limit.
+// As many operations as `p` has, on registers alone, with the widest instruction of the active level: FMA, vdpbf16ps or tdpbf16ps,
+// vpdpbusd or tdpbusd (where kernels multiply so many rows by tiles).  Levels without one of the last two have no such limit.
 Contender arithmetic_limit(Arithmetic what, const Problem& p);
 
 // As many operations as `p` has, as a tile of a product with NF4 weights of block size 64 does them: dots, shifts, look-ups and the
 // ends of blocks, on registers alone.  As kernels take rows: 8, whose totals have no registers and are not counted, in bf16 and
-// int8 compute 4, and one or two where there are no more.  For one row in bytes of weights as well.
+// int8 compute 4, and one or two where there are no more.  For one row in bytes of weights as well.  Level amx, int8: a tile's sums and
+// its decoded weights have no registers, so they, and x, are read from L1; in bf16 there are only the dots above.
 Contender tile_limit(Arithmetic what, const Problem& p);
 
 // Looks up as many 4-bit codes as `p` has weights, in registers alone, as a compute type needs them: vpermps (floats), vpermw

@@ -50,6 +50,66 @@ void round_as(Format format, float* x, std::size_t n) {
   }
 }
 
+// How far attention of token t over rounded keys and values may be from attention over what was rounded, by row of the result.  A score
+// moves by at most d, so a weight by a factor of at most exp(2 d) either way.
+std::vector<double> cache_bound(const std::vector<float>& qkv, std::size_t t, std::size_t heads, std::size_t depth, Format format) {
+  const std::size_t c = heads * depth;
+  std::vector<double> bound(c);
+  for (std::size_t h = 0; h < heads; ++h) {
+    const float* const q = qkv.data() + t * 3 * c + h * depth;
+    const auto row = [&](std::size_t j, std::size_t part) { return qkv.data() + j * 3 * c + part * c + h * depth; };
+    // bfloat16: half a unit of 8 bits; int8: half a step.  The last factor is for the roundings in finding the step.
+    const auto rounding = [&](const float* x, std::size_t i) {
+      if (format == Format::bf16) return std::fabs(double{x[i]}) / 256;
+      double absmax = 0;
+      for (std::size_t n = 0; n < depth; ++n) absmax = std::max(absmax, std::fabs(double{x[n]}));
+      return absmax / 254 * (1 + 1e-5);
+    };
+    std::vector<double> weight(t + 1);
+    double d = 0, sum = 0;
+    for (std::size_t j = 0; j <= t; ++j) {
+      double score = 0, moved = 0;
+      for (std::size_t i = 0; i < depth; ++i) {
+        score += double{q[i]} * row(j, 1)[i];
+        moved += std::fabs(double{q[i]}) * rounding(row(j, 1), i);
+      }
+      d = std::max(d, moved / std::sqrt(static_cast<double>(depth)));
+      sum += weight[j] = std::exp(score / std::sqrt(static_cast<double>(depth)));
+    }
+    for (std::size_t i = 0; i < depth; ++i)
+      for (std::size_t j = 0; j <= t; ++j)
+        bound[h * depth + i] +=
+            weight[j] / sum * (std::expm1(2 * d) * std::fabs(double{row(j, 2)[i]}) + std::exp(2 * d) * rounding(row(j, 2), i));
+  }
+  return bound;
+}
+
+TEST_CASE("KvCache: what rounding keys and values moves is within its derived bound", "[kv_cache]") {
+  std::mt19937 random(12);
+  std::normal_distribution<float> normal;
+  constexpr std::size_t heads = 3, depth = 64, positions = 70, c = heads * depth;
+  std::vector<float> qkv(positions * 3 * c);
+  for (float& v : qkv) v = normal(random);
+  const std::size_t all[] = {0, positions};
+  std::vector<float> exact(positions * c), rounded(exact.size());
+  lowbit::gpt2::attention(qkv.data(), all, heads, c, exact.data(), serial);
+  for (const Format format : {Format::bf16, Format::int8}) {
+    KvCache cache(shape(heads, c, positions), positions, format);
+    KvCache* const caches[] = {&cache};
+    lowbit::gpt2::attention(qkv.data(), all, caches, 0, heads, c, rounded.data(), serial);
+    double largest = 0;
+    for (std::size_t t = 0; t < positions; ++t) {
+      const std::vector<double> bound = cache_bound(qkv, t, heads, depth, format);
+      for (std::size_t i = 0; i < c; ++i)
+        largest =
+            std::max(largest, std::fabs(double{rounded[t * c + i]} - exact[t * c + i]) / (bound[i] + 1e-5));  // float's own sums
+    }
+    CAPTURE(lowbit::format_name(format), largest);
+    CHECK(largest <= 1);
+    CHECK(largest > 0.2);  // and the bound says something
+  }
+}
+
 TEST_CASE("KvCache: attention over it is attention over what it keeps, every level", "[kv_cache]") {
   std::mt19937 random(11);
   std::normal_distribution<float> normal;

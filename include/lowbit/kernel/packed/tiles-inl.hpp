@@ -12,11 +12,6 @@
 #endif
 namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
-// Rows from which on tiles are used.  Measured on Sapphire Rapids, GPT-2 small's shapes pooled, Gop/s by tiles and by vectors: int8
-// 262 and 263 at four rows, 456 and 420 at eight (8 threads: 895 and 1095, 1724 and 1682); NF4 256 and 324 at eight, 291 and 255 at
-// twelve (8 threads: 1007 and 1131, 1226 and 1208).
-inline constexpr std::size_t tile_rows_int8 = 6, tile_rows_four_bit = 12;
-
 // The dots: k of a step, x's bytes of one k, and the float of a sum whose dwords stand at c.
 struct TileBf16 {
   static constexpr Compute compute = Compute::bf16;
@@ -49,17 +44,17 @@ struct TileSigned {  // looked up without the 128
 };
 
 // This thread's tile registers, configured for one call: 0 to 5 are sums, of two row tiles by three column tiles; 6 is x; 7 is
-// weights; where there is one row tile, 4 and 5 are weights too.  Whoever else computes with tiles on this thread finds the
+// weights; where all rows are one tile, 4 and 5 are weights too.  Whoever else computes with tiles on this thread finds the
 // configuration as it was (tiles themselves are nobody's across a call), and a thread that had none holds none.
 class TileRegisters {
  public:
-  // dwords: of k, of a step.
-  TileRegisters(std::size_t rows, std::size_t dwords) {
+  // rows: of x, of a tile; one: which is all rows; dwords: of k, of a step.
+  TileRegisters(std::size_t rows, bool one, std::size_t dwords) {
     tiles::store_configuration(before_);
     TileConfiguration c;
     c.palette = 1;
     for (std::size_t t = 0; t < 8; ++t) {
-      const bool weights = t == 7 || (rows < tile_height && (t == 4 || t == 5));
+      const bool weights = t == 7 || (one && (t == 4 || t == 5));
       c.rows[t] = static_cast<std::uint8_t>(weights ? dwords : rows);
       c.bytes[t] = static_cast<std::uint16_t>(t == 6 ? 4 * dwords : 4 * tile_width);
     }
@@ -73,25 +68,26 @@ class TileRegisters {
   TileConfiguration before_;
 };
 
-// Up to 32 rows of x, in one or two tiles.  Where the last rows do not fill a tile it begins earlier: rows that it has in common with
-// the one before come out alike, and no row is padded.
+// The rows of x in one or two tiles.  Where the last rows do not fill a tile it begins earlier: rows that it has in common with the
+// one before come out alike, and no row is padded.
 struct TileRows {
   std::size_t row, count;  // rows whose results are wanted
   std::size_t first[2];    // of each tile
   bool two;
   std::size_t height;  // of a tile
 
-  TileRows(std::size_t m, std::size_t begin, std::size_t most) {
-    height = m < tile_height ? m : tile_height;
+  // tiles: at most.
+  TileRows(std::size_t m, std::size_t begin, std::size_t tiles) {
+    height = tile_rows_of(m);
     row = begin;
-    count = m - begin < most ? m - begin : most;
-    two = count > tile_height;
+    count = m - begin < tiles * height ? m - begin : tiles * height;
+    two = count > height;
     const std::size_t last = m - height;
     first[0] = begin < last ? begin : last;
-    first[1] = begin + tile_height < last ? begin + tile_height : last;
+    first[1] = begin + height < last ? begin + height : last;
   }
   // Which tile's row is result `r` of them.
-  LOWBIT_INLINE std::size_t tile(std::size_t r) const { return r / tile_height; }
+  LOWBIT_INLINE std::size_t tile(std::size_t r) const { return r < height ? 0 : 1; }
   LOWBIT_INLINE std::size_t row_of_tile(std::size_t r) const { return row + r - first[tile(r)]; }
 };
 
@@ -107,11 +103,14 @@ inline void copy_x_tail(const PackedGemmArgs& a, const TileRows& rows, std::size
                   (a.w.k - k) * D::x_bytes);
 }
 
+// Row tiles that are multiplied together: all rows in one, one of several, two of several.
+enum class TileBlock { all, one, two };
+
 // One step of one or two row tiles by 48 columns.  Seven loads for six products: weights once, x again from L1.
-template <class D, bool Two>
+template <class D, TileBlock B>
 LOWBIT_INLINE void tile_step(const std::uint8_t* x0, const std::uint8_t* x1, std::size_t x_stride, const std::uint8_t* w) {
   constexpr std::size_t w_stride = panel_cols * 4;
-  if constexpr (Two) {
+  if constexpr (B == TileBlock::two) {
     tiles::load<7>(w, w_stride);
     tiles::load<6>(x0, x_stride);
     D::template dot<0, 6, 7>();
@@ -126,13 +125,14 @@ LOWBIT_INLINE void tile_step(const std::uint8_t* x0, const std::uint8_t* x1, std
     tiles::load<6>(x1, x_stride);
     D::template dot<5, 6, 7>();
   } else {
+    constexpr int second = B == TileBlock::all ? 5 : 7, third = B == TileBlock::all ? 4 : 7;
     tiles::load<6>(x0, x_stride);
     tiles::load<7>(w, w_stride);
     D::template dot<0, 6, 7>();
-    tiles::load<5>(w + 64, w_stride);
-    D::template dot<1, 6, 5>();
-    tiles::load<4>(w + 128, w_stride);
-    D::template dot<2, 6, 4>();
+    tiles::load<second>(w + 64, w_stride);
+    D::template dot<1, 6, second>();
+    tiles::load<third>(w + 128, w_stride);
+    D::template dot<2, 6, third>();
   }
 }
 
@@ -145,7 +145,7 @@ struct TileWeights {
   std::size_t next_step;
 };
 // The sums of a block of rows over all k, to the scratch's sums.
-template <class D, bool Two>
+template <class D, TileBlock B>
 LOWBIT_NOINLINE void tile_sums(const PackedGemmArgs& a, const TileRows& rows, const TileWeights& w) {
   const TileScratch scratch{a.scratch};
   const std::size_t stride = a.x.stride_bytes;
@@ -155,14 +155,14 @@ LOWBIT_NOINLINE void tile_sums(const PackedGemmArgs& a, const TileRows& rows, co
   tiles::zero<0>();
   tiles::zero<1>();
   tiles::zero<2>();
-  if constexpr (Two) {
+  if constexpr (B == TileBlock::two) {
     tiles::zero<3>();
     tiles::zero<4>();
     tiles::zero<5>();
   }
   const std::size_t next_step = w.next_step;
   LOWBIT_NO_UNROLL for (std::size_t s = w.steps; s != 0; --s) {
-    tile_step<D, Two>(x0, x1, stride, weights);
+    tile_step<D, B>(x0, x1, stride, weights);
     x0 += 64;
     x1 += 64;
     weights += tile_step_bytes;
@@ -170,12 +170,12 @@ LOWBIT_NOINLINE void tile_sums(const PackedGemmArgs& a, const TileRows& rows, co
     next += next_step;
   }
   if (w.tail)
-    tile_step<D, Two>(scratch.x_tail(), scratch.x_tail() + tile_height * TileScratch::x_stride, TileScratch::x_stride, w.tail);
+    tile_step<D, B>(scratch.x_tail(), scratch.x_tail() + tile_height * TileScratch::x_stride, TileScratch::x_stride, w.tail);
   std::uint8_t* c = scratch.sums();
   tiles::store<0>(c, 64);
   tiles::store<1>(c + tile_sums_bytes, 64);
   tiles::store<2>(c + 2 * tile_sums_bytes, 64);
-  if constexpr (Two) {
+  if constexpr (B == TileBlock::two) {
     tiles::store<3>(c + 3 * tile_sums_bytes, 64);
     tiles::store<4>(c + 4 * tile_sums_bytes, 64);
     tiles::store<5>(c + 5 * tile_sums_bytes, 64);
@@ -272,11 +272,12 @@ inline void run_tiles(const PackedGemmArgs& a) {
   const PackedWeights& w = a.w;
   const TileScratch scratch{a.scratch};
   const bool in_place = tiles_in_place(w, D::compute), folded = w.scaled && w.blocks() > 1;
-  const std::size_t panel_bytes = w.panel_bytes(), left = w.k % step, blocks = (a.m + 2 * tile_height - 1) / (2 * tile_height);
+  const std::size_t panel_bytes = w.panel_bytes(), left = w.k % step, height = tile_rows_of(a.m),
+                    blocks = (a.m + 2 * height - 1) / (2 * height);
   MicroArgs micro{};
   TileWeights weights{};
   weights.steps = w.k / step;
-  const TileRegisters registers(a.m < tile_height ? a.m : tile_height, 16);
+  const TileRegisters registers(height, a.m <= tile_height, 16);
   for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
     const std::uint8_t* panel = w.data + p * panel_bytes;
     if (in_place) {
@@ -287,23 +288,24 @@ inline void run_tiles(const PackedGemmArgs& a) {
         std::memset(scratch.w_tail() + bytes, 0, tile_step_bytes - bytes);
         weights.tail = scratch.w_tail();
       }
-      // From four blocks of rows on the next panel is asked for: up to 9 % on Emerald Rapids.  At 32 rows and fewer it loses 12 to 30.
-      if (blocks >= 4 && p + 1 < a.panel_end) {
-        weights.next = panel + panel_bytes;
-        weights.next_step = (panel_bytes / (blocks * (weights.steps + 1)) + 63) / 64 * 64;
-      } else {
-        weights.next_step = 0;
-      }
     } else {
       decode_panel_bf16(w, panel, folded, scratch.decoded(0));
       weights.w = scratch.decoded(0);
       if (left != 0) weights.tail = weights.w + weights.steps * tile_step_bytes;
     }
+    // The next panel is asked for meanwhile.  Sapphire Rapids, weights from L3: 30 to 40 % at 8 to 32 rows, 20 to 30 % up to 96.
+    weights.next_step = p + 1 < a.panel_end ? (panel_bytes / (blocks * (weights.steps + 1)) + 63) / 64 * 64 : 0;
+    weights.next = panel + (weights.next_step != 0 ? panel_bytes : 0);
     const float* scale = w.scaled && !folded ? reinterpret_cast<const float*>(panel) : nullptr;
-    for (std::size_t row = 0; row < a.m; row += 2 * tile_height) {
-      const TileRows rows(a.m, row, 2 * tile_height);
+    for (std::size_t row = 0; row < a.m; row += 2 * height) {
+      const TileRows rows(a.m, row, 2);
       if (left != 0) copy_x_tail<D>(a, rows, w.k - left, scratch.x_tail());
-      rows.two ? tile_sums<D, true>(a, rows, weights) : tile_sums<D, false>(a, rows, weights);
+      if (rows.two)
+        tile_sums<D, TileBlock::two>(a, rows, weights);
+      else if (a.m <= tile_height)
+        tile_sums<D, TileBlock::all>(a, rows, weights);
+      else
+        tile_sums<D, TileBlock::one>(a, rows, weights);
       weights.next += weights.next_step * weights.steps;
       finish_tiles<D>(a, micro, panel, p, rows, scale);
     }
@@ -318,6 +320,8 @@ struct TileColumn {
   std::size_t pieces, step, tail;  // tail: where copy_x_tail() begins
   const std::uint8_t *w, *scales;
   float* total;
+  const std::uint8_t* next;  // to be asked for meanwhile, next_step bytes a piece
+  std::size_t next_step;
 };
 template <class D, std::size_t R>
 LOWBIT_NOINLINE void tile_pieces(const TileColumn& t) {
@@ -352,6 +356,8 @@ LOWBIT_NOINLINE void tile_pieces(const TileColumn& t) {
       D::template dot<C, 6, 7>();
     }
     tiles::store<C>(ring + i % 4 * tile_sums_bytes, 64);
+    const std::uint8_t* next = t.next + i * t.next_step;
+    LOWBIT_NO_UNROLL for (std::size_t line = 0; line < t.next_step; line += 64) simd::prefetch_far(next + line);
   };
   LOWBIT_NO_UNROLL for (std::size_t i = 0; i < count; ++i) {
     i % 2 == 0 ? multiply(i, std::integral_constant<int, 0>()) : multiply(i, std::integral_constant<int, 1>());
@@ -386,7 +392,9 @@ inline void run_tile_pieces(const PackedGemmArgs& a) {
   alignas(64) std::uint8_t codes[64] = {};  // the codebook, signed
   for (std::size_t i = 0; w.codebook && i < sizeof codes; ++i) codes[i] = w.codebook->bytes[i] ^ 0x80;
   const auto table = S::load_bytes16(codes);
-  const TileRegisters registers(a.m < tile_height ? a.m : tile_height, step / 4);
+  const std::size_t height = tile_rows_of(a.m);
+  const TileRegisters registers(height, true, step / 4);
+  const std::size_t visits = (a.m + height - 1) / height * (panel_cols / tile_width);
   for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
     const std::uint8_t* panel = w.data + p * w.panel_bytes();
     std::size_t piece = 0;
@@ -406,12 +414,15 @@ inline void run_tile_pieces(const PackedGemmArgs& a) {
       }
       std::memset(out + n * panel_cols, 0, (to.steps * step - n) * panel_cols);
     });
-    for (std::size_t row = 0; row < a.m; row += tile_height) {
-      const TileRows rows(a.m, row, tile_height);
+    const std::size_t next_step = p + 1 < a.panel_end ? (w.panel_bytes() / (visits * pieces) + 63) / 64 * 64 : 0;
+    const std::uint8_t* next = panel + (next_step != 0 ? w.panel_bytes() : 0);
+    for (std::size_t row = 0; row < a.m; row += height) {
+      const TileRows rows(a.m, row, 1);
       if (tail != w.k) copy_x_tail<D>(a, rows, tail, scratch.x_tail());
       float* total = totals_of(a, p, rows.first[0]);
       for (std::size_t c = 0; c < panel_cols; c += tile_width) {
-        const TileColumn column{a, rows, pieces, step, tail, decoded + c * 4, panel + c * 4, total + c};
+        const TileColumn column{a, rows, pieces, step, tail, decoded + c * 4, panel + c * 4, total + c, next, next_step};
+        next += next_step * pieces;
         if (rows.height <= 4)
           tile_pieces<D, 4>(column);
         else if (rows.height <= 8)
