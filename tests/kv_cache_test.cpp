@@ -106,7 +106,7 @@ TEST_CASE("KvCache: what rounding keys and values moves is within its derived bo
     }
     CAPTURE(lowbit::format_name(format), largest);
     CHECK(largest <= 1);
-    CHECK(largest > 0.2);  // and the bound says something
+    CHECK(largest > 0.05);  // the bound is within 20 times of what is found
   }
 }
 
