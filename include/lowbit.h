@@ -111,9 +111,8 @@ typedef struct lowbit_file_entry {
   size_t bytes;        /* of its data */
 } lowbit_file_entry;
 
-/* Opens a checkpoint.  (Where memory runs out in a destructor of nlohmann-json, here or in lowbit_file_load, the program ends.)
- * path, in UTF-8: a .safetensors file, an index (.json), or a folder with model.safetensors or model.safetensors.index.json, as Hugging
- * Face's libraries and bitsandbytes write them.  Files are mapped: they must not be made shorter while they are open. */
+/* Opens a checkpoint.  path, in UTF-8: a .safetensors file, an index (.json), or a folder with model.safetensors or
+ * model.safetensors.index.json, as Hugging Face's libraries and bitsandbytes write them.  Files are mapped: they must not be made shorter while they are open. */
 LOWBIT_C_API lowbit_status lowbit_file_open(const char* path, lowbit_file** out);
 /* How many tensors it has; 0 for NULL. */
 LOWBIT_C_API size_t lowbit_file_count(const lowbit_file* file);

@@ -47,7 +47,7 @@ class GgufParameters final : public ParameterSource {
   explicit GgufParameters(const std::filesystem::path& path) : GgufParameters(io::Gguf::open(path)) {}
   explicit GgufParameters(io::Gguf file) : file_(std::move(file)) {
     const io::Json* architecture = find("general.architecture");
-    if (architecture == nullptr || *architecture != "gpt2")
+    if (architecture == nullptr || !io::is_text(*architecture, "gpt2"))
       raise<FormatError>(file_.location() + ": general.architecture: expected \"gpt2\", found " +
                          (architecture == nullptr ? std::string("nothing") : io::found_text(*architecture)));
     config_.layers = size("gpt2.block_count", 10'000);
@@ -91,10 +91,11 @@ class GgufParameters final : public ParameterSource {
     const io::Json *model = find("tokenizer.ggml.model"), *cut = find("tokenizer.ggml.pre"),
                    *tokens = find("tokenizer.ggml.tokens"), *types = find("tokenizer.ggml.token_type"),
                    *merges = find("tokenizer.ggml.merges");
-    if (model == nullptr || *model != "gpt2")
+    if (model == nullptr || !io::is_text(*model, "gpt2"))
       refuse("tokenizer.ggml.model: expected \"gpt2\", found " +
              (model == nullptr ? std::string("nothing") : io::found_text(*model)));
-    if (cut != nullptr && *cut != "gpt-2" && *cut != "default") refuse("tokenizer.ggml.pre: expected \"gpt-2\"");
+    if (cut != nullptr && !io::is_text(*cut, "gpt-2") && !io::is_text(*cut, "default"))
+      refuse("tokenizer.ggml.pre: expected \"gpt-2\"");
     const auto texts = [&](const io::Json* array, const char* key) {
       if (array == nullptr || !array->is_array()) refuse(std::string(key) + ": expected an array of strings");
       for (const io::Json& text : *array)

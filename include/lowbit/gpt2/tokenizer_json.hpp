@@ -62,7 +62,8 @@ inline std::vector<AddedToken> added_tokens_of(const io::Json& document, const s
 // Reads the file that Hugging Face's tokenizers library writes.  Throws FormatError that names the file and the key, for everything
 // but a byte-level BPE that cuts texts as GPT-2 does.
 inline TokenizerJson read_tokenizer_json(std::string_view text, const std::string& name) {
-  const io::Json document = io::parse_json(text, name);
+  const io::JsonDocument parsed(io::parse_json(text, name));
+  const io::Json& document = *parsed;
   const auto fail = [&](const std::string& key, const std::string& expected) {
     raise<FormatError>(name + ": " + key + ": expected " + expected);
   };
@@ -111,7 +112,8 @@ inline TokenizerJson read_tokenizer_json(std::string_view text, const std::strin
 
 // The ids by token.  `name` opens every message.
 inline Vocabulary read_vocabulary(std::string_view json, const std::string& name) {
-  const io::Json document = io::parse_json(json, name);
+  const io::JsonDocument parsed(io::parse_json(json, name));
+  const io::Json& document = *parsed;
   if (!document.is_object()) raise<FormatError>(name + ": expected an object of token: id, found " + document.type_name());
   constexpr std::int32_t largest = (std::numeric_limits<std::int32_t>::max)();
   Vocabulary vocabulary;
@@ -138,7 +140,8 @@ inline bool has_tokenizer_json_alone(const std::filesystem::path& folder) {
 // The tokens in added_tokens_decoder of a tokenizer_config.json, {"id": {"content": text, "special": true or false}}; none where it has no
 // such key.
 inline std::vector<AddedToken> read_added_tokens_decoder(std::string_view json, const std::string& name) {
-  const io::Json document = io::parse_json(json, name);
+  const io::JsonDocument parsed(io::parse_json(json, name));
+  const io::Json& document = *parsed;
   std::vector<AddedToken> added;
   const auto found = document.is_object() ? document.find("added_tokens_decoder") : document.end();
   if (!document.is_object() || found == document.end() || found->is_null()) return added;
@@ -174,9 +177,10 @@ inline void read_added_tokens(const std::filesystem::path& folder,
     for (const auto& [content, id] : read_vocabulary(io::read_text(list), list.string())) give({content, id}, list.string());
   if (exists(config))
     for (const AddedToken& token : read_added_tokens_decoder(io::read_text(config), config.string())) give(token, config.string());
-  if (!any && exists(folder / "vocab.json") && exists(whole))
-    for (const AddedToken& token : added_tokens_of(io::parse_json(io::read_text(whole), whole.string()), whole.string()))
-      take(token, whole.string());
+  if (!any && exists(folder / "vocab.json") && exists(whole)) {
+    const io::JsonDocument document(io::parse_json(io::read_text(whole), whole.string()));
+    for (const AddedToken& token : added_tokens_of(*document, whole.string())) take(token, whole.string());
+  }
 }
 
 }  // namespace lowbit::gpt2::detail::inline LOWBIT_ABI

@@ -80,7 +80,8 @@ inline FourBitFile read_four_bit_state(const TensorSource& source, const std::st
   const auto bytes = state.as_span<std::uint8_t>();
   std::string text(bytes.begin(), bytes.end());
   text.erase(std::find(text.begin(), text.end(), '\0'), text.end());
-  const Json json = parse_json(text, state.where());
+  const JsonDocument document(parse_json(text, state.where()));
+  const Json& json = *document;
   const auto fail = [&](const char* name, const char* expected) {
     raise<FormatError>(state.where() + ": " + name + ": expected " + expected);
   };
@@ -90,8 +91,7 @@ inline FourBitFile read_four_bit_state(const TensorSource& source, const std::st
   };
   FourBitFile p;
   const bool nf4 = key.ends_with("nf4");
-  if (!member("quant_type").is_string() || member("quant_type") != (nf4 ? "nf4" : "fp4"))
-    fail("quant_type", nf4 ? "\"nf4\"" : "\"fp4\"");
+  if (!is_text(member("quant_type"), nf4 ? "nf4" : "fp4")) fail("quant_type", nf4 ? "\"nf4\"" : "\"fp4\"");
   p.format = nf4 ? Format::nf4 : Format::fp4;
   if (!member("blocksize").is_number_unsigned() || !valid_block_size(member("blocksize").get<std::size_t>()))
     fail("blocksize", "a power of two from 32 to 4096");

@@ -47,7 +47,7 @@ class Gguf {
 
   const std::string& location() const { return name_; }  // the file, for messages
   // By key; numbers, strings, true and false, arrays of them.  Strings are the file's bytes, UTF-8 or not.
-  const std::map<std::string, Json, std::less<>>& keys() const { return keys_; }
+  const std::map<std::string, Json, std::less<>>& keys() const { return keys_.by_name; }
   // In the file's order.
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   // Whether there is a tensor of this name.
@@ -108,8 +108,8 @@ class Gguf {
       const std::string what = "key " + in_quotes(key);
       if (key.empty()) fail("key " + decimal(i) + ": expected a name, found none");
       const auto type = c.number<std::uint32_t>(what + ": type");
-      Json value = read_value(c, what, type, 0);
-      if (!keys_.emplace(std::move(key), std::move(value)).second) fail(what + ": occurs twice");
+      JsonDocument value(read_value(c, what, type, 0));
+      if (!keys_.by_name.try_emplace(std::move(key), std::move(*value)).second) fail(what + ": occurs twice");
     }
     read_tensors(c, tensors);
   }
@@ -137,10 +137,10 @@ class Gguf {
         if (inner >= least.size()) fail(what + ": type of elements: expected 0 to 12, found " + decimal(inner));
         if (depth == 3) fail(what + ": arrays in arrays more than 4 deep");
         const std::size_t n = c.count(what + ": number of elements", least[inner]);
-        Json array = Json::array();
-        array.get_ref<Json::array_t&>().reserve(n);
-        for (std::size_t i = 0; i < n; ++i) array.push_back(read_value(c, what, inner, depth + 1));
-        return array;
+        JsonDocument array(Json::array());
+        (*array).get_ref<Json::array_t&>().reserve(n);
+        for (std::size_t i = 0; i < n; ++i) (*array).push_back(read_value(c, what, inner, depth + 1));
+        return std::move(*array);
       }
       case 10: return c.number<std::uint64_t>(what);
       case 11: return c.number<std::int64_t>(what);
@@ -151,7 +151,7 @@ class Gguf {
 
   void read_tensors(Cursor& c, std::size_t count) {
     std::size_t alignment = 32;
-    if (const auto found = keys_.find("general.alignment"); found != keys_.end()) {
+    if (const auto found = keys().find("general.alignment"); found != keys().end()) {
       const Json& value = found->second;
       if (!value.is_number_unsigned() || value.get<std::uint64_t>() == 0 || value.get<std::uint64_t>() > 65536 ||
           (value.get<std::uint64_t>() & (value.get<std::uint64_t>() - 1)) != 0)
@@ -214,7 +214,16 @@ class Gguf {
 
   std::string name_;
   MappedFile file_;  // empty after parse()
-  std::map<std::string, Json, std::less<>> keys_;
+  struct Keys {
+    Keys() = default;
+    Keys(Keys&&) noexcept = default;
+    Keys& operator=(Keys&&) noexcept = default;
+    ~Keys() {
+      for (auto& [name, value] : by_name) release(value);
+    }
+    std::map<std::string, Json, std::less<>> by_name;
+  };
+  Keys keys_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, std::size_t, std::less<>> index_;
 };

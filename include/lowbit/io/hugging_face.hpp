@@ -140,7 +140,8 @@ inline void require_model_folder(const std::filesystem::path& path) {
 // for the options that change GPT-2's arithmetic (unscaled attention, scaling by layer, cross attention).  Keys that nobody needs
 // here are not looked at.  Defaults are those of transformers' GPT2Config.
 inline HuggingFaceConfig parse_config(std::string_view text, const std::string& name) {
-  const Json json = parse_json(text, name);
+  const JsonDocument document(parse_json(text, name));
+  const Json& json = *document;
   const detail::ConfigReader reader(json, name);
   if (reader.find("model_type") == nullptr || reader.text("model_type") != "gpt2")
     reader.fail("model_type", "\"gpt2\"", reader.find("model_type"));

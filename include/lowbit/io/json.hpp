@@ -23,6 +23,28 @@ namespace lowbit::io::inline LOWBIT_ABI {
 // Objects keep the order of their keys; look-up is linear.
 using Json = nlohmann::ordered_json;
 
+// Empties a value, as deep as it is nested.  nlohmann-json's own destructor allocates for every value with members, and ends the program
+// where that fails; of a value without members it does not.
+inline void release(Json& value) noexcept {
+  if (!value.is_structured()) return;
+  for (Json& member : value) release(member);
+  value.clear();
+}
+// A document that is released before it is destroyed.
+class JsonDocument {
+ public:
+  JsonDocument() = default;
+  explicit JsonDocument(Json&& value) noexcept : value_(std::move(value)) {}
+  JsonDocument(const JsonDocument&) = delete;
+  JsonDocument& operator=(const JsonDocument&) = delete;
+  ~JsonDocument() { release(value_); }
+  Json& operator*() { return value_; }
+  const Json& operator*() const { return value_; }
+
+ private:
+  Json value_;
+};
+
 }  // namespace lowbit::io::inline LOWBIT_ABI
 
 namespace lowbit::io::detail::inline LOWBIT_ABI {
@@ -33,7 +55,7 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
  public:
   // bytes: of the whole text, to tell one that was cut short from one that is wrong.
   JsonBuilder(const std::string& what, std::size_t bytes) : what_(what), bytes_(bytes) {}
-  Json take() { return std::move(root_); }
+  Json take() { return std::move(*root_); }
 
   bool null() override { return put(nullptr); }
   bool boolean(bool value) override { return put(value); }
@@ -72,11 +94,24 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
     std::unordered_set<std::string> keys;
   };
 
+  using Members = std::vector<Json::object_t::value_type>;
+
+  // A vector would copy its members, as their keys are const.
+  static void grow(Members& members) {
+    JsonDocument grown(Json::object());
+    Members& to = (*grown).get_ref<Json::object_t&>();
+    to.reserve(members.size() < 4 ? 4 : 2 * members.size());
+    for (auto& [key, value] : members) to.emplace_back(key, std::move(value));
+    members.clear();
+    members.swap(to);
+  }
   Json* place(Json value) {
-    if (open_.empty()) return &(root_ = std::move(value));
+    if (open_.empty()) return &(*root_ = std::move(value));
     Json& parent = *open_.back().container;
     if (parent.is_array()) return &parent.get_ref<Json::array_t&>().emplace_back(std::move(value));
-    return &parent.get_ref<Json::object_t&>().std::vector<Json::object_t::value_type>::emplace_back(key_, std::move(value)).second;
+    Members& members = parent.get_ref<Json::object_t&>();
+    if (members.size() == members.capacity()) grow(members);
+    return &members.emplace_back(key_, std::move(value)).second;
   }
   bool put(Json value) {
     place(std::move(value));
@@ -97,7 +132,7 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
 
   const std::string& what_;
   std::size_t bytes_;
-  Json root_;
+  JsonDocument root_;
   std::string key_;
   std::vector<Open> open_;  // a container does not move while one of its children is open: only the innermost one grows
 };
@@ -140,7 +175,7 @@ namespace lowbit::io::inline LOWBIT_ABI {
 // The JSON document in `text` (UTF-8, nothing but white space after it).  `what` opens every message: a file, or a part of one.
 // A byte order mark is passed over, and NaN, Infinity and -Infinity, which Python's json writes and reads, are read as null.
 // Throws FormatError for anything else that is not JSON (and says so where it is an HTML page or a git-LFS pointer), duplicate keys,
-// NUL bytes, and nesting deeper than 64.
+// NUL bytes, and nesting deeper than 64; std::bad_alloc, and whoever wants no more than that keeps the result in a JsonDocument.
 inline Json parse_json(std::string_view text, const std::string& what) {
   require_utf8(text, what);
   if (const std::string found = mistaken_for(text); !found.empty()) raise<FormatError>(what + ": expected JSON, found " + found);
@@ -152,6 +187,11 @@ inline Json parse_json(std::string_view text, const std::string& what) {
   detail::JsonBuilder builder(what, text.size());
   Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
+}
+
+// Whether a value is this text.  (nlohmann-json's == for a literal makes a string of it where nothing may be thrown.)
+inline bool is_text(const Json& value, std::string_view text) {
+  return value.is_string() && value.get_ref<const std::string&>() == text;
 }
 
 // A value as messages name it: short, whatever it holds.

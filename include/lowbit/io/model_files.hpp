@@ -70,7 +70,8 @@ class ModelFiles : public TensorSource {
     ModelFiles result;
     result.location_ = path.string();
     const auto fail = [&](const std::string& what) { raise<FormatError>(result.location_ + ": " + what); };
-    const Json index = parse_json(read_text(path), result.location_);
+    const JsonDocument document(parse_json(read_text(path), result.location_));
+    const Json& index = *document;
     if (!index.is_object()) fail(std::string("expected an object, found ") + index.type_name());
     const auto weight_map = index.find("weight_map");
     if (weight_map == index.end() || !weight_map->is_object()) fail("expected an object weight_map");

@@ -99,7 +99,8 @@ class SafeTensors final : public TensorSource {
 
   void read_header(std::string_view text, std::span<const std::byte> buffer) {
     if (!text.starts_with('{')) fail("expected a header that starts with {, found " + in_quotes(text.substr(0, 8)));
-    const Json header = parse_json(text, name_ + ": header");
+    const JsonDocument document(parse_json(text, name_ + ": header"));
+    const Json& header = *document;
     std::vector<TensorView> found;
     for (const auto& [key, value] : header.items()) {
       if (key == detail::metadata_key)
