@@ -26,15 +26,19 @@ using Json = nlohmann::ordered_json;
 // Empties a value, as deep as it is nested.  nlohmann-json's own destructor allocates for every value with members, and ends the program
 // where that fails; of a value without members it does not.
 inline void release(Json& value) noexcept {
-  if (!value.is_structured()) return;
-  for (Json& member : value) release(member);
-  value.clear();
+  if (auto* object = value.get_ptr<Json::object_t*>()) {
+    for (auto& [key, member] : *object) release(member);
+    object->clear();
+  } else if (auto* array = value.get_ptr<Json::array_t*>()) {
+    for (Json& member : *array) release(member);
+    array->clear();
+  }
 }
 // A document that is released before it is destroyed.
 class JsonDocument {
  public:
-  JsonDocument() = default;
-  explicit JsonDocument(Json&& value) noexcept : value_(std::move(value)) {}
+  JsonDocument() : value_(nullptr) {}
+  explicit JsonDocument(Json&& value) : value_(std::move(value)) {}
   JsonDocument(const JsonDocument&) = delete;
   JsonDocument& operator=(const JsonDocument&) = delete;
   ~JsonDocument() { release(value_); }
@@ -100,7 +104,7 @@ class JsonBuilder final : public nlohmann::json_sax<Json> {
   static void grow(Members& members) {
     JsonDocument grown(Json::object());
     Members& to = (*grown).get_ref<Json::object_t&>();
-    to.reserve(members.size() < 4 ? 4 : 2 * members.size());
+    to.reserve(members.size() + members.size() + 4);
     for (auto& [key, value] : members) to.emplace_back(key, std::move(value));
     members.clear();
     members.swap(to);
