@@ -34,16 +34,16 @@ inline void release(Json& value) noexcept {
     array->clear();
   }
 }
-// A document that is released before it is destroyed.
+// A document that is released before it is destroyed.  Neither copied nor moved.  Throws nothing.
 class JsonDocument {
  public:
-  JsonDocument() : value_(nullptr) {}
-  explicit JsonDocument(Json&& value) : value_(std::move(value)) {}
+  JsonDocument() : value_(nullptr) {}                                // null
+  explicit JsonDocument(Json&& value) : value_(std::move(value)) {}  // what parse_json() gives
   JsonDocument(const JsonDocument&) = delete;
   JsonDocument& operator=(const JsonDocument&) = delete;
   ~JsonDocument() { release(value_); }
-  Json& operator*() { return value_; }
-  const Json& operator*() const { return value_; }
+  Json& operator*() { return value_; }              // the document
+  const Json& operator*() const { return value_; }  // the document
 
  private:
   Json value_;
