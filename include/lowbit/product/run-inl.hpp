@@ -147,7 +147,7 @@ struct Call {
 // The activations of a call: prepared before, or converted by the call's threads together, or, where they are few, by every thread
 // for itself when its first part asks for them.  A line that another core has just written is waited for as long as the conversion
 // of 500 activations takes: up to own_rows rows in int8 are 0 to 5 % faster on two threads of Zen 4 (20 % where these share no
-// cache), and 5 to 25 % on 2 to 16 threads of Sapphire Rapids; more rows gain nothing or lose.  Where all rows must be looked
+// cache), and 5 to 25 % on 2 to 16 threads of Emerald Rapids; more rows gain nothing or lose.  Where all rows must be looked
 // through first (LLM.int8()'s outliers per call), that is done once.
 inline void take_input(Call& call) {
   constexpr std::size_t own_rows = 16;

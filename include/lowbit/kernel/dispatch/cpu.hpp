@@ -162,7 +162,7 @@ inline Level cpu_level() {
 }
 
 // Whether bf16 compute gains speed at level avx512bf16: whether the processor's vdpbf16ps does at least what two float FMAs do in
-// the same time.  AMD's does (Zen 4 and 5).  Intel's takes so long that the float FMA is twice as fast: measured on Sapphire
+// the same time.  AMD's does (Zen 4 and 5).  Intel's takes so long that the float FMA is twice as fast: measured on Emerald
 // Rapids, 82 against 166 GFLOP/s of one core; there float or int8 compute is the faster choice.  Thread safe.
 inline bool cpu_has_fast_bf16() {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)
@@ -178,7 +178,7 @@ inline bool cpu_has_fast_bf16() {
 
 // Whether kernels that wait for memory should ask for their weights ahead of time.  AMD family 19h (Zen 3 and 4) follows a few
 // long streams by itself, and a request holds one of the few places for misses of L1 until memory has answered: measured on Zen 4,
-// one row of NF4 from memory, 22 GB/s without and 16 with.  Sapphire Rapids gains by asking, and Zen 5 did with shorter streams.
+// one row of NF4 from memory, 22 GB/s without and 16 with.  Emerald Rapids gains by asking, and Zen 5 did with shorter streams.
 // Thread safe.
 inline bool cpu_wants_prefetch() {
 #if LOWBIT_X86 && !defined(LOWBIT_PORTABLE)

@@ -129,7 +129,7 @@ inline void run_in_place(const PackedGemmArgs& a) {
       const std::uint8_t* panel = a.w.data + p * micro.panel_bytes;
       micro.w = panel + a.w.head_bytes();
       micro.scale = a.w.scaled ? panel : nullptr;
-      // The first tile of a panel waits for memory, the others find it in L2: they ask for the next panel meanwhile.  On Sapphire
+      // The first tile of a panel waits for memory, the others find it in L2: they ask for the next panel meanwhile.  On Emerald
       // Rapids 5 to 25 % at M = 32 to 512; for 4-bit codes, whose panels are small, it loses.
       const std::size_t tiles = (rows + tile_rows<C, Source>() - 1) / tile_rows<C, Source>();
       const std::size_t share = micro.panel_bytes / tiles;

@@ -22,7 +22,7 @@ inline constexpr std::size_t tile_step_bytes = 16 * panel_cols * 4;  // 16 dword
 inline constexpr std::size_t tile_sums_bytes = tile_height * tile_width * 4;
 constexpr std::size_t tile_step_k(Compute c) { return c == Compute::int8 ? 64 : 32; }  // of a dot instruction, at most
 
-// Rows from which on tiles are used.  Measured on Sapphire Rapids, GPT-2 small's shapes pooled, Gop/s by tiles and by vectors: int8
+// Rows from which on tiles are used.  Measured on Emerald Rapids, GPT-2 small's shapes pooled, Gop/s by tiles and by vectors: int8
 // 262 and 263 at four rows, 456 and 420 at eight (8 threads: 895 and 1095, 1724 and 1682); NF4 256 and 324 at eight, 291 and 255 at
 // twelve (8 threads: 1007 and 1131, 1226 and 1208).
 inline constexpr std::size_t tile_rows_int8 = 6, tile_rows_four_bit = 12;

@@ -293,7 +293,7 @@ inline void run_tiles(const PackedGemmArgs& a) {
       weights.w = scratch.decoded(0);
       if (left != 0) weights.tail = weights.w + weights.steps * tile_step_bytes;
     }
-    // The next panel is asked for meanwhile.  Sapphire Rapids, weights from L3: 30 to 40 % at 8 to 32 rows, 20 to 30 % up to 96; from
+    // The next panel is asked for meanwhile.  Emerald Rapids, weights from L3: 30 to 40 % at 8 to 32 rows, 20 to 30 % up to 96; from
     // L2 up to 6 % slower at 8 and 16.
     weights.next_step = p + 1 < a.panel_end ? (panel_bytes / (blocks * (weights.steps + 1)) + 63) / 64 * 64 : 0;
     weights.next = panel + (weights.next_step != 0 ? panel_bytes : 0);
