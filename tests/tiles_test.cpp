@@ -72,6 +72,27 @@ TEST_CASE("tiles give the integer products of the vector levels to the bit, at e
     }
 }
 
+TEST_CASE("integer products by tiles in several parts of k and of rows are those of the vector levels") {
+  if (!has_tiles()) return;
+  Random random(94);
+  const Level vectors = lowbit::cpu_supports(Level::avx512vnni) ? Level::avx512vnni : Level::avx2;
+  const std::size_t n = 101;
+  for (const std::size_t k : Sizes{776, 1736}) {
+    const std::size_t most = 150;
+    const Floats x = random.normals(most * k);
+    for (const Weights& w : lowbit_test::one_of_every_kind(n, k, random)) {
+      if (!w.packed || !lowbit_test::has_compute(w.tensor.format(), Compute::int8)) continue;
+      const Floats want = product_at(vectors, x, most, w, Compute::int8);
+      for (const std::size_t m : Sizes{12, 30, 64, 65, most}) {
+        INFO(w.name << ", " << n << " x " << k << ", m " << m);
+        const Floats rows(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(m * k)),
+            got = product_at(Level::amx, rows, m, w, Compute::int8);
+        CHECK(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("bf16 products by tiles do not depend on the number of rows") {
   if (!has_tiles()) return;
   Random random(92);
@@ -87,6 +108,37 @@ TEST_CASE("bf16 products by tiles do not depend on the number of rows") {
             product_at(Level::amx, Floats(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(m * k)), m, w, Compute::bf16);
         CHECK(std::memcmp(some.data(), all.data(), some.size() * sizeof(float)) == 0);
       }
+    }
+  }
+}
+
+TEST_CASE("products by tiles do not depend on the number of threads, nor on the cut of rows among them") {
+  if (!has_tiles()) return;
+  const AtLevel at(Level::amx);
+  Random random(95);
+  const std::size_t k = 200, n = 100, m = 300;
+  Floats x = random.normals(m * k), bias = random.normals(n), residual = random.normals(m * n);
+  for (std::size_t i = 0; i < x.size(); i += 29) x[i] *= 9;  // outliers
+  const lowbit::Tensor after = lowbit::DenseTensor<lowbit::BFloat16>::quantize(random.normals(n * n).data(), n, n);
+  const lowbit::PackedTensor packed_after = lowbit::PackedTensor::pack(after);
+  for (const Weights& w : lowbit_test::one_of_every_kind(n, k, random)) {
+    if (!w.packed) continue;
+    for (const Compute compute : {Compute::bf16, Compute::int8}) {
+      if (!lowbit_test::has_compute(w.tensor.format(), compute)) continue;
+      INFO(w.name << " in " << lowbit::compute_name(compute));
+      // The result with everything that may follow a product, and what another product makes of it.
+      const auto results = [&](std::size_t threads) {
+        lowbit::ThreadPool pool(threads);
+        lowbit::PreparedInput next = lowbit::input_for(packed_after, {.compute = Compute::bf16});
+        Floats y(m * n), z(m * n);
+        lowbit::MatmulOptions options({.compute = compute}, {.residual = {residual.data(), m, n}, .next = &next}, {&pool}, bias);
+        lowbit::matmul({x.data(), m, k}, *w.packed, {y.data(), m, n}, options);
+        lowbit::matmul(next, packed_after, {z.data(), m, n}, {{.compute = Compute::bf16}, {}, {&pool}});
+        y.insert(y.end(), z.begin(), z.end());
+        return y;
+      };
+      const Floats one = results(1);
+      for (const std::size_t threads : Sizes{2, 5}) CHECK(same_bits(results(threads), one));
     }
   }
 }

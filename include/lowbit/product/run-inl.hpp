@@ -2,6 +2,7 @@
 // A product: checks what the call brings, has x converted, cuts the weights into parts of parallel work, and calls the kernels.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <thread>
 
@@ -178,19 +179,39 @@ Args args_of(const Call& call, const WeightsLayout& w, WorkspaceSlot& slot, std:
   return g;
 }
 
+// Rows of x that a part has, where tile instructions multiply: beside the cut in panels, as a thread with all rows would read all of x.
+// With `blocks` of them it reads m / blocks rows of x and n * blocks / threads of the weights, of as many bytes each: least where these
+// are equal.  And what it reads for every panel must stay in L2.  Emerald Rapids, 512 rows: bf16 14 % faster on 8 threads and 12 % on
+// 16, int8 6 and 19 %.
+inline std::size_t rows_at_once(const Call& call, const PackedWeights& w, std::size_t row_bytes) {
+  constexpr std::size_t l2_bytes = 768 << 10, fewest = 64, even = 32;  // even: whole tiles, two by two
+  const std::size_t m = call.m();
+  if (!call.kernel().tiles || call.plan.form.compute == Compute::f32 || m < 2 * fewest) return m;
+  const double rows = static_cast<double>(m), threads = static_cast<double>(call.executor.concurrency());
+  const auto blocks =
+      (std::min)((std::max)(std::sqrt(rows * threads / static_cast<double>(w.n)), rows * static_cast<double>(row_bytes) / l2_bytes),
+                 rows / fewest);
+  return (std::min)(m, (static_cast<std::size_t>(std::ceil(rows / std::round((std::max)(blocks, 1.0)))) + even - 1) / even * even);
+}
+
 inline void run_packed(const Call& call, const PackedWeights& w) {
   const Compute compute = call.plan.form.compute;
   const std::size_t panels = w.panels(), m = call.m();
   std::size_t nr_unroll = nr_unroll_of(m);
   while (nr_unroll > 1 && panels < nr_unroll * call.executor.concurrency()) nr_unroll /= 2;
-  const std::size_t units = (panels + nr_unroll - 1) / nr_unroll;
-  run_parts(call.executor, units, panels_max_parts(panels, m * call.x.cols, w.panel_bytes()),
+  const std::size_t units = (panels + nr_unroll - 1) / nr_unroll, rows = rows_at_once(call, w, call.plan.form.row_bytes()),
+                    blocks = (m + rows - 1) / rows;
+  run_parts(call.executor, blocks * units, panels_max_parts(panels, m * call.x.cols, w.panel_bytes()),
             [&](std::size_t begin, std::size_t end) {
               const TaskSlot slot(call.workspace);
-              auto g = args_of<PackedGemmArgs>(call, w, *slot, call.kernel().packed_scratch_bytes(w, compute));
-              g.panel_begin = begin * nr_unroll;
-              g.panel_end = (std::min)(panels, end * nr_unroll);
-              call.gemm().packed(compute, g);
+              auto all = args_of<PackedGemmArgs>(call, w, *slot, call.kernel().packed_scratch_bytes(w, compute));
+              all.threads = call.executor.concurrency();
+              for (std::size_t block = begin / units; block * units < end; ++block) {
+                PackedGemmArgs g = all.of_rows(block * rows, (std::min)(rows, m - block * rows));
+                g.panel_begin = ((std::max)(begin, block * units) - block * units) * nr_unroll;
+                g.panel_end = (std::min)(panels, (std::min)(end - block * units, units) * nr_unroll);
+                call.gemm().packed(compute, g);
+              }
             });
 }
 
@@ -236,6 +257,7 @@ struct BlockOffsetRows {
     g.x.scale = x.scale ? x.scale + first : nullptr;
     g.m = rows;
     g.scratch = slot->gemm.data();
+    g.threads = call.executor.concurrency();
     for (std::size_t offset_class = begin / panels; offset_class * panels < end; ++offset_class) {
       g.w = w.offset_class(offset_class);
       g.panel_begin = (std::max)(begin, offset_class * panels) - offset_class * panels;

@@ -19,6 +19,22 @@ struct PackedGemmArgs {
   float* sums = nullptr;                       // instead of results: (panels, m, panel_cols), not yet times result_scale()
   std::size_t panel_begin = 0, panel_end = 0;  // the unit of parallel work
   std::uint8_t* scratch = nullptr;             // packed_scratch_bytes(), 64-byte aligned, one per thread
+  std::size_t threads = 1;                     // of the call
+
+  // The same for `count` rows from row `begin` on, where results are wanted.
+  PackedGemmArgs of_rows(std::size_t begin, std::size_t count) const {
+    PackedGemmArgs a = *this;
+    a.m = count;
+    if (begin == 0) return a;
+    a.x.data = static_cast<const std::uint8_t*>(x.data) + begin * x.stride_bytes;
+    if (x.scale) a.x.scale += begin;
+    if (x.offset) a.x.offset += begin * x.offset_stride;
+    if (x.outliers) a.x.outliers += begin;
+    if (y) a.y += begin * y_stride;
+    if (epilogue.residual) a.epilogue.residual += begin * epilogue.residual_stride;
+    if (epilogue.bf16) a.epilogue.bf16 += begin * epilogue.bf16_stride;
+    return a;
+  }
 };
 // What the sums of row `row` are multiplied by.
 inline float result_scale(const PackedWeights& w, const Activations& x, Compute c, std::size_t row) {

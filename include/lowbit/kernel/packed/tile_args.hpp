@@ -46,8 +46,9 @@ constexpr bool tiles_in_place(const PackedWeights& w, Compute c) {
 // A run of k whose int32 sum is scaled: a chunk of a block.
 struct TilePiece {
   std::uint32_t k = 0, steps = 0;  // where it begins; dot instructions
-  std::uint32_t weights = 0;       // bytes of the decoded panel before it
-  std::uint32_t scale = 0;         // bytes from the panel's beginning to its 48 scales
+  std::uint32_t scale = 0;         // bytes from the panel's beginning to its 48 scales ...
+  std::uint32_t codes = 0;         // ... and to its codes
+  std::uint32_t groups = 0;        // of 8 k
 };
 // k of a dot instruction where sums do not run over all k: no more than a piece has.
 constexpr std::size_t piece_step_k(const PackedWeights& w) {
@@ -62,17 +63,21 @@ constexpr void for_each_piece(const PackedWeights& w, const Visit& visit) {
     for (std::size_t k = w.block_begin(b), end = w.block_begin(b + 1); k < end; k += kc) visit(k, end - k < kc ? end - k : kc, b);
 }
 
-// Scratch of one thread: what a block of 32 rows takes, the pieces, and a decoded panel.
+// Row tiles at most that share what is decoded of 16 columns, and k of it: 12 KB, which stay in L1 beside x.
+inline constexpr std::size_t tile_block = 4, tile_chunk_k = 768;
+
+// Scratch of one thread: what a block of rows takes, the pieces, and what is decoded.
 struct TileScratch {
-  static constexpr std::size_t total_bytes = 2 * tile_height * panel_cols * 4, sums_bytes = 6 * tile_sums_bytes, x_stride = 128,
-                               x_bytes = 2 * tile_height * x_stride,
-                               fixed_bytes = total_bytes + sums_bytes + x_bytes + tile_step_bytes;
+  static constexpr std::size_t total_bytes = tile_block * tile_height * panel_cols * 4, sums_bytes = 6 * tile_sums_bytes,
+                               x_stride = 128, x_bytes = 2 * tile_height * x_stride, codes_bytes = 64,
+                               fixed_bytes = total_bytes + sums_bytes + x_bytes + tile_step_bytes + codes_bytes;
   std::uint8_t* begin;
 
-  float* total() const { return reinterpret_cast<float*>(begin); }           // [32][panel_cols]
+  float* total() const { return reinterpret_cast<float*>(begin); }           // [tile_block * tile_height][panel_cols]
   std::uint8_t* sums() const { return begin + total_bytes; }                 // [2][3][tile_height][tile_width] dwords
   std::uint8_t* x_tail() const { return begin + total_bytes + sums_bytes; }  // [32][x_stride], zeros behind the last k
   std::uint8_t* w_tail() const { return x_tail() + x_bytes; }                // a step, likewise
+  std::uint8_t* codes() const { return w_tail() + tile_step_bytes; }         // the codebook, four times
   TilePiece* pieces() const { return reinterpret_cast<TilePiece*>(begin + fixed_bytes); }
   // Behind `count` pieces.
   std::uint8_t* decoded(std::size_t count) const { return begin + fixed_bytes + pieces_bytes(count); }

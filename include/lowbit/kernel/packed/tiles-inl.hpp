@@ -43,19 +43,17 @@ struct TileSigned {  // looked up without the 128
   static LOWBIT_INLINE simd::vf sum(const std::uint8_t* c, std::int32_t) { return simd::to_float(simd::iload(c)); }
 };
 
-// This thread's tile registers, configured for one call: 0 to 5 are sums, of two row tiles by three column tiles; 6 is x; 7 is
-// weights; where all rows are one tile, 4 and 5 are weights too.  Whoever else computes with tiles on this thread finds the
-// configuration as it was (tiles themselves are nobody's across a call), and a thread that had none holds none.
+// This thread's tile registers, configured for one call: 0 to 5 are sums, 6 is x, 7 is weights.  Whoever else computes with tiles on
+// this thread finds the configuration as it was (tiles themselves are nobody's across a call), and a thread that had none holds none.
 class TileRegisters {
  public:
-  // rows: of x, of a tile; one: which is all rows; dwords: of k, of a step.
-  TileRegisters(std::size_t rows, bool one, std::size_t dwords) {
+  // rows: of x, of a tile; dwords: of k, of a step.
+  TileRegisters(std::size_t rows, std::size_t dwords) {
     tiles::store_configuration(before_);
     TileConfiguration c;
     c.palette = 1;
     for (std::size_t t = 0; t < 8; ++t) {
-      const bool weights = t == 7 || (one && (t == 4 || t == 5));
-      c.rows[t] = static_cast<std::uint8_t>(weights ? dwords : rows);
+      c.rows[t] = static_cast<std::uint8_t>(t == 7 ? dwords : rows);
       c.bytes[t] = static_cast<std::uint16_t>(t == 6 ? 4 * dwords : 4 * tile_width);
     }
     tiles::configure(c);
@@ -103,19 +101,24 @@ inline void copy_x_tail(const PackedGemmArgs& a, const TileRows& rows, std::size
                   (a.w.k - k) * D::x_bytes);
 }
 
-// Row tiles that are multiplied together: all rows in one, one of several, two of several.
-enum class TileBlock { all, one, two };
-
-// One step of one or two row tiles by 48 columns.  Seven loads for six products: weights once, x again from L1.
-template <class D, TileBlock B>
+// One step of R row tiles by C column tiles, w at the first of these: one by three, two by one, or two by three, seven loads for six
+// products.
+template <class D, std::size_t R, std::size_t C>
 LOWBIT_INLINE void tile_step(const std::uint8_t* x0, const std::uint8_t* x1, std::size_t x_stride, const std::uint8_t* w) {
   constexpr std::size_t w_stride = panel_cols * 4;
-  if constexpr (B == TileBlock::two) {
-    tiles::load<7>(w, w_stride);
-    tiles::load<6>(x0, x_stride);
-    D::template dot<0, 6, 7>();
+  tiles::load<7>(w, w_stride);
+  tiles::load<6>(x0, x_stride);
+  D::template dot<0, 6, 7>();
+  if constexpr (R == 1) {
+    tiles::load<7>(w + 64, w_stride);
+    D::template dot<1, 6, 7>();
+    tiles::load<7>(w + 128, w_stride);
+    D::template dot<2, 6, 7>();
+  } else {
     tiles::load<6>(x1, x_stride);
     D::template dot<3, 6, 7>();
+  }
+  if constexpr (R == 2 && C == 3) {
     tiles::load<7>(w + 64, w_stride);
     D::template dot<4, 6, 7>();
     tiles::load<6>(x0, x_stride);
@@ -124,15 +127,6 @@ LOWBIT_INLINE void tile_step(const std::uint8_t* x0, const std::uint8_t* x1, std
     D::template dot<2, 6, 7>();
     tiles::load<6>(x1, x_stride);
     D::template dot<5, 6, 7>();
-  } else {
-    constexpr int second = B == TileBlock::all ? 5 : 7, third = B == TileBlock::all ? 4 : 7;
-    tiles::load<6>(x0, x_stride);
-    tiles::load<7>(w, w_stride);
-    D::template dot<0, 6, 7>();
-    tiles::load<second>(w + 64, w_stride);
-    D::template dot<1, 6, second>();
-    tiles::load<third>(w + 128, w_stride);
-    D::template dot<2, 6, third>();
   }
 }
 
@@ -144,41 +138,56 @@ struct TileWeights {
   const std::uint8_t* next;  // to be asked for meanwhile, next_step bytes a step
   std::size_t next_step;
 };
-// The sums of a block of rows over all k, to the scratch's sums.
-template <class D, TileBlock B>
-LOWBIT_NOINLINE void tile_sums(const PackedGemmArgs& a, const TileRows& rows, const TileWeights& w) {
+// The sums of R row tiles and C column tiles from number `column` on, over all k, to the scratch's sums.
+template <class D, std::size_t R, std::size_t C>
+LOWBIT_NOINLINE void tile_sums(const PackedGemmArgs& a, const TileRows& rows, TileWeights& w, std::size_t column) {
   const TileScratch scratch{a.scratch};
-  const std::size_t stride = a.x.stride_bytes;
+  const std::size_t stride = a.x.stride_bytes, next_step = w.next_step;
   const std::uint8_t* x0 = static_cast<const std::uint8_t*>(a.x.data) + rows.first[0] * stride;
   const std::uint8_t* x1 = static_cast<const std::uint8_t*>(a.x.data) + rows.first[1] * stride;
-  const std::uint8_t *weights = w.w, *next = w.next;
+  const std::uint8_t *weights = w.w + column * 64, *next = w.next;
   tiles::zero<0>();
-  tiles::zero<1>();
-  tiles::zero<2>();
-  if constexpr (B == TileBlock::two) {
-    tiles::zero<3>();
-    tiles::zero<4>();
-    tiles::zero<5>();
-  }
-  const std::size_t next_step = w.next_step;
+  if constexpr (C > 1) tiles::zero<1>();
+  if constexpr (C > 1) tiles::zero<2>();
+  if constexpr (R > 1) tiles::zero<3>();
+  if constexpr (R > 1 && C > 1) tiles::zero<4>();
+  if constexpr (R > 1 && C > 1) tiles::zero<5>();
   LOWBIT_NO_UNROLL for (std::size_t s = w.steps; s != 0; --s) {
-    tile_step<D, B>(x0, x1, stride, weights);
+    tile_step<D, R, C>(x0, x1, stride, weights);
     x0 += 64;
     x1 += 64;
     weights += tile_step_bytes;
     LOWBIT_NO_UNROLL for (std::size_t line = 0; line < next_step; line += 64) simd::prefetch_far(next + line);
     next += next_step;
   }
+  w.next = next;
   if (w.tail)
-    tile_step<D, B>(scratch.x_tail(), scratch.x_tail() + tile_height * TileScratch::x_stride, TileScratch::x_stride, w.tail);
-  std::uint8_t* c = scratch.sums();
+    tile_step<D, R, C>(scratch.x_tail(), scratch.x_tail() + tile_height * TileScratch::x_stride, TileScratch::x_stride,
+                       w.tail + column * 64);
+  std::uint8_t* c = scratch.sums() + column * tile_sums_bytes;
   tiles::store<0>(c, 64);
-  tiles::store<1>(c + tile_sums_bytes, 64);
-  tiles::store<2>(c + 2 * tile_sums_bytes, 64);
-  if constexpr (B == TileBlock::two) {
-    tiles::store<3>(c + 3 * tile_sums_bytes, 64);
-    tiles::store<4>(c + 4 * tile_sums_bytes, 64);
-    tiles::store<5>(c + 5 * tile_sums_bytes, 64);
+  if constexpr (C > 1) tiles::store<1>(c + tile_sums_bytes, 64);
+  if constexpr (C > 1) tiles::store<2>(c + 2 * tile_sums_bytes, 64);
+  if constexpr (R > 1) tiles::store<3>(c + 3 * tile_sums_bytes, 64);
+  if constexpr (R > 1 && C > 1) tiles::store<4>(c + 4 * tile_sums_bytes, 64);
+  if constexpr (R > 1 && C > 1) tiles::store<5>(c + 5 * tile_sums_bytes, 64);
+}
+// Row tiles that are multiplied by a panel at a time.  Tile registers are renamed while a core has others left, and the two threads of a
+// core share these: where both work, fewer registers are faster, and where one rests, fewer loads.  Emerald Rapids, ns for a product of
+// 16 rows, weights in L2, the other thread resting and working: int8 in blocks of 2 x 3 tiles 15 and 42, 1 x 3 13 and 26, 2 x 1 10 and
+// 19; bf16, whose rows are twice as long, 2 x 3 10 and 37, 1 x 3 13 and 22, 2 x 1 16 and 23 (2 x 2 11 and 23, but for a panel's third
+// column).  The threads of a call are taken to share cores.
+template <class D>
+constexpr std::size_t tiles_at_once(std::size_t threads) {
+  return D::compute == Compute::int8 || threads == 1 ? 2 : 1;
+}
+template <class D>
+LOWBIT_INLINE void panel_sums(const PackedGemmArgs& a, const TileRows& rows, TileWeights& w) {
+  if (!rows.two) return tile_sums<D, 1, 3>(a, rows, w, 0);
+  if constexpr (D::compute == Compute::int8) {
+    for (std::size_t c = 0; c < 3; ++c) tile_sums<D, 2, 1>(a, rows, w, c);
+  } else {
+    tile_sums<D, 2, 3>(a, rows, w, 0);
   }
 }
 
@@ -273,11 +282,12 @@ inline void run_tiles(const PackedGemmArgs& a) {
   const TileScratch scratch{a.scratch};
   const bool in_place = tiles_in_place(w, D::compute), folded = w.scaled && w.blocks() > 1;
   const std::size_t panel_bytes = w.panel_bytes(), left = w.k % step, height = tile_rows_of(a.m),
-                    blocks = (a.m + 2 * height - 1) / (2 * height);
+                    tiles = (a.m + height - 1) / height, at_once = tiles_at_once<D>(a.threads),
+                    passes = tiles / at_once * (at_once == 2 && D::compute == Compute::int8 ? 3 : 1) + tiles % at_once;
   MicroArgs micro{};
   TileWeights weights{};
   weights.steps = w.k / step;
-  const TileRegisters registers(height, a.m <= tile_height, 16);
+  const TileRegisters registers(height, 16);
   for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
     const std::uint8_t* panel = w.data + p * panel_bytes;
     if (in_place) {
@@ -295,33 +305,62 @@ inline void run_tiles(const PackedGemmArgs& a) {
     }
     // The next panel is asked for meanwhile.  Emerald Rapids, weights from L3: 30 to 40 % at 8 to 32 rows, 20 to 30 % up to 96; from
     // L2 up to 6 % slower at 8 and 16.
-    weights.next_step = p + 1 < a.panel_end ? (panel_bytes / (blocks * (weights.steps + 1)) + 63) / 64 * 64 : 0;
+    weights.next_step = p + 1 < a.panel_end ? (panel_bytes / (passes * (weights.steps + 1)) + 63) / 64 * 64 : 0;
     weights.next = panel + (weights.next_step != 0 ? panel_bytes : 0);
     const float* scale = w.scaled && !folded ? reinterpret_cast<const float*>(panel) : nullptr;
-    for (std::size_t row = 0; row < a.m; row += 2 * height) {
-      const TileRows rows(a.m, row, 2);
+    for (std::size_t row = 0; row < a.m; row += at_once * height) {
+      const TileRows rows(a.m, row, at_once);
       if (left != 0) copy_x_tail<D>(a, rows, w.k - left, scratch.x_tail());
-      if (rows.two)
-        tile_sums<D, TileBlock::two>(a, rows, weights);
-      else if (a.m <= tile_height)
-        tile_sums<D, TileBlock::all>(a, rows, weights);
-      else
-        tile_sums<D, TileBlock::one>(a, rows, weights);
-      weights.next += weights.next_step * weights.steps;
+      panel_sums<D>(a, rows, weights);
       finish_tiles<D>(a, micro, panel, p, rows, scale);
     }
   }
 }
 
+// 16 columns of some pieces of a panel, in rows of 16 dwords that follow each other, as the dot instructions read them.  Few enough to
+// stay in L1 while rows of x pass: 10 to 35 % faster than a whole panel at 16 rows, 3 to 13 % at 43 and 52 (Emerald Rapids).
+template <class D>
+LOWBIT_NOINLINE void decode_column(const TileScratch& scratch, std::size_t begin, std::size_t end, std::size_t step,
+                                   const std::uint8_t* panel, std::uint8_t* out) {
+  using S = simd;
+  constexpr bool four_bit = std::is_same_v<D, TileSigned>;
+  constexpr std::size_t row = tile_width * 4;
+  const auto table = S::load_bytes16(scratch.codes());
+  for (std::size_t i = begin; i < end; ++i) {
+    const TilePiece& piece = scratch.pieces()[i];
+    const std::uint8_t* from = panel + piece.codes;
+    LOWBIT_NO_UNROLL for (std::size_t g = piece.groups; g != 0; --g) {
+      LOWBIT_UNROLL for (std::size_t c = 0; c < row; c += S::lanes * 4) {
+        const typename S::vi first = S::iload(from + c);
+        if constexpr (four_bit) {
+          S::istore(out + c, S::lookup_bytes(table, first));
+          S::istore(out + row + c, S::lookup_bytes(table, S::template shift_right<4>(first)));
+        } else {
+          S::istore(out + c, first);
+          S::istore(out + row + c, S::iload(from + panel_cols * 4 + c));
+        }
+      }
+      from += group_bytes(four_bit ? Element::four_bit : Element::int8);
+      out += 2 * row;
+    }
+    const std::size_t missing = piece.steps * step / 4 - 2 * piece.groups;
+    std::memset(out, 0, missing * row);
+    out += missing * row;
+  }
+}
+
 // One row tile and one column tile over all pieces: R rows' totals stay in registers, a piece's sums are read two pieces after they
-// were stored.  w, scales: at the column; total: [rows.height][panel_cols], at the column.
+// were stored.
 struct TileColumn {
   const PackedGemmArgs& a;
   const TileRows& rows;
-  std::size_t pieces, step, tail;  // tail: where copy_x_tail() begins
-  const std::uint8_t *w, *scales;
-  float* total;
-  const std::uint8_t* next;  // to be asked for meanwhile, next_step bytes a piece
+  std::size_t begin, end;         // pieces
+  std::size_t step, tail;         // tail: where copy_x_tail() begins
+  const std::uint8_t *w, *panel;  // decoded, and at the column
+  float* total;                   // [wanted rows][panel_cols]; of the pieces before
+  const MicroOutput* out;         // of row 0, for results instead of totals; or null
+  std::size_t column;             // of the panel
+  const std::uint8_t* next;       // to be asked for meanwhile, next_step bytes a piece
   std::size_t next_step;
 };
 template <class D, std::size_t R>
@@ -331,14 +370,20 @@ LOWBIT_NOINLINE void tile_pieces(const TileColumn& t) {
   const TileScratch scratch{t.a.scratch};
   const TilePiece* pieces = scratch.pieces();
   std::uint8_t* ring = scratch.sums();  // of four
-  const std::size_t stride = t.a.x.stride_bytes, step = t.step, count = t.pieces;
-  const std::uint8_t* x = static_cast<const std::uint8_t*>(t.a.x.data) + t.rows.first[0] * stride;
+  const std::size_t stride = t.a.x.stride_bytes, step = t.step, unwanted = t.rows.row - t.rows.first[0];
+  const std::uint8_t *x = static_cast<const std::uint8_t*>(t.a.x.data) + t.rows.first[0] * stride, *w = t.w;
   const std::int32_t* offset = std::is_same_v<D, TileUnsigned> ? t.a.x.offset + t.rows.first[0] * t.a.x.offset_stride : nullptr;
   typename S::rf total[R][V];
-  LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) { LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) total[r][v] = S::zero(); }
+  LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+    LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+      total[r][v] = S::zero();
+      if (t.begin != 0 && r >= unwanted && r < t.rows.height)
+        total[r][v] = S::load(t.total + (r - unwanted) * panel_cols + t.column + v * S::lanes);
+    }
+  }
   const auto add = [&](std::size_t i) LOWBIT_INLINE_LAMBDA {
     const std::uint8_t* c = ring + i % 4 * tile_sums_bytes;
-    const float* scale = reinterpret_cast<const float*>(t.scales + pieces[i].scale);
+    const float* scale = reinterpret_cast<const float*>(t.panel + pieces[i].scale);
     LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
       const typename S::vf s = S::load(scale + v * S::lanes);
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
@@ -348,90 +393,111 @@ LOWBIT_NOINLINE void tile_pieces(const TileColumn& t) {
     }
   };
   const auto multiply = [&]<int C>(std::size_t i, std::integral_constant<int, C>) LOWBIT_INLINE_LAMBDA {
-    const std::uint8_t* w = t.w + pieces[i].weights;
     tiles::zero<C>();
     std::size_t k = pieces[i].k;
-    LOWBIT_NO_UNROLL for (std::size_t s = pieces[i].steps; s != 0; --s, k += step, w += step * panel_cols) {
+    LOWBIT_NO_UNROLL for (std::size_t s = pieces[i].steps; s != 0; --s, k += step, w += step * tile_width) {
       k < t.tail ? tiles::load<6>(x + k, stride) : tiles::load<6>(scratch.x_tail() + (k - t.tail), TileScratch::x_stride);
-      tiles::load<7>(w, panel_cols * 4);
+      tiles::load<7>(w, tile_width * 4);
       D::template dot<C, 6, 7>();
     }
     tiles::store<C>(ring + i % 4 * tile_sums_bytes, 64);
-    const std::uint8_t* next = t.next + i * t.next_step;
+    const std::uint8_t* next = t.next + (i - t.begin) * t.next_step;
     LOWBIT_NO_UNROLL for (std::size_t line = 0; line < t.next_step; line += 64) simd::prefetch_far(next + line);
   };
-  LOWBIT_NO_UNROLL for (std::size_t i = 0; i < count; ++i) {
+  LOWBIT_NO_UNROLL for (std::size_t i = t.begin; i < t.end; ++i) {
     i % 2 == 0 ? multiply(i, std::integral_constant<int, 0>()) : multiply(i, std::integral_constant<int, 1>());
-    if (i >= 2) add(i - 2);
+    if (i >= t.begin + 2) add(i - 2);
   }
-  if (count >= 2) add(count - 2);
-  add(count - 1);
+  if (t.end - t.begin >= 2) add(t.end - 2);
+  add(t.end - 1);
   LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
+    if (r < unwanted || r >= t.rows.height) continue;
+    const std::size_t row = t.rows.first[0] + r;
     LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
-      if (r < t.rows.height) S::store(t.total + r * panel_cols + v * S::lanes, total[r][v]);
+      const std::size_t c = t.column + v * S::lanes;
+      if (!t.out) {
+        S::store(t.total + (r - unwanted) * panel_cols + c, total[r][v]);
+      } else {
+        const MicroOutput& o = *t.out;
+        S::store(o.y + row * o.y_stride + c, finished(total[r][v], S::set1(result_scale(t.a.w, t.a.x, Compute::int8, row)),
+                                                      S::load(o.bias + c), S::load(o.residual + row * o.residual_stride + c)));
+      }
     }
   }
 }
+template <class D>
+LOWBIT_INLINE void tile_pieces(const TileColumn& t) {
+  if (std::is_same_v<D, TileUnsigned> && t.rows.height <= 8)  // weights of 4 bits come with more rows
+    tile_pieces<D, 8>(t);
+  else if (t.rows.height <= 13)
+    tile_pieces<D, 13>(t);
+  else
+    tile_pieces<D, tile_height>(t);
+}
 
-// Sums over pieces, each scaled: weights of 4 bits, and of 8 with several blocks in a row.
+// Lists the pieces in the scratch.
+struct TilePieces {
+  std::size_t step, count = 0;
+  std::size_t tail;  // the first k of the first step that reads beyond the last k, which is where the tail of x begins
+
+  TilePieces(const PackedWeights& w, const TileScratch& scratch) : step(piece_step_k(w)), tail(w.k) {
+    for_each_piece(w, [&](std::size_t k, std::size_t n, std::size_t b) {
+      TilePiece& piece = scratch.pieces()[count++];
+      piece.k = static_cast<std::uint32_t>(k);
+      piece.steps = static_cast<std::uint32_t>((n + step - 1) / step);
+      piece.scale = static_cast<std::uint32_t>(w.record_begin(b));
+      piece.codes = static_cast<std::uint32_t>(w.record_begin(b) + w.head_bytes() +
+                                               (k - w.block_begin(b)) / group_k * group_bytes(w.element));
+      piece.groups = static_cast<std::uint32_t>(n / group_k);
+      for (std::size_t s = 0; s < piece.steps && tail == w.k; ++s)
+        if (k + (s + 1) * step > w.k) tail = k + s * step;
+    });
+  }
+};
+
+// Sums over pieces, each scaled: weights of 4 bits, and of 8 with several blocks in a row.  Some row tiles at a time take some k of a
+// panel, column after column.
 template <class D>
 inline void run_tile_pieces(const PackedGemmArgs& a) {
-  using S = simd;
   const PackedWeights& w = a.w;
   const TileScratch scratch{a.scratch};
-  const std::size_t step = piece_step_k(w), bytes = group_bytes(w.element);
-  std::size_t pieces = 0, decoded_bytes = 0, tail = w.k;
-  for_each_piece(w, [&](std::size_t k, std::size_t n, std::size_t b) {
-    const std::size_t steps = (n + step - 1) / step;
-    for (std::size_t s = 0; s < steps && tail == w.k; ++s)
-      if (k + (s + 1) * step > w.k) tail = k + s * step;
-    scratch.pieces()[pieces++] = {static_cast<std::uint32_t>(k), static_cast<std::uint32_t>(steps),
-                                  static_cast<std::uint32_t>(decoded_bytes), static_cast<std::uint32_t>(w.record_begin(b))};
-    decoded_bytes += steps * step * panel_cols;
-  });
-  std::uint8_t* decoded = scratch.decoded(pieces);
-  alignas(64) std::uint8_t codes[64] = {};  // the codebook, signed
-  for (std::size_t i = 0; w.codebook && i < sizeof codes; ++i) codes[i] = w.codebook->bytes[i] ^ 0x80;
-  const auto table = S::load_bytes16(codes);
-  const std::size_t height = tile_rows_of(a.m);
-  const TileRegisters registers(height, true, step / 4);
-  const std::size_t visits = (a.m + height - 1) / height * (panel_cols / tile_width);
+  const TilePieces all(w, scratch);
+  const TilePiece* pieces = scratch.pieces();
+  for (std::size_t i = 0; w.codebook && i < TileScratch::codes_bytes; ++i)
+    scratch.codes()[i] = w.codebook->bytes[i] ^ 0x80;  // signed
+  const std::size_t height = tile_rows_of(a.m), tiles = (a.m + height - 1) / height, blocks = (tiles + tile_block - 1) / tile_block,
+                    block = (tiles + blocks - 1) / blocks * height,
+                    at_once = (std::max)(std::size_t{1}, tile_chunk_k / w.kc(Compute::int8)),
+                    visits = tiles * (panel_cols / tile_width) * all.count;
+  const TileRegisters registers(height, all.step / 4);
+  MicroArgs micro{};
   for (std::size_t p = a.panel_begin; p < a.panel_end; ++p) {
     const std::uint8_t* panel = w.data + p * w.panel_bytes();
-    std::size_t piece = 0;
-    for_each_piece(w, [&](std::size_t k, std::size_t n, std::size_t b) LOWBIT_NO_SANITIZE {
-      const TilePiece& to = scratch.pieces()[piece++];
-      const std::uint8_t* from = panel + w.record_begin(b) + w.head_bytes() + (k - w.block_begin(b)) / group_k * bytes;
-      std::uint8_t* out = decoded + to.weights;
-      if (w.element == Element::four_bit) {
-        LOWBIT_NO_UNROLL for (std::size_t g = 0; g < n / group_k; ++g)
-            LOWBIT_UNROLL for (std::size_t c = 0; c < panel_cols * 4; c += S::lanes * 4) {
-          const typename S::vi word = S::iload(from + g * bytes + c);
-          S::istore(out + 2 * g * bytes + c, S::lookup_bytes(table, word));
-          S::istore(out + (2 * g + 1) * bytes + c, S::lookup_bytes(table, S::template shift_right<4>(word)));
-        }
-      } else {
-        std::memcpy(out, from, n * panel_cols);
-      }
-      std::memset(out + n * panel_cols, 0, (to.steps * step - n) * panel_cols);
-    });
-    const std::size_t next_step = p + 1 < a.panel_end ? (w.panel_bytes() / (visits * pieces) + 63) / 64 * 64 : 0;
+    const bool results = !a.x.outliers && set_output<D>(micro, a, p, 1, 0, 0, 0);
+    const std::size_t next_step = p + 1 < a.panel_end ? (w.panel_bytes() / visits + 63) / 64 * 64 : 0;
     const std::uint8_t* next = panel + (next_step != 0 ? w.panel_bytes() : 0);
-    for (std::size_t row = 0; row < a.m; row += height) {
-      const TileRows rows(a.m, row, 1);
-      if (tail != w.k) copy_x_tail<D>(a, rows, tail, scratch.x_tail());
-      float* total = totals_of(a, p, rows.first[0]);
-      for (std::size_t c = 0; c < panel_cols; c += tile_width) {
-        const TileColumn column{a, rows, pieces, step, tail, decoded + c * 4, panel + c * 4, total + c, next, next_step};
-        next += next_step * pieces;
-        if (rows.height <= 4)
-          tile_pieces<D, 4>(column);
-        else if (rows.height <= 8)
-          tile_pieces<D, 8>(column);
-        else
-          tile_pieces<D, 16>(column);
+    for (std::size_t begin = 0; begin < a.m; begin += block) {
+      const std::size_t rows_end = a.m - begin < block ? a.m : begin + block;
+      float* total = totals_of(a, p, begin);
+      std::uint8_t* decoded = scratch.decoded(all.count);
+      for (std::size_t first = 0, end = 0; first < all.count; first = end) {
+        end = all.count - first < at_once ? all.count : first + at_once;
+        std::size_t bytes = 0;
+        for (std::size_t i = first; i < end; ++i) bytes += pieces[i].steps * all.step * tile_width;
+        const bool reads_tail = pieces[end - 1].k + pieces[end - 1].steps * all.step > all.tail;
+        for (std::size_t c = 0; c < panel_cols; c += tile_width) {
+          if (begin == 0) decode_column<D>(scratch, first, end, all.step, panel + c * 4, decoded);
+          for (std::size_t row = begin; row < rows_end; row += height) {
+            const TileRows rows(a.m, row, 1);
+            if (reads_tail) copy_x_tail<D>(a, rows, all.tail, scratch.x_tail());
+            tile_pieces<D>({a, rows, first, end, all.step, all.tail, decoded, panel + c * 4, total + (row - begin) * panel_cols,
+                            results && end == all.count ? &micro.out : nullptr, c, next, next_step});
+            next += next_step * (end - first);
+          }
+          if (blocks > 1) decoded += bytes;  // for the other blocks
+        }
       }
-      finish_rows<true>(a, panel, p, row, rows.count, total + (row - rows.first[0]) * panel_cols);
+      if (!results) finish_rows<true>(a, panel, p, begin, rows_end - begin, total);
     }
   }
 }
