@@ -15,6 +15,11 @@ template <class S>
 inline constexpr bool signs_codes = requires {
   requires S::signs_codes;
 };
+// Whether codes of a codebook are signed, and dots that take them so.
+template <class S>
+inline constexpr bool signs_tables = requires(typename S::vi v) {
+  S::dot_signed_codes(v, v, v);
+};
 // Whether an instruction multiplies two rows with two columns.
 template <class S>
 inline constexpr bool multiplies_pairs = requires {
@@ -93,8 +98,33 @@ struct ComputeInt8 {
   }
   static LOWBIT_INLINE operand broadcast(const std::uint8_t* p) { return broadcast_dword(p); }
   static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return S::dot_codes(a, w, x); }
+  template <class V = S>
+  static LOWBIT_INLINE acc dot_pairs(acc a, operand w, operand x) {
+    return V::dot_pairs(a, w, x);
+  }
   static LOWBIT_INLINE acc start(std::int32_t offset) { return S::iset1(offset); }
+  static LOWBIT_INLINE int bias() { return 0; }  // of sums of pairs
+  static LOWBIT_INLINE typename S::vf to_float(acc a, int) { return S::to_float(a); }
   static LOWBIT_INLINE typename S::vf to_float(acc a) { return S::to_float(a); }
+};
+
+// An int32 sum that starts at the bits of 1.5 * 2^23 ends as the float 1.5 * 2^23 + sum, as long as |sum| < 2^22: one exact
+// subtraction instead of a conversion.
+inline constexpr std::int32_t magic_bias_bits = 0x4B400000;
+static_assert(magic_bias_k * 128 * 127 < (1u << 22));
+
+// int8 compute on codes that are signed as they are looked up: all sums start alike.
+template <class V>
+struct ComputeSignedCodes : ComputeInt8 {
+  static constexpr bool offsets = false;
+  static LOWBIT_INLINE acc dot(acc a, operand w, operand x) { return V::dot_signed_codes(a, w, x); }
+  static LOWBIT_INLINE acc dot_pairs(acc a, operand w, operand x) { return V::dot_signed_pairs(a, w, x); }
+  static LOWBIT_INLINE acc start(std::int32_t) {
+    alignas(16) static constexpr std::int32_t bits[4] = {magic_bias_bits, magic_bias_bits, magic_bias_bits, magic_bias_bits};
+    return V::reload(bits);
+  }
+  static LOWBIT_INLINE typename V::vf bias() { return V::as_float(start(0)); }
+  static LOWBIT_INLINE typename V::vf to_float(acc a, typename V::vf bias) { return V::sub(V::as_float(a), bias); }
 };
 
 }  // namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA

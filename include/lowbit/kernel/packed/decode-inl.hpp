@@ -78,8 +78,8 @@ LOWBIT_NOINLINE void decode_chunk(Element element, const CodebookTables* codeboo
           codes[1] = dword(1);
         } else {
           const auto t = Nibbles<ComputeInt8>::table(codebook);
-          codes[0] = S::lookup_bytes(t, dword(0));
-          codes[1] = S::lookup_bytes(t, S::template shift_right<4>(dword(0)));
+          codes[0] = lookup_nibbles(t, dword(0), false);
+          codes[1] = lookup_nibbles(t, dword(0), true);
         }
         if constexpr (C::words) {
           for (std::size_t step = 0; step < C::steps; ++step) put(step, byte_to_word(codes[step % 2], step));

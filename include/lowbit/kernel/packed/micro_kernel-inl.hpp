@@ -23,12 +23,14 @@ inline constexpr std::size_t panel_registers = panel_cols / simd::lanes;
 // Rows of the largest tile.  Less than the sums would allow where a product needs a register of its own (16-bit words); and for
 // 4-bit codes in int8 and bf16: with 4 rows the totals stay in registers too, and 8 rows that store them lose more than they gain
 // by decoding half as often (int8 on Zen 5 800 instead of 860 Gop/s, bf16 on Zen 4 211 instead of 216 GFLOP/s; f32, whose blocks
-// take twice as many dots, is faster with 8).
+// take twice as many dots, is faster with 8).  Where dots take x by element, 8 rows gain: look-ups take the pipes of the dots, loads of
+// totals do not.
 template <class C, class Source>
 constexpr std::size_t tile_rows() {
   std::size_t rows = simd::rows;
   if (C::compute == Compute::int8 && simd::vector_registers == 16 && !simd::dots_bytes) rows = 3;
-  if (Source::decodes && (Source::magic_bias || C::compute == Compute::bf16) && simd::vector_registers == 32) rows = 4;
+  if (Source::decodes && (Source::magic_bias || C::compute == Compute::bf16) && simd::vector_registers == 32 && !by_element<simd>)
+    rows = 4;
   return Source::rows < rows ? Source::rows : rows;
 }
 
@@ -75,16 +77,12 @@ struct MicroArgs {
   const CodebookTables* codebook;
 };
 
-// An int32 sum that starts at the bits of 1.5 * 2^23 ends as the float 1.5 * 2^23 + sum, as long as |sum| < 2^22: one exact
-// subtraction instead of a conversion.
-inline constexpr std::int32_t magic_bias_bits = 0x4B400000;
-static_assert(magic_bias_k * 128 * 127 < (1u << 22));
-
 // A group where an instruction multiplies pairs of rows and columns: of rows r and r + 1, acc[r] has the sums of the first half of a
 // register's columns and acc[r + 1] those of the second.
-template <class Source, class S, std::size_t R, std::size_t V>
-LOWBIT_INLINE void multiply_pairs(typename S::ri (&acc)[R][V], const std::uint8_t* w, const typename Source::Table& table,
+template <class C, class Source, std::size_t R, std::size_t V>
+LOWBIT_INLINE void multiply_pairs(typename C::acc (&acc)[R][V], const std::uint8_t* w, const typename Source::Table& table,
                                   const std::uint8_t* x, std::size_t x_stride) {
+  using S = typename C::S;
   typename S::vi xv[R / 2];
   LOWBIT_UNROLL for (std::size_t r = 0; r < R; r += 2) xv[r / 2] = S::load_pair(x + r * x_stride, x + (r + 1) * x_stride);
   LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
@@ -96,25 +94,33 @@ LOWBIT_INLINE void multiply_pairs(typename S::ri (&acc)[R][V], const std::uint8_
       wv[0] = S::zip_low(first, second);
       wv[1] = S::zip_high(first, second);
     }
-    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][v] = S::dot_pairs(acc[r][v], wv[r % 2], xv[r / 2]);
+    LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][v] = C::dot_pairs(acc[r][v], wv[r % 2], xv[r / 2]);
   }
 }
-// From sums of rows, each with the same number in all of its columns, and back.
+// From sums of rows, each with the same number in all of its columns.
 template <class S, std::size_t R, std::size_t V>
 LOWBIT_INLINE void join_pairs(typename S::ri (&acc)[R][V]) {
   LOWBIT_UNROLL for (std::size_t r = 0; r < R; r += 2) {
     LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = acc[r + 1][v] = S::zip_low(acc[r][v], acc[r + 1][v]);
   }
 }
-template <class S, std::size_t R, std::size_t V>
-LOWBIT_INLINE void separate_pairs(typename S::ri (&acc)[R][V]) {
-  LOWBIT_UNROLL for (std::size_t r = 0; r < R; r += 2) {
-    LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
-      const typename S::vi first = acc[r][v], second = acc[r + 1][v];
-      acc[r][v] = S::even(first, second);
-      acc[r + 1][v] = S::odd(first, second);
-    }
-  }
+// Totals of two rows as such sums stand, their scales, and totals as rows again.  F: a member of an array of registers.
+template <class S, class F>
+LOWBIT_INLINE void join_totals(F& a, F& b) {
+  const typename S::vi first = S::as_int(a), second = S::as_int(b);
+  a = S::as_float(S::zip_low(first, second));
+  b = S::as_float(S::zip_high(first, second));
+}
+template <class S>
+LOWBIT_INLINE typename S::vf pair_scale(typename S::vf scale, std::size_t half) {
+  const typename S::vi s = S::as_int(scale);
+  return S::as_float(half == 0 ? S::zip_low(s, s) : S::zip_high(s, s));
+}
+template <class S, class F>
+LOWBIT_INLINE void separate_totals(F& a, F& b) {
+  const typename S::vi first = S::as_int(a), second = S::as_int(b);
+  a = S::as_float(S::even(first, second));
+  b = S::as_float(S::odd(first, second));
 }
 
 template <class C, class Source, std::size_t R, std::size_t V>
@@ -125,6 +131,8 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
   constexpr bool keep = 2 * R * V + (std::min)(R, V) + 3 <= S::vector_registers;
   constexpr bool int8 = C::compute == Compute::int8;
   constexpr bool pairs = int8 && multiplies_pairs<S> && R >= 4;
+  constexpr bool signed_codes = Source::magic_bias && signs_tables<S>;
+  using D = std::conditional_t<signed_codes, ComputeSignedCodes<S>, C>;
   // Where few registers are left beside the totals, g++ 12 spills unless it is told (12 % with looked-up floats at four rows, and
   // with bfloat16 at two; twice the time with bytes at two where look-ups take no masks).
   constexpr bool pins = S::pins_sums || (keep && (R > 2 ? Source::decodes && C::compute == Compute::f32
@@ -142,6 +150,21 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
     if (!first) {
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) total[r][v] = S::load(a.total + at(v) + r * panel_cols);
+      }
+    }
+  }
+  if constexpr (pairs) {  // totals stand as sums do until the end
+    LOWBIT_UNROLL for (std::size_t r = 0; r < R; r += 2) {
+      LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+        if constexpr (keep) {
+          join_totals<S>(total[r][v], total[r + 1][v]);
+        } else if (!first) {
+          float* const t = a.total + at(v) + r * panel_cols;
+          typename S::vf one = S::load(t), two = S::load(t + panel_cols);
+          join_totals<S>(one, two);
+          S::store(t, one);
+          S::store(t + panel_cols, two);
+        }
       }
     }
   }
@@ -178,10 +201,10 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
       typename C::acc acc[R][V];
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
         std::int32_t start = 0;
-        if constexpr (int8) start = (C::offsets ? offset[r * a.offset_stride] : 0) + (Source::magic_bias ? magic_bias_bits : 0);
-        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = C::start(start);
+        if constexpr (int8) start = (D::offsets ? offset[r * a.offset_stride] : 0) + (Source::magic_bias ? magic_bias_bits : 0);
+        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = D::start(start);
       }
-      if constexpr (pairs) join_pairs<S>(acc);
+      if constexpr (pairs && !signed_codes) join_pairs<S>(acc);
       LOWBIT_NO_UNROLL for (std::size_t g = 0; g < groups; ++g) {
         if (a.prefetch != 0) {
           LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) {
@@ -192,7 +215,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
           LOWBIT_NO_UNROLL for (std::size_t line = 0; line < a.next_step; line += 64) S::prefetch_far(next + line);
           next += a.next_step;
         }
-        if constexpr (pairs) multiply_pairs<Source, S>(acc, w[0], table, x, a.x_stride);
+        if constexpr (pairs) multiply_pairs<D, Source>(acc, w[0], table, x, a.x_stride);
         LOWBIT_UNROLL for (std::size_t step = 0; step < (pairs ? 0 : C::steps); ++step) {
           const auto weights = [&](std::size_t v) LOWBIT_INLINE_LAMBDA {
             return Source::get(w[v / panel_registers], step, v % panel_registers * S::lanes, table);
@@ -203,14 +226,14 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
             LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) xv[r] = activation(r);
             LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
               const typename C::operand wv = weights(v);
-              LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][v] = C::dot(acc[r][v], wv, xv[r]);
+              LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) acc[r][v] = D::dot(acc[r][v], wv, xv[r]);
             }
           } else {
             typename C::operand wv[V];
             LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) wv[v] = weights(v);
             LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
               const typename C::operand xv = activation(r);
-              LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = C::dot(acc[r][v], wv[v], xv);
+              LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) acc[r][v] = D::dot(acc[r][v], wv[v], xv);
             }
           }
           if constexpr (pins) {
@@ -222,7 +245,6 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
         LOWBIT_UNROLL for (std::size_t p = 0; p < panels; ++p) w[p] += Source::bytes;
         x += C::x_bytes;
       }
-      if constexpr (pairs) separate_pairs<S>(acc);
       // visit(r, v, sum, scale) for every sum of the chunk.
       const auto for_sums = [&](const auto& visit) LOWBIT_INLINE_LAMBDA {
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
@@ -230,6 +252,11 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
                                             v % panel_registers * S::lanes
                                       : nullptr;
           const typename S::vf sv = scale ? S::load(scale) : S::set1(1.0f);
+          if constexpr (pairs) {
+            const auto bias = D::bias();
+            LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) visit(r, v, D::to_float(acc[r][v], bias), pair_scale<S>(sv, r % 2));
+            continue;
+          }
           LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
             if constexpr (Source::magic_bias)
               visit(r, v, S::sub(S::as_float(acc[r][v]), S::set1(std::bit_cast<float>(magic_bias_bits))), sv);
@@ -242,7 +269,7 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
         for_sums([&](std::size_t r, std::size_t v, typename S::vf sum, const typename S::vf& scale)
                      LOWBIT_INLINE_LAMBDA { total[r][v] = S::fma(sum, scale, total[r][v]); });
       } else {
-        const bool last = b + 1 == a.blocks && done + a.kc >= block;
+        const bool last = !pairs && b + 1 == a.blocks && done + a.kc >= block;
         leave(a.out.y && last, [&](const auto& use) LOWBIT_INLINE_LAMBDA {
           for_sums([&](std::size_t r, std::size_t v, typename S::vf sum, const typename S::vf& scale) LOWBIT_INLINE_LAMBDA {
             use(r, v, S::fma(sum, scale, first ? S::zero() : S::load(a.total + at(v) + r * panel_cols)));
@@ -255,7 +282,23 @@ LOWBIT_NOINLINE void micro_kernel(const MicroArgs& a) {
     weights_of_block = w[0] + a.gap;
     if (scales) scales += a.head + block / group_k * a.group;
   }
-  if constexpr (keep) {
+  if constexpr (pairs) {
+    leave(a.out.y, [&](const auto& use) LOWBIT_INLINE_LAMBDA {
+      LOWBIT_UNROLL for (std::size_t r = 0; r < R; r += 2) {
+        LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) {
+          typename S::vf t[2];
+          LOWBIT_UNROLL for (std::size_t i = 0; i < 2; ++i) {
+            if constexpr (keep)
+              t[i] = total[r + i][v];
+            else
+              t[i] = S::load(a.total + at(v) + (r + i) * panel_cols);
+          }
+          separate_totals<S>(t[0], t[1]);
+          LOWBIT_UNROLL for (std::size_t i = 0; i < 2; ++i) use(r + i, v, t[i]);
+        }
+      }
+    });
+  } else if constexpr (keep) {
     leave(a.out.y, [&](const auto& use) LOWBIT_INLINE_LAMBDA {
       LOWBIT_UNROLL for (std::size_t r = 0; r < R; ++r) {
         LOWBIT_UNROLL for (std::size_t v = 0; v < V; ++v) use(r, v, total[r][v]);

@@ -28,6 +28,7 @@ struct Direct : NoTable {
 
 // 4-bit codes decoded to bytes in memory, without the 128 where the dots want them so.
 struct DecodedCodes : Direct<ComputeInt8> {
+  static constexpr bool magic_bias = true;
   static LOWBIT_INLINE simd::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table&) {
     return simd::iload(w + (step * panel_cols + column) * 4);
   }
@@ -35,7 +36,7 @@ struct DecodedCodes : Direct<ComputeInt8> {
 // The same where an instruction multiplies pairs: both dwords of a column side by side.
 template <class S>
 struct DecodedPairs : Direct<ComputeInt8> {
-  static constexpr bool paired = true;
+  static constexpr bool magic_bias = true, paired = true;
   static LOWBIT_INLINE typename S::vi pair(const std::uint8_t* w, std::size_t half, std::size_t column) {
     return S::iload(w + (half * panel_cols + column) * 4);
   }
@@ -49,9 +50,9 @@ inline constexpr bool is_paired = requires {
   requires Source::paired;
 };
 template <class C>
-using Decoded = std::conditional_t<
-    C::compute != Compute::int8, Direct<C>,
-    std::conditional_t<multiplies_pairs<simd>, DecodedPairs<simd>, std::conditional_t<signs_codes<simd>, DecodedCodes, Direct<C>>>>;
+using Decoded = std::conditional_t<C::compute != Compute::int8, Direct<C>,
+                                   std::conditional_t<multiplies_pairs<simd>, DecodedPairs<simd>,
+                                                      std::conditional_t<signs_tables<simd>, DecodedCodes, Direct<C>>>>;
 
 // 4-bit codes, looked up in registers.  The word is read again for every step: the shift takes it from memory, no register is held.
 template <class C>
@@ -99,6 +100,14 @@ LOWBIT_INLINE simd::vi byte_to_word(simd::vi bytes, std::size_t step) {
   return step < 2 ? simd::iand(bytes, simd::iset1(0x00FF00FF))
                   : simd::iand(simd::template shift_right<8>(bytes), simd::iset1(0x00FF00FF));
 }
+// The codes of the low or the high nibbles of a word.
+template <class S = simd>
+LOWBIT_INLINE typename S::vi lookup_nibbles(const typename S::bytes16& t, typename S::vi word, bool high) {
+  if constexpr (requires { S::lookup_high_nibbles(t, word); })
+    return high ? S::lookup_high_nibbles(t, word) : S::lookup_bytes(t, word);
+  else
+    return S::lookup_bytes(t, high ? S::template shift_right<4>(word) : word);
+}
 template <>
 struct Nibbles<ComputeInt8> {
   using S = simd;
@@ -107,14 +116,13 @@ struct Nibbles<ComputeInt8> {
   using Table = typename S::bytes16;
   template <class V = S>
   static LOWBIT_INLINE Table table(const CodebookTables* t) {
-    if constexpr (signs_codes<V>)
+    if constexpr (signs_tables<V>)
       return V::to_signed(V::load_bytes16(t->bytes.data()));
     else
       return V::load_bytes16(t->bytes.data());
   }
   static LOWBIT_INLINE typename S::vi get(const std::uint8_t* w, std::size_t step, std::size_t column, const Table& t) {
-    const typename S::vi word = S::iload(w + column * 4);
-    const typename S::vi codes = S::lookup_bytes(t, step % 2 == 0 ? word : S::template shift_right<4>(word));
+    const typename S::vi codes = lookup_nibbles(t, S::iload(w + column * 4), step % 2 != 0);
     if constexpr (ComputeInt8::words)
       return byte_to_word(codes, step);
     else

@@ -75,6 +75,12 @@ struct simd {
     __asm__("ldr %s0, %1" : "=w"(x) : "m"(*p));
     return x;
   }
+  // Four words from memory, whatever a register holds: a move would take a pipe that dots want.
+  static LOWBIT_INLINE vi reload(const std::int32_t* p) {
+    vi x;
+    __asm__ volatile("ldr %q0, %1" : "=w"(x) : "m"(*reinterpret_cast<const std::int32_t(*)[4]>(p)));
+    return x;
+  }
   static LOWBIT_INLINE vf fma_element(vf w, vf x, vf acc) {
     __asm__ volatile("fmla %0.4s, %1.4s, %2.s[0]" : "+w"(acc) : "w"(w), "w"(x));
     return acc;
@@ -148,9 +154,13 @@ struct simd {
     const vi code = vandq_s32(index, vdupq_n_s32(15));
     return vreinterpretq_f32_u8(vqtbl4q_u8(t, bytes(vmlaq_s32(vdupq_n_s32(0x03020100), code, vdupq_n_s32(0x04040404)))));
   }
+  alignas(16) static constexpr std::int32_t nibble_mask[4] = {0x0F0F0F0F, 0x0F0F0F0F, 0x0F0F0F0F, 0x0F0F0F0F};
   static LOWBIT_INLINE bytes16 load_bytes16(const std::uint8_t* p) { return vld1q_u8(p); }
   static LOWBIT_INLINE vi lookup_bytes(bytes16 t, vi index) {
-    return vreinterpretq_s32_u8(vqtbl1q_u8(t, vandq_u8(bytes(index), vdupq_n_u8(15))));
+    return vreinterpretq_s32_u8(vqtbl1q_u8(t, vandq_u8(bytes(index), bytes(reload(nibble_mask)))));
+  }
+  static LOWBIT_INLINE vi lookup_high_nibbles(bytes16 t, vi index) {
+    return vreinterpretq_s32_u8(vqtbl1q_u8(t, vshrq_n_u8(bytes(index), 4)));
   }
   static LOWBIT_INLINE pairs16 load_pairs(const CodebookTables& t) {
     const std::uint8_t* b = reinterpret_cast<const std::uint8_t*>(t.pairs.data());

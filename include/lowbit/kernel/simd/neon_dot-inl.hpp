@@ -9,7 +9,7 @@ namespace lowbit::detail::inline LOWBIT_ABI::LOWBIT_ISA {
 
 struct simd : neon::simd {
   static constexpr bool dots_bytes = true;
-  static constexpr std::size_t lookup_bytes_rows = 4;
+  static constexpr std::size_t lookup_bytes_rows = 16;
   // Codes are made signed as they are loaded, or looked up: their sums need no offset.
   static constexpr bool signs_codes = true;
   static LOWBIT_INLINE vi to_signed(vi a) { return vreinterpretq_s32_u8(to_signed(bytes(a))); }
@@ -18,6 +18,7 @@ struct simd : neon::simd {
     __asm__ volatile("sdot %0.4s, %1.16b, %2.4b[0]" : "+w"(acc) : "w"(w), "w"(x));
     return acc;
   }
+  static LOWBIT_INLINE vi dot_signed_codes(vi acc, vi w, vi x) { return dot_codes(acc, w, x); }
   static LOWBIT_INLINE vi dot_signed(vi acc, vi a, vi b) {
     __asm__("sdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(a), "w"(b));
     return acc;

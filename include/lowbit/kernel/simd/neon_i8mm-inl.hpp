@@ -20,6 +20,10 @@ struct simd : neon_dot::simd {
     __asm__ volatile("usmmla %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(x));
     return acc;
   }
+  static LOWBIT_INLINE vi dot_signed_pairs(vi acc, vi w, vi x) {
+    __asm__ volatile("smmla %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(w), "w"(x));
+    return acc;
+  }
   static LOWBIT_INLINE vi load_pair(const std::uint8_t* a, const std::uint8_t* b) {
     return vreinterpretq_s32_u8(vcombine_u8(vld1_u8(a), vld1_u8(b)));
   }
