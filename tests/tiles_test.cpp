@@ -74,23 +74,33 @@ TEST_CASE("tiles give the integer products of the vector levels to the bit, at e
 
 TEST_CASE("integer products by tiles in several parts of k and of rows are those of the vector levels") {
   if (!has_tiles()) return;
+  using lowbit_test::four_bit_weights;
   Random random(94);
   const Level vectors = lowbit::cpu_supports(Level::avx512vnni) ? Level::avx512vnni : Level::avx2;
-  const std::size_t n = 101;
-  for (const std::size_t k : Sizes{776, 1736}) {
-    const std::size_t most = 150;
-    const Floats x = random.normals(most * k);
-    for (const Weights& w : lowbit_test::one_of_every_kind(n, k, random)) {
-      if (!w.packed || !lowbit_test::has_compute(w.tensor.format(), Compute::int8)) continue;
-      const Floats want = product_at(vectors, x, most, w, Compute::int8);
-      for (const std::size_t m : Sizes{12, 30, 64, 65, most}) {
-        INFO(w.name << ", " << n << " x " << k << ", m " << m);
-        const Floats rows(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(m * k)),
-            got = product_at(Level::amx, rows, m, w, Compute::int8);
-        CHECK(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0);
-      }
+  const auto check = [&](const Weights& w, const Sizes& rows) {
+    if (!lowbit_test::has_compute(w.tensor.format(), Compute::int8)) return;
+    REQUIRE(w.packed);
+    const std::size_t k = w.tensor.cols(), most = *std::max_element(rows.begin(), rows.end());
+    const Floats x = random.normals(most * k), want = product_at(vectors, x, most, w, Compute::int8);
+    for (const std::size_t m : rows) {
+      INFO(w.name << ", " << w.tensor.rows() << " x " << k << ", m " << m);
+      const Floats got =
+          product_at(Level::amx, Floats(x.begin(), x.begin() + static_cast<std::ptrdiff_t>(m * k)), m, w, Compute::int8);
+      CHECK(std::memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0);
     }
-  }
+  };
+  const Sizes rows{12, 30, 64, 65, 150};
+  const std::size_t n = 101;
+  for (const std::size_t k : Sizes{776, 1632})
+    for (const Weights& w : lowbit_test::one_of_every_kind(n, k, random))
+      if (w.packed) check(w, rows);
+  // Several chunks in a block.
+  for (const std::size_t block : Sizes{512, 4096})
+    check(four_bit_weights<lowbit::Nf4>(random.uneven(n * 1024), n, 1024, block, false), rows);
+  // Block-offset classes: steps of several pieces that reach beyond the last k, in the last part of k and in one before.
+  check(four_bit_weights<lowbit::Nf4>(random.uneven(264 * 40), 264, 40, 64, false), Sizes{12, 20});
+  check(lowbit_test::quantized<lowbit::Int8Tensor<lowbit::Blockwise<96>>>("int8 block 96", random.uneven(400 * 776), 400, 776),
+        Sizes{6, 20});
 }
 
 TEST_CASE("bf16 products by tiles do not depend on the number of rows") {
@@ -116,7 +126,7 @@ TEST_CASE("products by tiles do not depend on the number of threads, nor on the 
   if (!has_tiles()) return;
   const AtLevel at(Level::amx);
   Random random(95);
-  const std::size_t k = 200, n = 100, m = 300;
+  const std::size_t k = 224, n = 100, m = 200;
   Floats x = random.normals(m * k), bias = random.normals(n), residual = random.normals(m * n);
   for (std::size_t i = 0; i < x.size(); i += 29) x[i] *= 9;  // outliers
   const lowbit::Tensor after = lowbit::DenseTensor<lowbit::BFloat16>::quantize(random.normals(n * n).data(), n, n);
@@ -126,19 +136,28 @@ TEST_CASE("products by tiles do not depend on the number of threads, nor on the 
     for (const Compute compute : {Compute::bf16, Compute::int8}) {
       if (!lowbit_test::has_compute(w.tensor.format(), compute)) continue;
       INFO(w.name << " in " << lowbit::compute_name(compute));
-      // The result with everything that may follow a product, and what another product makes of it.
-      const auto results = [&](std::size_t threads) {
+      // The result with a bias and a residual, straight from the kernel, or with all that may follow a product, and what another
+      // product makes of it.  The residual is y itself, so a result that is made twice shows.
+      const auto results = [&](bool followed, std::size_t threads, std::size_t rows_of_call) {
         lowbit::ThreadPool pool(threads);
         lowbit::PreparedInput next = lowbit::input_for(packed_after, {.compute = Compute::bf16});
-        Floats y(m * n), z(m * n);
-        lowbit::MatmulOptions options({.compute = compute}, {.residual = {residual.data(), m, n}, .next = &next}, {&pool}, bias);
-        lowbit::matmul({x.data(), m, k}, *w.packed, {y.data(), m, n}, options);
-        lowbit::matmul(next, packed_after, {z.data(), m, n}, {{.compute = Compute::bf16}, {}, {&pool}});
+        Floats y = residual, z(m * n);
+        for (std::size_t row = 0; row < m; row += rows_of_call) {
+          const std::size_t rows = std::min(rows_of_call, m - row);
+          float* const to = y.data() + row * n;
+          lowbit::MatmulOptions options({.compute = compute}, {.residual = {to, rows, n}}, {&pool}, bias);
+          if (followed) options.activation = lowbit::Activation::relu, options.next = &next;
+          lowbit::matmul({x.data() + row * k, rows, k}, *w.packed, {to, rows, n}, options);
+          if (!followed) continue;
+          lowbit::matmul(next, packed_after, {z.data() + row * n, rows, n}, {{.compute = Compute::bf16}, {}, {&pool}});
+        }
         y.insert(y.end(), z.begin(), z.end());
         return y;
       };
-      const Floats one = results(1);
-      for (const std::size_t threads : Sizes{2, 5}) CHECK(same_bits(results(threads), one));
+      for (const bool followed : {false, true}) {
+        const Floats uncut = results(followed, 1, 100);
+        for (const std::size_t threads : Sizes{1, 2, 5}) CHECK(same_bits(results(followed, threads, m), uncut));
+      }
     }
   }
 }
