@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "lowbit/kernel/dispatch/dispatch.hpp"
+#include "lowbit/kernel/packed/tile_args.hpp"
 #include "support/catch.hpp"
 #include "support/for_each_level.hpp"
 #include "support/products.hpp"
@@ -101,6 +102,22 @@ TEST_CASE("integer products by tiles in several parts of k and of rows are those
   check(four_bit_weights<lowbit::Nf4>(random.uneven(264 * 40), 264, 40, 64, false), Sizes{12, 20});
   check(lowbit_test::quantized<lowbit::Int8Tensor<lowbit::Blockwise<96>>>("int8 block 96", random.uneven(400 * 776), 400, 776),
         Sizes{6, 20});
+}
+
+TEST_CASE("pieces of a panel of more than 4 GiB are found where they stand") {
+  if (sizeof(std::size_t) < 8) return;
+  lowbit::detail::PackedWeights w;  // a layout alone
+  w.n = 1;
+  w.block = 131072;
+  w.k = 700 * w.block;
+  w.element = lowbit::detail::Element::int8;
+  w.scaled = true;
+  std::vector<lowbit::detail::TilePiece> pieces(w.blocks());
+  const lowbit::detail::TilePieces all(w, pieces.data());
+  REQUIRE(all.count == w.blocks());
+  REQUIRE(w.panel_bytes() / 2 > 0x7FFFFFFFu);
+  CHECK(pieces.back().scale == w.record_begin(w.blocks() - 1));
+  CHECK(pieces.back().codes == w.panel_bytes() - w.block / 8 * lowbit::detail::group_bytes(w.element));
 }
 
 TEST_CASE("bf16 products by tiles do not depend on the number of rows") {

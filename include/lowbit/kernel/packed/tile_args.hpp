@@ -45,10 +45,10 @@ constexpr bool tiles_in_place(const PackedWeights& w, Compute c) {
 
 // A run of k whose int32 sum is scaled: a chunk of a block.
 struct TilePiece {
-  std::uint32_t k = 0, steps = 0;  // where it begins; dot instructions
-  std::uint32_t scale = 0;         // bytes from the panel's beginning to its 48 scales ...
-  std::uint32_t codes = 0;         // ... and to its codes
-  std::uint32_t groups = 0;        // of 8 k
+  std::size_t k = 0, steps = 0;  // where it begins; dot instructions
+  std::size_t scale = 0;         // bytes from the panel's beginning to its 48 scales ...
+  std::size_t codes = 0;         // ... and to its codes
+  std::size_t groups = 0;        // of 8 k
 };
 // k of a dot instruction where sums do not run over all k: no more than a piece has.
 constexpr std::size_t piece_step_k(const PackedWeights& w) {
@@ -62,6 +62,25 @@ constexpr void for_each_piece(const PackedWeights& w, const Visit& visit) {
   for (std::size_t b = 0; b < w.blocks(); ++b)
     for (std::size_t k = w.block_begin(b), end = w.block_begin(b + 1); k < end; k += kc) visit(k, end - k < kc ? end - k : kc, b);
 }
+
+// The pieces of some weights, listed at `pieces`.
+struct TilePieces {
+  std::size_t step, count = 0;
+  std::size_t tail;  // the first k of the first step that reads beyond the last k, which is where the tail of x begins
+
+  TilePieces(const PackedWeights& w, TilePiece* pieces) : step(piece_step_k(w)), tail(w.k) {
+    for_each_piece(w, [&](std::size_t k, std::size_t n, std::size_t b) {
+      TilePiece& piece = pieces[count++];
+      piece.k = k;
+      piece.steps = (n + step - 1) / step;
+      piece.scale = w.record_begin(b);
+      piece.codes = w.record_begin(b) + w.head_bytes() + (k - w.block_begin(b)) / group_k * group_bytes(w.element);
+      piece.groups = n / group_k;
+      for (std::size_t s = 0; s < piece.steps && tail == w.k; ++s)
+        if (k + (s + 1) * step > w.k) tail = k + s * step;
+    });
+  }
+};
 
 // Row tiles at most that share what is decoded of 16 columns, and k of it: 12 KB, which stay in L1 beside x.
 inline constexpr std::size_t tile_block = 4, tile_chunk_k = 768;

@@ -435,34 +435,14 @@ LOWBIT_INLINE void tile_pieces(const TileColumn& t) {
     tile_pieces<D, tile_height>(t);
 }
 
-// Lists the pieces in the scratch.
-struct TilePieces {
-  std::size_t step, count = 0;
-  std::size_t tail;  // the first k of the first step that reads beyond the last k, which is where the tail of x begins
-
-  TilePieces(const PackedWeights& w, const TileScratch& scratch) : step(piece_step_k(w)), tail(w.k) {
-    for_each_piece(w, [&](std::size_t k, std::size_t n, std::size_t b) {
-      TilePiece& piece = scratch.pieces()[count++];
-      piece.k = static_cast<std::uint32_t>(k);
-      piece.steps = static_cast<std::uint32_t>((n + step - 1) / step);
-      piece.scale = static_cast<std::uint32_t>(w.record_begin(b));
-      piece.codes = static_cast<std::uint32_t>(w.record_begin(b) + w.head_bytes() +
-                                               (k - w.block_begin(b)) / group_k * group_bytes(w.element));
-      piece.groups = static_cast<std::uint32_t>(n / group_k);
-      for (std::size_t s = 0; s < piece.steps && tail == w.k; ++s)
-        if (k + (s + 1) * step > w.k) tail = k + s * step;
-    });
-  }
-};
-
 // Sums over pieces, each scaled: weights of 4 bits, and of 8 with several blocks in a row.  Some row tiles at a time take some k of a
 // panel, column after column.
 template <class D>
 inline void run_tile_pieces(const PackedGemmArgs& a) {
   const PackedWeights& w = a.w;
   const TileScratch scratch{a.scratch};
-  const TilePieces all(w, scratch);
   const TilePiece* pieces = scratch.pieces();
+  const TilePieces all(w, scratch.pieces());
   for (std::size_t i = 0; w.codebook && i < TileScratch::codes_bytes; ++i)
     scratch.codes()[i] = w.codebook->bytes[i] ^ 0x80;  // signed
   const std::size_t height = tile_rows_of(a.m), tiles = (a.m + height - 1) / height, blocks = (tiles + tile_block - 1) / tile_block,
