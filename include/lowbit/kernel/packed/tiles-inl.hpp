@@ -318,7 +318,7 @@ inline void run_tiles(const PackedGemmArgs& a) {
 }
 
 // 16 columns of some pieces of a panel, in rows of 16 dwords that follow each other, as the dot instructions read them.  Few enough to
-// stay in L1 while rows of x pass: 10 to 35 % faster than a whole panel at 16 rows, 3 to 13 % at 43 and 52 (Emerald Rapids).
+// stay in L1 while rows of x pass (docs/limits.md has the figures).
 template <class D>
 LOWBIT_NOINLINE void decode_column(const TileScratch& scratch, std::size_t begin, std::size_t end, std::size_t step,
                                    const std::uint8_t* panel, std::uint8_t* out) {
