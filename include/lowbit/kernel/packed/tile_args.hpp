@@ -24,7 +24,7 @@ constexpr std::size_t tile_step_k(Compute c) { return c == Compute::int8 ? 64 : 
 
 // Rows from which on tiles are used.  Measured on Emerald Rapids, GPT-2 small's shapes pooled, Gop/s by tiles and by vectors: int8
 // 262 and 263 at four rows, 456 and 420 at eight (8 threads: 895 and 1095, 1724 and 1682); NF4 256 and 324 at eight, 291 and 255 at
-// twelve (8 threads: 1007 and 1131, 1226 and 1208).
+// twelve (8 threads: 1007 and 1131, 1226 and 1208), when a panel was decoded whole.
 inline constexpr std::size_t tile_rows_int8 = 6, tile_rows_four_bit = 12;
 // Rows of a tile: as many in each as they come to when m rows are shared out evenly.  A dot instruction takes as many cycles as it has
 // rows, from nine on, so 52 rows are four tiles of 13 rather than three of 16 and one more.
@@ -82,7 +82,7 @@ struct TilePieces {
   }
 };
 
-// Row tiles at most that share what is decoded of 16 columns, and k of it: 12 KB, which stay in L1 beside x.
+// Row tiles at most that share what is decoded of 16 columns, and k of it: 12 KB in blocks of 64, which stay in L1 beside x.
 inline constexpr std::size_t tile_block = 4, tile_chunk_k = 768;
 
 // Scratch of one thread: what a block of rows takes, the pieces, and what is decoded.

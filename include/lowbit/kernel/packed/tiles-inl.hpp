@@ -343,7 +343,7 @@ LOWBIT_NOINLINE void decode_column(const TileScratch& scratch, std::size_t begin
       from += group_bytes(four_bit ? Element::four_bit : Element::int8);
       out += 2 * row;
     }
-    const std::size_t missing = piece.steps * step / 4 - std::size_t{2} * piece.groups;
+    const std::size_t missing = piece.steps * step / 4 - 2 * piece.groups;
     std::memset(out, 0, missing * row);
     out += missing * row;
   }
