@@ -172,11 +172,11 @@ LOWBIT_NOINLINE void tile_sums(const PackedGemmArgs& a, const TileRows& rows, Ti
   if constexpr (R > 1 && C > 1) tiles::store<4>(c + 4 * tile_sums_bytes, 64);
   if constexpr (R > 1 && C > 1) tiles::store<5>(c + 5 * tile_sums_bytes, 64);
 }
-// Row tiles that are multiplied by a panel at a time.  Tile registers are renamed while a core has others left, and the two threads of a
-// core share these: where both work, fewer registers are faster, and where one rests, fewer loads.  Emerald Rapids, ns for a product of
-// 16 rows, weights in L2, the other thread resting and working: int8 in blocks of 2 x 3 tiles 15 and 42, 1 x 3 13 and 26, 2 x 1 10 and
-// 19; bf16, whose rows are twice as long, 2 x 3 10 and 37, 1 x 3 13 and 22, 2 x 1 16 and 23 (2 x 2 11 and 23, but for a panel's third
-// column).  The threads of a call are taken to share cores.
+// Row tiles that are multiplied by a panel at a time.  It seems that tile registers are renamed while a core has others left, and that
+// the two threads of a core share these: where both work, fewer registers are faster, and where one rests, fewer loads.  Emerald Rapids,
+// ns for a product of 16 rows, weights in L2, the other thread resting and working: int8 in blocks of 2 x 3 tiles 15 and 42, 1 x 3 13 and
+// 26, 2 x 1 10 and 19; bf16, whose rows are twice as long, 2 x 3 10 and 37, 1 x 3 13 and 22, 2 x 1 16 and 23 (2 x 2 11 and 23, but for a
+// panel's third column).  The threads of a call are taken to share cores.
 template <class D>
 constexpr std::size_t tiles_at_once(std::size_t threads) {
   return D::compute == Compute::int8 || threads == 1 ? 2 : 1;
