@@ -172,23 +172,23 @@ LOWBIT_NOINLINE void tile_sums(const PackedGemmArgs& a, const TileRows& rows, Ti
   if constexpr (R > 1 && C > 1) tiles::store<4>(c + 4 * tile_sums_bytes, 64);
   if constexpr (R > 1 && C > 1) tiles::store<5>(c + 5 * tile_sums_bytes, 64);
 }
-// Row tiles that are multiplied by a panel at a time.  It seems that tile registers are renamed while a core has others left, and that
-// the two threads of a core share these: where both work, fewer registers are faster, and where one rests, fewer loads.  Emerald Rapids,
-// ns for a product of 16 rows, weights in L2, the other thread resting and working: int8 in blocks of 2 x 3 tiles 15 and 42, 1 x 3 13 and
-// 26, 2 x 1 10 and 19; bf16, whose rows are twice as long, 2 x 3 10 and 37, 1 x 3 13 and 22, 2 x 1 16 and 23 (2 x 2 11 and 23, but for a
-// panel's third column).  The threads of a call are taken to share cores.
+
+// Row tiles that are multiplied at a time, and column tiles by which two of them are.  It seems that tile registers are renamed
+// while a core has others left, and that the two threads of a core share these: where both work, fewer registers are faster, and
+// where one rests, fewer loads.  Emerald Rapids, ns for a product of 16 rows, weights in L2, the other thread resting and working:
+// int8 in blocks of 2 x 3 tiles 15 and 42, 1 x 3 13 and 26, 2 x 1 10 and 19; bf16, whose rows are twice as long, 2 x 3 10 and 37, 1
+// x 3 13 and 22, 2 x 1 16 and 23 (2 x 2 11 and 23, but for a panel's third column).  The threads of a call are taken to share
+// cores.
 template <class D>
 constexpr std::size_t tiles_at_once(std::size_t threads) {
   return D::compute == Compute::int8 || threads == 1 ? 2 : 1;
 }
 template <class D>
+inline constexpr std::size_t columns_at_once = D::compute == Compute::int8 ? 1 : 3;
+template <class D>
 LOWBIT_INLINE void panel_sums(const PackedGemmArgs& a, const TileRows& rows, TileWeights& w) {
   if (!rows.two) return tile_sums<D, 1, 3>(a, rows, w, 0);
-  if constexpr (D::compute == Compute::int8) {
-    for (std::size_t c = 0; c < 3; ++c) tile_sums<D, 2, 1>(a, rows, w, c);
-  } else {
-    tile_sums<D, 2, 3>(a, rows, w, 0);
-  }
+  for (std::size_t c = 0; c < 3; c += columns_at_once<D>) tile_sums<D, 2, columns_at_once<D>>(a, rows, w, c);
 }
 
 // Results, or totals, of the sums of a block of rows; scale: 48 of them, or null.
@@ -283,7 +283,7 @@ inline void run_tiles(const PackedGemmArgs& a) {
   const bool in_place = tiles_in_place(w, D::compute), folded = w.scaled && w.blocks() > 1;
   const std::size_t panel_bytes = w.panel_bytes(), left = w.k % step, height = tile_rows_of(a.m),
                     tiles = (a.m + height - 1) / height, at_once = tiles_at_once<D>(a.threads),
-                    passes = tiles / at_once * (at_once == 2 && D::compute == Compute::int8 ? 3 : 1) + tiles % at_once;
+                    passes = tiles / at_once * (at_once == 2 ? 3 / columns_at_once<D> : 1) + tiles % at_once;
   MicroArgs micro{};
   TileWeights weights{};
   weights.steps = w.k / step;
